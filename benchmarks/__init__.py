@@ -1,0 +1,1 @@
+"""Ratios gradtx / Optax, measured interleaved in one process: `python -m benchmarks`."""

@@ -1,0 +1,232 @@
+"""Functional gradient transformations for JAX in which an optimizer is data."""
+
+from gradtx.struct import Struct as Struct  # isort: skip
+from gradtx.transform import (
+    GradientTransformation as GradientTransformation,
+    apply_updates as apply_updates,
+    identity as identity,
+)
+from gradtx.chain import chain as chain
+from gradtx.axes import Axes as Axes
+from gradtx.rule import GlobalScale as GlobalScale, JointRule as JointRule, Rule as Rule
+from gradtx.routing import by_path as by_path
+from gradtx.wrappers.mechanic import mechanic as mechanic
+from gradtx.wrappers.partition import (
+    freeze as freeze,
+    masked as masked,
+    partition as partition,
+)
+from gradtx.optimizers.sgd import sgd as sgd
+from gradtx.optimizers.adagrad import (
+    adadelta as adadelta,
+    adagrad as adagrad,
+    rmsprop as rmsprop,
+    scale_by_adadelta as scale_by_adadelta,
+    scale_by_adagrad as scale_by_adagrad,
+    scale_by_rms as scale_by_rms,
+    scale_by_stddev as scale_by_stddev,
+)
+from gradtx.optimizers.adam import (
+    adam as adam,
+    adamax as adamax,
+    adamaxw as adamaxw,
+    adamw as adamw,
+    nadam as nadam,
+    nadamw as nadamw,
+    scale_by_adam as scale_by_adam,
+    scale_by_adamax as scale_by_adamax,
+    scale_by_nadam as scale_by_nadam,
+    scale_by_warmed_nadam as scale_by_warmed_nadam,
+)
+from gradtx.optimizers.adam_momentum import (
+    adan as adan,
+    ademamix as ademamix,
+    correct_variance as correct_variance,
+    descend_proximally as descend_proximally,
+    mars as mars,
+    qhadam as qhadam,
+    scale_by_adan as scale_by_adan,
+    scale_by_ademamix as scale_by_ademamix,
+    scale_by_qhadam as scale_by_qhadam,
+    scale_by_qhm as scale_by_qhm,
+    scale_by_simplified_ademamix as scale_by_simplified_ademamix,
+    simplified_ademamix as simplified_ademamix,
+)
+from gradtx.optimizers.adam_order import (
+    acprop as acprop,
+    adopt as adopt,
+    laprop as laprop,
+    scale_by_acprop as scale_by_acprop,
+    scale_by_adopt as scale_by_adopt,
+    scale_by_laprop as scale_by_laprop,
+)
+from gradtx.optimizers.adam_projection import (
+    adamp as adamp,
+    scale_by_adamp as scale_by_adamp,
+)
+from gradtx.optimizers.adam_variance import (
+    adabelief as adabelief,
+    adam_atan2 as adam_atan2,
+    amsgrad as amsgrad,
+    radam as radam,
+    scale_by_adam_atan2 as scale_by_adam_atan2,
+    scale_by_amsgrad as scale_by_amsgrad,
+    scale_by_belief as scale_by_belief,
+    scale_by_radam as scale_by_radam,
+    scale_by_stable_adamw as scale_by_stable_adamw,
+    scale_by_yogi as scale_by_yogi,
+    stable_adamw as stable_adamw,
+    yogi as yogi,
+)
+from gradtx.optimizers.factored import (
+    adafactor as adafactor,
+    adam_mini as adam_mini,
+    average_updates as average_updates,
+    came as came,
+    scale_by_adam_mini as scale_by_adam_mini,
+    scale_by_came as scale_by_came,
+    scale_by_factored_rms as scale_by_factored_rms,
+    scale_by_relative_step as scale_by_relative_step,
+    scale_by_sm3 as scale_by_sm3,
+    sm3 as sm3,
+)
+from gradtx.optimizers.layerwise import (
+    fromage as fromage,
+    lamb as lamb,
+    lars as lars,
+    novograd as novograd,
+    scale_by_fromage as scale_by_fromage,
+    scale_by_lars as scale_by_lars,
+    scale_by_novograd as scale_by_novograd,
+)
+from gradtx.optimizers.sign import (
+    lion as lion,
+    rprop as rprop,
+    scale_by_lion as scale_by_lion,
+    scale_by_rprop as scale_by_rprop,
+    scale_by_sign as scale_by_sign,
+    scale_by_signum as scale_by_signum,
+    sign_sgd as sign_sgd,
+    signum as signum,
+    tiger as tiger,
+)
+from gradtx.optimizers.parameter_free import (
+    dog as dog,
+    dowg as dowg,
+    ldog as ldog,
+    scale_by_dog as scale_by_dog,
+    scale_by_dowg as scale_by_dowg,
+    scale_by_ldog as scale_by_ldog,
+)
+from gradtx.optimizers.estimate import (
+    dadapt_adamw as dadapt_adamw,
+    prodigy as prodigy,
+    scale_by_dadapt_adam as scale_by_dadapt_adam,
+    scale_by_prodigy as scale_by_prodigy,
+)
+from gradtx.optimizers.polyak import (
+    momo as momo,
+    momo_adam as momo_adam,
+    polyak_sgd as polyak_sgd,
+    scale_by_momo as scale_by_momo,
+    scale_by_momo_adam as scale_by_momo_adam,
+    scale_by_polyak as scale_by_polyak,
+)
+from gradtx.optimizers.averaging import (
+    cocob as cocob,
+    madgrad as madgrad,
+    optimistic_gradient_descent as optimistic_gradient_descent,
+    scale_by_cocob as scale_by_cocob,
+    scale_by_madgrad as scale_by_madgrad,
+    scale_by_optimistic_gradient as scale_by_optimistic_gradient,
+)
+from gradtx.transforms.clip import (
+    clip as clip,
+    clip_by_global_norm as clip_by_global_norm,
+    clip_by_norm as clip_by_norm,
+)
+from gradtx.transforms.decay import (
+    add_cautious_decay as add_cautious_decay,
+    add_corrected_decay as add_corrected_decay,
+    add_decay_to_start as add_decay_to_start,
+    add_decayed_weights as add_decayed_weights,
+    add_independent_decay as add_independent_decay,
+)
+from gradtx.transforms.lever import (
+    cautious as cautious,
+    floor_by_weight as floor_by_weight,
+    hyperball as hyperball,
+    radial_brake as radial_brake,
+)
+from gradtx.transforms.project import (
+    keep_params_nonnegative as keep_params_nonnegative,
+    projection_box as projection_box,
+    projection_l1_ball as projection_l1_ball,
+    projection_l2_ball as projection_l2_ball,
+    projection_l2_sphere as projection_l2_sphere,
+    projection_linf_ball as projection_linf_ball,
+    projection_simplex as projection_simplex,
+)
+from gradtx.transforms.momentum import scale_by_momentum as scale_by_momentum
+from gradtx.transforms.filter import (
+    clip_by_norm_ema as clip_by_norm_ema,
+    clip_spikes as clip_spikes,
+    grokfast as grokfast,
+    zclip as zclip,
+)
+from gradtx.transforms.noise import (
+    add_noise as add_noise,
+    differentially_private_aggregate as differentially_private_aggregate,
+)
+from gradtx.transforms.plateau import reduce_on_plateau as reduce_on_plateau
+from gradtx.transforms.normalize import (
+    centralize as centralize,
+    normalize as normalize,
+)
+from gradtx.transforms.norms import (
+    adaptive_grad_clip as adaptive_grad_clip,
+    clip_by_block_rms as clip_by_block_rms,
+    scale_by_param_block_norm as scale_by_param_block_norm,
+    scale_by_param_block_rms as scale_by_param_block_rms,
+    scale_by_trust_ratio as scale_by_trust_ratio,
+)
+from gradtx.transforms.scale import (
+    scale as scale,
+    scale_by_learning_rate as scale_by_learning_rate,
+)
+from gradtx.schedule import (
+    Schedule as Schedule,
+    constant_schedule as constant_schedule,
+    join_schedules as join_schedules,
+)
+from gradtx.schedules.decay import (
+    cosine_decay_schedule as cosine_decay_schedule,
+    exponential_decay as exponential_decay,
+    inverse_sqrt_schedule as inverse_sqrt_schedule,
+    inverse_time_schedule as inverse_time_schedule,
+    linear_schedule as linear_schedule,
+    piecewise_constant_schedule as piecewise_constant_schedule,
+    polynomial_schedule as polynomial_schedule,
+    step_schedule as step_schedule,
+)
+from gradtx.schedules.cycle import (
+    cosine_onecycle_schedule as cosine_onecycle_schedule,
+    cyclic_schedule as cyclic_schedule,
+    linear_onecycle_schedule as linear_onecycle_schedule,
+    sgdr_schedule as sgdr_schedule,
+    warm_restarts_schedule as warm_restarts_schedule,
+)
+from gradtx.schedules.spectral import (
+    chebyshev_schedule as chebyshev_schedule,
+    silver_schedule as silver_schedule,
+)
+from gradtx.schedules.warmup import (
+    power_schedule as power_schedule,
+    untuned_warmup as untuned_warmup,
+    warmup_schedule as warmup_schedule,
+)
+from gradtx.schedules.run import (
+    warmup_cosine_decay_schedule as warmup_cosine_decay_schedule,
+    wsd_schedule as wsd_schedule,
+)
+from gradtx import catalogue as catalogue, interop as interop, tree as tree

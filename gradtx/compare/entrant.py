@@ -1,0 +1,32 @@
+"""Who runs: an optimizer of the catalogue with arguments, over a range of learning rates."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import gradtx as gx
+
+Schedule = Callable[[Any, int], Any]
+
+SCHEDULES: dict[str, Schedule] = {
+    "constant": lambda peak, steps: peak,
+    "cosine": lambda peak, steps: gx.cosine_decay_schedule(peak, steps),
+    "warmup-cosine": lambda peak, steps: gx.warmup_cosine_decay_schedule(
+        0.0, peak, max(1, steps // 10), steps
+    ),
+    "linear": lambda peak, steps: gx.linear_schedule(peak, 0.0, steps),
+    "wsd": lambda peak, steps: gx.wsd_schedule(
+        peak, warmup_steps=max(1, steps // 20), total_steps=steps, decay_steps=max(1, steps // 5)
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Entrant:
+    """`make(learning_rate)` is the optimizer; `centre` is where its default sweep lies."""
+
+    label: str
+    make: Callable[[Any], Any]
+    family: str
+    about: str
+    centre: float

@@ -1,0 +1,151 @@
+"""From what was typed to what is meant; nothing that was typed is ever evaluated."""
+
+import ast
+import difflib
+import inspect
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from .entrant import Entrant
+
+MOST_RATES = 200
+
+
+class BadInput(Exception):  # noqa: N818 (a message to a person, not a fault)
+    """What was typed cannot be done; the message says what can."""
+
+
+def choose(kind: str, typed: str, known: Iterable[str]) -> str:
+    """`typed` if it is known, else an error with the nearest names."""
+    names = list(known)
+    if typed in names:
+        return typed
+    close = difflib.get_close_matches(typed.lower(), names, n=3, cutoff=0.5)
+    if close:
+        raise BadInput(f"Unknown {kind} {typed!r}. Did you mean {_either(close)}?")
+    if len(names) <= 12:
+        raise BadInput(f"Unknown {kind} {typed!r}. There are {', '.join(names)}.")
+    raise BadInput(f"Unknown {kind} {typed!r}. See gradtx compare --list for all {len(names)}.")
+
+
+def entrants(typed: Sequence[str], rows: Mapping[str, Any]) -> list[Entrant]:
+    """Optimizers by name or call, separated by spaces or commas, each once."""
+    if list(typed) == ["all"]:
+        typed = list(rows)
+    found = {}
+    for text in typed:
+        for node in _nodes(text):
+            made = _entrant(node, ast.unparse(node) if isinstance(node, ast.Call) else "", rows)
+            found[made.label] = made
+    return list(found.values())
+
+
+def _nodes(text: str) -> list[ast.expr]:
+    try:
+        body = ast.parse(text.strip().strip(","), mode="eval").body
+    except (SyntaxError, ValueError):
+        raise BadInput(
+            f"Cannot read the optimizer {text!r}: write a name, or a call such as "
+            '"adam(b1=0.95)" in quotation marks.'
+        ) from None
+    return list(body.elts) if isinstance(body, ast.Tuple) else [body]
+
+
+def _entrant(node: ast.expr, label: str, rows: Mapping[str, Any]) -> Entrant:
+    called = node.func if isinstance(node, ast.Call) else node
+    if not isinstance(called, ast.Name):
+        choose("optimizer", ast.unparse(node).replace(" ", ""), rows)
+        raise BadInput(f"Cannot read the optimizer {ast.unparse(node)!r}: write a name or a call.")
+    name = choose("optimizer", called.id, rows)
+    row = rows[name]
+    arguments = _arguments(node, name, row.make) if isinstance(node, ast.Call) else {}
+    return Entrant(
+        label=label if arguments else name,
+        make=partial(row.make, **arguments) if arguments else row.make,
+        family=row.family,
+        about=row.about,
+        centre=float(row.learning_rate or 1.0),
+    )
+
+
+def _arguments(call: ast.Call, name: str, make: Callable[..., Any]) -> dict[str, Any]:
+    accepted = [key for key in inspect.signature(make).parameters if key != "learning_rate"]
+    if call.args:
+        raise BadInput(
+            f"{ast.unparse(call)}: arguments need their names, as in {name}"
+            f"({accepted[0] if accepted else 'name'}=...)."
+        )
+    arguments = {}
+    for keyword in call.keywords:
+        if keyword.arg is None:
+            raise BadInput(f"{ast.unparse(call)}: ** is not understood here.")
+        if keyword.arg == "learning_rate":
+            raise BadInput(
+                f"{ast.unparse(call)}: the learning rate is what is swept; set it with "
+                "--learning-rates."
+            )
+        if keyword.arg not in accepted:
+            close = difflib.get_close_matches(keyword.arg, accepted, n=2, cutoff=0.5)
+            hint = f" Did you mean {_either(close)}?" if close else ""
+            raise BadInput(
+                f"{name} has no argument {keyword.arg!r}.{hint} It accepts "
+                f"{', '.join(accepted) or 'none'}."
+            )
+        try:
+            arguments[keyword.arg] = ast.literal_eval(keyword.value)
+        except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+            raise BadInput(
+                f"{name}({keyword.arg}={ast.unparse(keyword.value)}): the value must be plain: a "
+                "number, a text in quotation marks, True, False, None, or a tuple of these."
+            ) from None
+    return arguments
+
+
+def rates(typed: Sequence[str]) -> np.ndarray:
+    """Learning rates, rising, from numbers and ranges LOW:HIGH:N (evenly in the logarithm)."""
+    found: list[float] = []
+    for text in ",".join(typed).replace(" ", ",").split(","):
+        if not text:
+            continue
+        if ":" not in text:
+            found.append(_rate(text, text))
+            continue
+        parts = text.split(":")
+        if len(parts) != 3:
+            raise BadInput(f"Cannot read the learning rates {text!r}: write LOW:HIGH:N.")
+        low, high = _rate(parts[0], text), _rate(parts[1], text)
+        count = whole(parts[2], f"the number of learning rates in {text!r}", most=MOST_RATES)
+        found += np.geomspace(low, high, count).tolist()
+    if not 0 < len(found) <= MOST_RATES:
+        raise BadInput(f"Give between 1 and {MOST_RATES} learning rates, not {len(found)}.")
+    return np.unique(np.asarray(found, np.float32))
+
+
+def _rate(text: str, whole_text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not (1e-30 < value < 1e30):
+        raise BadInput(f"Learning rates are positive numbers, not {whole_text!r}.")
+    return value
+
+
+def whole(text: str, what: str, most: int) -> int:
+    """A whole number from 1 to `most`."""
+    try:
+        value = int(text)
+    except ValueError:
+        value = 0
+    if not 1 <= value <= most:
+        raise BadInput(f"{what[0].upper()}{what[1:]}: give a whole number from 1 to {most:,}, "
+                       f"not {text!r}.")  # fmt: skip
+    return value
+
+
+def _either(names: Sequence[str]) -> str:
+    return " or ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else names[0]

@@ -1,0 +1,117 @@
+"""All that is to be done, judged before anything is done."""
+
+import argparse
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from gradtx import catalogue
+
+from . import parse
+from .entrant import SCHEDULES, Entrant
+from .parse import BadInput
+from .problems import PROBLEMS, Problem
+from .race import default_rates
+
+CLASSICS = (
+    "sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adadelta", "adam", "adamw",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to run. `None` leaves the choice to the problem, or to the optimizer."""
+
+    problems: list[Problem]
+    entrants: list[Entrant]
+    rates: np.ndarray | None
+    schedule: str
+    batch_size: int | str | None
+    steps: int | None
+    seeds: list[int]
+    output: Path
+
+    def rates_for(self, problem: Problem, entrant: Entrant) -> np.ndarray:
+        return default_rates(problem, entrant.centre) if self.rates is None else self.rates
+
+    def batch_size_for(self, problem: Problem) -> int | None:
+        if problem.judged_on_train or self.batch_size == "full":
+            return None
+        return problem.batch_size if self.batch_size is None else int(self.batch_size)
+
+
+def read(options: argparse.Namespace) -> Plan:
+    """The plan that command line options describe, or `BadInput`."""
+    names = _problem_names(options.problems or ["digits-mlp"])
+    found = parse.entrants(_optimizers(options.optimizers), catalogue.optimizers)
+    schedule = parse.choose("schedule", options.schedule, SCHEDULES)
+    rates = parse.rates(options.learning_rates) if options.learning_rates else None
+    batch_size = options.batch_size
+    if batch_size not in (None, "full"):
+        batch_size = parse.whole(batch_size, "the batch size (or full)", most=1_000_000)
+    steps = options.steps and parse.whole(options.steps, "the number of steps", most=10_000_000)
+    seeds = parse.whole(options.seeds, "the number of seeds", most=1000)
+    for entrant in found:
+        _try(entrant, schedule)
+    output = _writable(Path(options.output))
+    plan = Plan(
+        problems=[PROBLEMS[name]() for name in names],
+        entrants=found,
+        rates=rates,
+        schedule=schedule,
+        batch_size=batch_size,
+        steps=steps,
+        seeds=list(range(seeds)),
+        output=output,
+    )
+    for problem in plan.problems:
+        size, rows = plan.batch_size_for(problem), len(jax.tree.leaves(problem.train)[0])
+        if size is not None and size > rows:
+            raise BadInput(
+                f"{problem.name} has {rows:,} training examples: give a batch size up to that, "
+                f"or full, not {size:,}."
+            )
+    return plan
+
+
+def _problem_names(typed: Sequence[str]) -> list[str]:
+    names = [name for text in typed for name in text.split(",") if name]
+    if names == ["all"]:
+        return list(PROBLEMS)
+    return list(dict.fromkeys(parse.choose("problem", name, PROBLEMS) for name in names))
+
+
+def _optimizers(typed: Sequence[str] | None) -> Sequence[str]:
+    if typed is None:
+        return [name for name in CLASSICS if name in catalogue.optimizers]
+    for text in typed:
+        if text in PROBLEMS:
+            raise BadInput(f"{text!r} is a problem: name problems before --optimizers.")
+    return typed
+
+
+def _try(entrant: Entrant, schedule: str) -> Any:
+    """Build an optimizer once, with plain numbers, so that impossible arguments show at once."""
+    try:
+        return entrant.make(SCHEDULES[schedule](entrant.centre, 100))
+    except Exception as error:
+        raise BadInput(f"{entrant.label}: {error}") from error
+
+
+def _writable(folder: Path) -> Path:
+    """`folder`, made if need be, after a file could be written there."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise BadInput(
+            f"Cannot write to the folder {str(folder)!r} ({reason}): choose another --output."
+        ) from error
+    return folder

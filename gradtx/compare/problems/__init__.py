@@ -1,0 +1,17 @@
+"""The problems on which optimizers are compared; each is made when it is asked for."""
+
+from collections.abc import Callable
+
+from . import digits, logistic, pendulum, surfaces, text
+from .problem import Problem as Problem
+
+PROBLEMS: dict[str, Callable[[], Problem]] = {
+    "quadratic": surfaces.quadratic,
+    "rosenbrock": surfaces.rosenbrock,
+    "logistic": logistic.logistic,
+    "digits-mlp": digits.digits_mlp,
+    "digits-cnn": digits.digits_cnn,
+    "text-gru": text.text_gru,
+    "text-transformer": text.text_transformer,
+    "pendulum": pendulum.pendulum,
+}

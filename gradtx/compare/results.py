@@ -1,0 +1,112 @@
+"""What was measured, and how it is kept: dataclasses to `results.json` and back, without loss."""
+
+import dataclasses
+import json
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One optimizer on one problem: `R` learning rates times `S` seeds, looked at `E` times."""
+
+    problem: str
+    optimizer: str  # as typed: "adam(b1=0.95)"
+    family: str
+    about: str
+    rates: np.ndarray  # [R], rising
+    seeds: list[int]  # [S]
+    steps: np.ndarray  # [E], steps done when looked at, the first being 0
+    train_loss: np.ndarray  # [R, S, E]; not finite where a run diverged
+    held_loss: np.ndarray  # [R, S, E]
+    score: np.ndarray | None  # [R, S, E], where the problem has one
+    path: np.ndarray | None  # [steps + 1, 2], best learning rate, first seed that survived it
+    trace: np.ndarray | None  # [S, T], best learning rate, after training
+    compile_seconds: float
+    step_seconds: float  # for one step of all R * S runs together, compilation excluded
+    state_bytes_per_parameter: float
+
+    @property
+    def runs(self) -> int:
+        return len(self.rates) * len(self.seeds)
+
+
+@dataclass(frozen=True)
+class Course:
+    """One problem as it was run, with the trials on it in the order of running."""
+
+    name: str
+    title: str
+    about: str
+    steps: int
+    batch_size: int | None
+    examples: int
+    parameters: int
+    target: float
+    log: bool
+    score: str | None
+    judged_on_train: bool
+    trials: list[Trial] = dataclasses.field(default_factory=list)
+    failures: dict[str, str] = dataclasses.field(default_factory=dict)  # optimizer: what it said
+
+
+@dataclass(frozen=True)
+class Results:
+    """All of a comparison: `courses`, and what one needs to repeat it."""
+
+    created: str
+    versions: dict[str, str]
+    machine: str
+    schedule: str
+    interrupted: bool
+    courses: list[Course]
+
+
+def to_json(results: Results, extra: dict[str, Any] | None = None) -> str:
+    """`results`, and under "summary" what `extra` says, as JSON without NaN or infinity."""
+    plain = _plain(dataclasses.asdict(results))
+    return json.dumps(plain | ({"summary": _plain(extra)} if extra else {}), allow_nan=False)
+
+
+def from_json(text: str) -> Results:
+    raw = json.loads(text)
+    raw.pop("summary", None)
+    courses = []
+    for course in raw.pop("courses"):
+        trials = [_trial(trial) for trial in course.pop("trials")]
+        courses.append(Course(**course, trials=trials))
+    return Results(**raw, courses=courses)
+
+
+_ARRAYS = {"rates", "steps", "train_loss", "held_loss", "score", "path", "trace"}
+
+
+def _trial(raw: dict[str, Any]) -> Trial:
+    def array(name: str, value: Any) -> Any:
+        if name not in _ARRAYS or value is None:
+            return value
+        return np.array(value, np.int64 if name == "steps" else np.float32)
+
+    return Trial(**{name: array(name, value) for name, value in raw.items()})
+
+
+def _plain(value: Any) -> Any:
+    """JSON's own types. Numbers of arrays keep the 9 digits that restore a float32 exactly;
+    NaN and the infinities become null, which is read back as NaN.
+    """
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, np.ndarray):
+        return [_plain(item) for item in value]
+    if isinstance(value, np.integer):
+        return int(value)
+    if isinstance(value, np.floating):
+        return float(f"{value:.9g}") if np.isfinite(value) else None
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

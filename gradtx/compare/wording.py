@@ -1,0 +1,221 @@
+"""Figures put into words; nothing is said that the figures do not say."""
+
+import math
+from collections.abc import Callable
+
+from .results import Course
+from .summary import FLOOR, Summary
+
+
+def number(value: float, digits: int = 3) -> str:
+    """As people write numbers: 0.012, 250, 2×10⁻⁷."""
+    if math.isnan(value):
+        return "–"
+    if value == 0 or 1e-3 <= abs(value) < 1e5:
+        return f"{value:.{digits}g}" if abs(value) < 1000 else f"{value:.0f}"
+    mantissa, exponent = f"{value:.{digits - 1}e}".split("e")
+    mantissa = mantissa.rstrip("0").rstrip(".")
+    power = "10" + str(int(exponent)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+    return power if mantissa == "1" else f"{mantissa}×{power}"
+
+
+def loss(summary: Summary, course: Course) -> str:
+    return ("≤ " if course.log and summary.loss <= FLOOR else "") + number(summary.loss)
+
+
+def loss_deviation(summary: Summary, course: Course) -> str:
+    """The deviation over seeds: a factor where losses are compared by their logarithm."""
+    if course.log:
+        return f"×/÷ {10**summary.loss_deviation:.2g}"
+    return f"± {number(summary.loss_deviation, digits=2)}"
+
+
+def held(value: float, course: Course) -> str:
+    if math.isnan(value):
+        return "–"
+    return f"{100 * value:.1f} %" if course.score else number(value)
+
+
+def held_deviation(summary: Summary, course: Course) -> str:
+    if course.score:
+        return f"± {100 * summary.held_deviation:.1f}"
+    return f"± {number(summary.held_deviation, digits=2)}"
+
+
+def seconds(value: float) -> str:
+    unit, size = ("s", 1.0) if value >= 1 else ("ms", 1e-3) if value >= 1e-3 else ("µs", 1e-6)
+    scaled = value / size
+    return f"{scaled:.0f} {unit}" if scaled >= 99.5 else f"{scaled:.2g} {unit}"
+
+
+def decades(summary: Summary) -> str:
+    return ("≥ " if summary.open_ended else "") + f"{summary.decades:.1f}"
+
+
+def to_target(summary: Summary) -> str:
+    if not summary.reached:
+        return "not reached"
+    some = "" if summary.reached == summary.seeds else f" ({summary.reached}/{summary.seeds})"
+    return f"{summary.steps_to_target:.0f}{some}"
+
+
+def outcome(summary: Summary, course: Course) -> str:
+    """One line for the terminal, when an optimizer is finished."""
+    if not summary.survivors:
+        return f"{summary.optimizer} diverged with every learning rate"
+    judged = course.score or "held-out loss"
+    end = "" if course.judged_on_train else f", {judged} {held(summary.held, course)}"
+    return f"{summary.optimizer} reached {loss(summary, course)} at {number(summary.rate)}{end}"
+
+
+def verdict(summaries: list[Summary], course: Course) -> str:
+    """The sentence over a course: who got lowest, and who cared least about the learning rate."""
+    running = [s for s in summaries if s.survivors]
+    if not running:
+        return "Every optimizer diverged with every learning rate."
+    first = min(running, key=lambda s: s.loss)
+    parts = [
+        f"{first.optimizer} reached the lowest training loss, {loss(first, course)} at a learning "
+        f"rate of {number(first.rate)}"
+    ]
+    level = [s.optimizer for s in running if s is not first and is_level(s, first, course)]
+    parts[0] += _within(level)
+    if not course.judged_on_train and len(running) > 1:
+        best = _best_held(running, course)
+        who = "it also" if best is first else best.optimizer
+        text = f"{who} did best on held-out data, {held(best.held, course)}"
+        level = [s.optimizer for s in running if s is not best
+                 and abs(s.held - best.held) <= best.held_deviation]  # fmt: skip
+        parts.append(text + _within(level))
+    if len(running) > 1:
+        wide = _least_sensitive(running)
+        if wide and wide.decades > 0:
+            parts.append(
+                f"{wide.optimizer} cared least about the learning rate, with {decades(wide)} "
+                "usable decades"
+            )
+    return "; ".join(parts) + "."
+
+
+def _within(level: list[str]) -> str:
+    """Those that the deviation over seeds does not set apart from the best."""
+    if not level:
+        return ""
+    named = join(level) if len(level) <= 3 else f"{len(level)} others"
+    return f" ({named} within one deviation)"
+
+
+def sentence(summary: Summary, summaries: list[Summary], course: Course) -> str:
+    """Where one optimizer did well, and what to mind."""
+    if not summary.survivors:
+        return f"Diverged with all of its {summary.runs} runs: try smaller learning rates."
+    running = [s for s in summaries if s.survivors]
+    good, mind = _strengths(summary, running, course), _cautions(summary, course)
+    text = _capital(join(good)) if good else _standing(summary, running, course)
+    return text + "." + (f" {_capital(join(mind))}." if mind else "")
+
+
+def is_level(one: Summary, other: Summary, course: Course) -> bool:
+    """Whether final losses differ by no more than the deviation over seeds of the `other`."""
+    measure = math.log10 if course.log else float
+    return abs(measure(one.loss) - measure(other.loss)) <= other.loss_deviation
+
+
+def _strengths(summary: Summary, running: list[Summary], course: Course) -> list[str]:
+    if len(running) < 2:
+        return []
+    found = []
+    first = min(running, key=lambda s: s.loss)
+    if summary is first:
+        found.append(f"lowest training loss ({loss(summary, course)})")
+    elif is_level(summary, first, course):
+        found.append(f"level with {first.optimizer} in training loss ({loss(summary, course)})")
+    if not course.judged_on_train and summary is _best_held(running, course):
+        judged = f"held-out {course.score or 'loss'}"
+        found.append(f"best {judged} ({held(summary.held, course)})")
+    if summary is _least_sensitive(running) and summary.decades > 0:
+        found.append(
+            f"least sensitive to the learning rate ({decades(summary)} decades, "
+            f"{number(summary.usable[0])} to {number(summary.usable[1])})"
+        )
+    reached = [s for s in running if s.reached == s.seeds]
+    if reached and summary is min(reached, key=lambda s: s.steps_to_target):
+        found.append(
+            f"first to a training loss of {number(course.target)} ({to_target(summary)} steps)"
+        )
+    return found
+
+
+def _cautions(summary: Summary, course: Course) -> list[str]:
+    found = []
+    if summary.at_edge:
+        found.append(
+            f"its best learning rate, {number(summary.rate)}, is at the edge of the sweep, so a "
+            "better one may lie beyond"
+        )
+    if summary.survivors < summary.seeds:
+        lost = summary.seeds - summary.survivors
+        found.append(f"{lost} of {summary.seeds} seeds diverged even at its best learning rate")
+    elif summary.diverged > 0.3 * summary.runs:
+        found.append(f"{summary.diverged} of its {summary.runs} runs diverged")
+    if summary.reached < summary.seeds:
+        missed = "no seed" if not summary.reached else f"only {summary.reached} of {summary.seeds}"
+        found.append(
+            f"{missed} reached a loss of {number(course.target)} within {course.steps:,} steps"
+        )
+    return found
+
+
+def _standing(summary: Summary, running: list[Summary], course: Course) -> str:
+    """For those that are first in nothing: their place, and where it is highest."""
+    lowest = loss(summary, course)
+    if len(running) == 1:
+        return f"Reached {lowest} at a learning rate of {number(summary.rate)}"
+    measures: list[tuple[str, Callable[[Summary], float]]] = [
+        (f"in training loss ({lowest})", lambda s: s.loss)
+    ]
+    if not course.judged_on_train:
+        sign = -1 if course.score else 1
+        text = f"in held-out {course.score or 'loss'} ({held(summary.held, course)})"
+        measures.append((text, lambda s: sign * s.held))
+    if summary.reached == summary.seeds:
+        text = f"in the width of usable learning rates ({decades(summary)} decades)"
+        measures.append((text, lambda s: -s.decades if s.reached == s.seeds else math.inf))
+        text = f"to reach {number(course.target)} ({to_target(summary)} steps)"
+        measures.append((text, _or_never))
+    places = [1 + sum(of(s) < of(summary) for s in running) for _, of in measures]
+    best = places.index(min(places))
+    said = f"{_ordinal(places[best])} of {len(running)} {measures[best][0]}"
+    if best != 0:
+        said += f", {_ordinal(places[0]).lower()} {measures[0][0]}"
+    return said
+
+
+def _or_never(summary: Summary) -> float:
+    return summary.steps_to_target if summary.reached == summary.seeds else math.inf
+
+
+def _least_sensitive(running: list[Summary]) -> Summary | None:
+    """The widest usable range among those that reached the target: a wide range of bad learning
+    rates is no merit.
+    """
+    reached = [s for s in running if s.reached == s.seeds]
+    return max(reached, key=lambda s: s.decades, default=None)
+
+
+def _best_held(running: list[Summary], course: Course) -> Summary:
+    return (max if course.score else min)(running, key=lambda s: s.held)
+
+
+def _ordinal(place: int) -> str:
+    special = {1: "First", 2: "Second", 3: "Third", 4: "Fourth", 5: "Fifth", 6: "Sixth",
+               7: "Seventh", 8: "Eighth", 9: "Ninth", 10: "Tenth"}  # fmt: skip
+    return special.get(place, f"Number {place}")
+
+
+def join(parts: list[str]) -> str:
+    return parts[0] if len(parts) == 1 else ", ".join(parts[:-1]) + " and " + parts[-1]
+
+
+def _capital(text: str) -> str:
+    return text[0].upper() + text[1:]

@@ -1,0 +1,246 @@
+"""The engine: the function of one array, lifted to any tree.
+
+Everything that is the same for all algorithms happens here, once: trees, arrays that are not there,
+schedules and hyperparameters that differ between arrays, the step count, dtypes, complex numbers,
+shardings of new state, randomness, error messages. The function of one array is compiled as one
+unit (`_leaf`), so that a thousand arrays of five shapes are traced five times.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+
+from gradtx.hyper import (
+    narrowed,
+    per_array,
+    with_constants_inside,
+    with_constants_outside,
+)
+from gradtx.refusals import explained, refuse_missing, refuse_mixed, refuse_other_state
+from gradtx.tree import (
+    Tree,
+    aligned,
+    is_inexact,
+    is_none,
+    named_leaves,
+    path_salt,
+    real_dtype,
+    widest,
+)
+
+Rule = Any
+"""A `gradtx.rule.Rule`, which is built on this module."""
+
+cast = lax.convert_element_type
+
+
+def run(
+    rules: Sequence[Rule],
+    updates: Tree,
+    states: Sequence[Any],
+    params: Tree | None,
+    factor: Array | None = None,
+    shared: Any = None,
+) -> tuple[Tree, tuple[Any, ...]]:
+    """Multiplies by `factor`, if given, and applies the rules one after the other.
+
+    All that is one function per array. `shared`, if given, is what the first rule gets as `t`.
+    Returns the updates and the new states.
+    """
+    names = " then ".join(type(rule).__name__ for rule in rules)
+    called = rules[0] if len(rules) == 1 else names or "multiplication by one number"
+    leaves, treedef = jax.tree.flatten(updates, is_leaf=is_none)
+    leaves = [jnp.asarray(g) if isinstance(g, float | complex) else g for g in leaves]
+    given = params is not None
+    for rule, state in zip(rules, states, strict=True):
+        refuse_other_state(rule, state, rule.State)
+        if shared is None:
+            refuse_missing(rule, updates, {"params": params})
+    ps = aligned(called, treedef, params, "parameters") if given else [None] * len(leaves)
+    needed = any("params" in rule.needs for rule in rules)
+    columns = [
+        [aligned(rule, treedef, slot, "state") for slot in slots_of(rule, state)]
+        for rule, state in zip(rules, states, strict=True)
+    ]
+    step = _Step(rules, [state.count for state in states], updates, shared)
+    outs = []
+    for i, g in enumerate(leaves):
+        if g is None or not is_inexact(g):
+            outs.append(_no_update(g))
+            continue
+        slots = tuple(
+            rule.Slots(*(column[i] for column in c)) for rule, c in zip(rules, columns, strict=True)
+        )
+        try:
+            refuse_mixed(g, ps[i], slots)
+            p = ps[i] if needed else None
+            dtype = widest([x for row in ((g, p), *slots) for x in row if is_inexact(x)])
+            u, new = _leaf(step.rules_for(i, dtype), g, slots, p, step.keys_for(i), factor)
+        except (TypeError, ValueError) as error:
+            raise explained(called, updates, i, g, ps[i], slots, error) from error
+        outs.append(u)
+        for column, row in zip(columns, new, strict=True):
+            for slot, value in zip(column, row, strict=True):
+                slot[i] = value
+    new_states = tuple(
+        state._replace(
+            count=t, **dict(zip(rule.Slots._fields, map(treedef.unflatten, column), strict=True))
+        )
+        for rule, state, t, column in zip(rules, states, step.ts, columns, strict=True)
+    )
+    return treedef.unflatten(outs), new_states
+
+
+class _Step:
+    """The rules at one step: their hyperparameters as numbers, what arrays share, random keys."""
+
+    def __init__(
+        self, rules: Sequence[Rule], counts: Sequence[Array], updates: Tree, shared: Any
+    ) -> None:
+        self.first_shared = shared
+        self.own = [per_array(rule, c, updates) for rule, c in zip(rules, counts, strict=True)]
+        self.ts = [next_count(count) for count in counts]
+        self.counts = counts
+        self.updates = updates
+        self.ready: dict[Any, tuple[Rule, Any]] = {}
+
+    def rules_for(self, i: int, dtype: Any) -> list[tuple[Rule, Any]]:
+        """The rules for array `i` in the precision of `dtype`, each with its `shared`."""
+        found = []
+        for k, (own, t) in enumerate(zip(self.own, self.ts, strict=True)):
+            key = (id(own[i]), dtype)
+            if key not in self.ready:
+                numbers = narrowed(own[i], dtype)
+                if k == 0 and self.first_shared is not None:
+                    shared = narrowed(self.first_shared, dtype)
+                else:
+                    with jax.named_scope(type(numbers).__name__):
+                        shared = numbers.shared(cast(t, real_dtype(dtype)))
+                self.ready[key] = with_constants_inside(numbers), shared
+            found.append(self.ready[key])
+        return found
+
+    @functools.cached_property
+    def paths(self) -> list[str]:
+        return [path for path, _ in named_leaves(self.updates)]
+
+    def keys_for(self, i: int) -> dict[int, Array]:
+        """A random key for array `i` for each rule that needs one, by the rule's place."""
+        return {
+            k: _key(own[i], self.paths[i], count)
+            for k, (own, count) in enumerate(zip(self.own, self.counts, strict=True))
+            if own[i].random
+        }
+
+
+def measured(rule: Rule, updates: Tree, state: Any, params: Tree | None, known: Any) -> Any:
+    """The sum over all arrays of what `rule.measure_leaf` finds in each, at least float32."""
+    leaves, treedef = jax.tree.flatten(updates, is_leaf=is_none)
+    ps = aligned(rule, treedef, params, "parameters") if params is not None else leaves
+    columns = [aligned(rule, treedef, slot, "state") for slot in slots_of(rule, state)]
+    dtype = widest([g for g in leaves if is_inexact(g)])
+    total = rule.Sums(*(jnp.zeros((), real_dtype(dtype)) for _ in rule.Sums._fields))
+    for i, g in enumerate(leaves):
+        if g is None or not is_inexact(g):
+            continue
+        slots = rule.Slots(*(column[i] for column in columns))
+        try:
+            refuse_mixed(g, ps[i], (slots,))
+            found = _measure(rule, g, slots, ps[i], known)
+        except (TypeError, ValueError) as error:
+            raise explained(rule, updates, i, g, ps[i], (slots,), error) from error
+        total = rule.Sums(*(a + cast(b, a.dtype) for a, b in zip(total, found, strict=True)))
+    return total
+
+
+@jax.jit
+def _measure(rule: Rule, g: Array, slots: Any, p: Array, known: Any) -> Any:
+    dtype = widest([x for x in (g, p, *slots) if is_inexact(x)])
+    wide_slots = type(slots)(*(_widened(x, dtype) for x in slots))
+    with jax.named_scope(type(rule).__name__), _promotion(dtype):
+        numbers = narrowed(rule, dtype)
+        known = narrowed(known, dtype)
+        return numbers.measure_leaf(cast(g, dtype), wide_slots, cast(p, dtype), known)
+
+
+def slots_of(rule: Rule, state: Any) -> list[Tree]:
+    """The trees of slots in the state of a rule."""
+    return [getattr(state, name) for name in rule.Slots._fields]
+
+
+@jax.jit
+def _leaf(
+    rules: Sequence[tuple[Rule, Any]],
+    g: Array,
+    slots: Sequence[Any],
+    p: Array | None,
+    keys: dict[int, Array],
+    factor: Array | None,
+) -> tuple[Array, tuple[Any, ...]]:
+    """The rules on one array: in wide arithmetic, out in the dtypes that came in."""
+    dtype = widest([x for x in jax.tree.leaves((g, slots, p)) if is_inexact(x)])
+    u = cast(g, dtype)
+    p = None if p is None else cast(p, dtype)
+    new_slots = []
+    with _promotion(dtype):
+        if factor is not None:
+            u = u * cast(factor, real_dtype(dtype))
+        for k, ((rule, shared), old) in enumerate(zip(rules, slots, strict=True)):
+            with jax.named_scope(type(rule).__name__):
+                wide_slots = type(old)(*(_widened(x, dtype) for x in old))
+                t = (shared, keys[k]) if k in keys else shared
+                u, new = with_constants_outside(rule).update_leaf(u, wide_slots, p, t)
+            if u.shape != g.shape:
+                raise ValueError(f"the update would come out with shape {u.shape}")
+            new_slots.append(_as_before(old, new))
+    return cast(u, g.dtype), tuple(new_slots)
+
+
+def _promotion(dtype: Any) -> contextlib.AbstractContextManager[Any]:
+    """Rules mix real numbers with complex arrays, which strict promotion would refuse."""
+    mixed = jnp.issubdtype(dtype, jnp.complexfloating)
+    return jax.numpy_dtype_promotion("standard") if mixed else contextlib.nullcontext()
+
+
+def _as_before(old: Any, new: Any) -> Any:
+    """The new slots in the dtypes of the old ones, whose shapes they must have."""
+    for name, x, y in zip(old._fields, old, new, strict=True):
+        if x.shape != y.shape:
+            raise ValueError(f"slot {name!r} has shape {x.shape} and would become {y.shape}")
+    return type(old)(*(cast(y, x.dtype) for x, y in zip(old, new, strict=True)))
+
+
+def _widened(slot: Array, dtype: Any) -> Array:
+    if not is_inexact(slot):
+        return slot
+    is_complex = jnp.issubdtype(slot.dtype, jnp.complexfloating)
+    return cast(slot, dtype if is_complex else real_dtype(dtype))
+
+
+def next_count(count: Array) -> Array:
+    """The count after this step; it stays at its largest value rather than wrap around."""
+    return lax.min(count, np.int32(2**31 - 2)) + np.int32(1)
+
+
+def _no_update(g: Any) -> Any:
+    """What an array gets that no optimizer moves: itself if it cannot be added, else zeros."""
+    dtype = getattr(g, "dtype", None)
+    if dtype is None or dtype == jax.dtypes.float0 or jnp.issubdtype(dtype, jax.dtypes.extended):
+        return g
+    return jnp.zeros_like(g)
+
+
+def _key(rule: Any, path: str, count: Array) -> Array:
+    """A random key of this array and this step, whatever the order or placing of the arrays."""
+    seed = rule.key
+    typed = jnp.issubdtype(jnp.result_type(seed), jax.dtypes.prng_key)
+    key = jax.random.fold_in(seed if typed else jax.random.key(seed), path_salt(path))
+    return jax.random.fold_in(key, count)

@@ -1,0 +1,1 @@
+"""Algorithms and their ready-made optimizers, a family to a file."""

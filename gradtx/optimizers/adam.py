@@ -1,0 +1,287 @@
+"""The Adam line: momentum divided by what tells how large gradients are, both bias-corrected.
+
+adam      mu^ / (sqrt(nu^) + eps)
+nadam     the momentum as it will be at the next step in the place of mu^
+adamax    the largest decayed |g| so far in the place of sqrt(nu^)
+...w      the same plus weight_decay p: decay that the division does not touch
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jax import Array
+
+from gradtx.chain import chain
+from gradtx.routing import Labels, by_path
+from gradtx.rule import Hyper, Rule
+from gradtx.transform import GradientTransformation
+from gradtx.transforms.decay import add_decayed_weights
+from gradtx.transforms.scale import scale_by_learning_rate
+from gradtx.tree import abs2, lacking, real_dtype, real_zeros_like, root
+
+
+class AdamSlots(NamedTuple):
+    mu: Array
+    nu: Array
+
+
+def zero_moments(p: Array) -> AdamSlots:
+    """Both moments before the first step."""
+    return AdamSlots(jnp.zeros_like(p), real_zeros_like(p))
+
+
+class scale_by_adam(Rule):
+    """Momentum over root mean square: u = mu^ / (sqrt(nu^ + eps_root) + eps).
+
+    mu = b1 mu + (1 - b1) g, nu = b2 nu + (1 - b2) |g|^2, mu^ = mu / (1 - b1^t), nu^ likewise.
+    Kingma & Ba 2014, 1412.6980, Algorithm 1. Differs from TensorFlow and Keras, which add eps to
+    the uncorrected root.
+    """
+
+    b1: Hyper = 0.9  # decay of mu
+    b2: Hyper = 0.999  # decay of nu
+    eps: Hyper = 1e-8  # added to the root
+    eps_root: Hyper = 0.0  # added under the root
+
+    Slots = AdamSlots
+
+    def check(self) -> None:
+        self.require("[0, 1)", "b1", "b2")
+        self.require("[0, inf)", "eps", "eps_root")
+
+    def init_leaf(self, p: Array) -> AdamSlots:
+        return zero_moments(p)
+
+    def shared(self, t: Array) -> tuple[Array, Array]:
+        return lacking(self.b1, t), lacking(self.b2, t)
+
+    def update_leaf(
+        self, g: Array, slots: AdamSlots, p: Array, t: tuple[Array, Array]
+    ) -> tuple[Array, AdamSlots]:
+        mu = self.b1 * slots.mu + (1 - self.b1) * g
+        nu = self.b2 * slots.nu + (1 - self.b2) * abs2(g)
+        c1, c2 = t
+        return (mu / c1) / (root(nu / c2 + self.eps_root) + self.eps), AdamSlots(mu, nu)
+
+
+class scale_by_nadam(Rule):
+    """Adam whose momentum looks one step ahead, as that of Nesterov does.
+
+    mu^ = b1 mu / (1 - b1^(t+1)) + (1 - b1) g / (1 - b1^t). Dozat 2016 with a constant b1, the form
+    of Optax; `scale_by_warmed_nadam` has the one in which the momentum grows.
+    """
+
+    b1: Hyper = 0.9  # decay of mu
+    b2: Hyper = 0.999  # decay of nu
+    eps: Hyper = 1e-8  # added to the root
+    eps_root: Hyper = 0.0  # added under the root
+
+    Slots = AdamSlots
+
+    def check(self) -> None:
+        self.require("[0, 1)", "b1", "b2")
+        self.require("[0, inf)", "eps", "eps_root")
+
+    def init_leaf(self, p: Array) -> AdamSlots:
+        return zero_moments(p)
+
+    def shared(self, t: Array) -> tuple[Array, Array, Array]:
+        ahead = self.b1 / lacking(self.b1, t + 1)
+        return ahead, (1 - self.b1) / lacking(self.b1, t), lacking(self.b2, t)
+
+    def update_leaf(
+        self, g: Array, slots: AdamSlots, p: Array, t: tuple[Array, Array, Array]
+    ) -> tuple[Array, AdamSlots]:
+        mu = self.b1 * slots.mu + (1 - self.b1) * g
+        nu = self.b2 * slots.nu + (1 - self.b2) * abs2(g)
+        ahead, now, c2 = t
+        below = root(nu / c2 + self.eps_root) + self.eps
+        return (ahead * mu + now * g) / below, AdamSlots(mu, nu)
+
+
+class WarmedNadamSlots(NamedTuple):
+    mu: Array
+    nu: Array
+    reached: Array  # 1 - m_1 m_2 ... m_t, one number
+
+
+class scale_by_warmed_nadam(Rule):
+    """NAdam whose momentum grows: m_t = b1 (1 - 0.96^(t momentum_decay) / 2).
+
+    mu^ = m_(t+1) mu / (1 - m_1 ... m_(t+1)) + (1 - m_t) g / (1 - m_1 ... m_t), the rest as in
+    `scale_by_nadam`. Dozat 2016, the form of PyTorch; Keras has momentum_decay = 1.
+    """
+
+    b1: Hyper = 0.9  # decay of mu, and where m_t ends
+    b2: Hyper = 0.999  # decay of nu
+    eps: Hyper = 1e-8  # added to the root
+    eps_root: Hyper = 0.0  # added under the root
+    momentum_decay: Hyper = 4e-3  # how fast m_t grows
+
+    Slots = WarmedNadamSlots
+
+    def check(self) -> None:
+        self.require("[0, 1)", "b1", "b2")
+        self.require("[0, inf)", "eps", "eps_root", "momentum_decay")
+
+    def init_leaf(self, p: Array) -> WarmedNadamSlots:
+        return WarmedNadamSlots(*zero_moments(p), jnp.zeros((), real_dtype(p.dtype)))
+
+    def shared(self, t: Array) -> tuple[Array, Array, Array]:
+        now, ahead = (
+            self.b1 * (1 - 0.5 * jnp.exp(step * self.momentum_decay * math.log(0.96)))
+            for step in (t, t + 1)
+        )
+        return now, ahead, lacking(self.b2, t)
+
+    def update_leaf(
+        self, g: Array, slots: WarmedNadamSlots, p: Array, t: tuple[Array, Array, Array]
+    ) -> tuple[Array, WarmedNadamSlots]:
+        now, ahead, c2 = t
+        mu = self.b1 * slots.mu + (1 - self.b1) * g
+        nu = self.b2 * slots.nu + (1 - self.b2) * abs2(g)
+        # Not as a difference from one, which would lose digits at first.
+        reached = now * slots.reached + (1 - now)
+        to_come = ahead * reached + (1 - ahead)
+        above = (ahead / to_come) * mu + ((1 - now) / reached) * g
+        below = root(nu / c2 + self.eps_root) + self.eps
+        return above / below, WarmedNadamSlots(mu, nu, reached)
+
+
+class scale_by_adamax(Rule):
+    """Momentum over the largest decayed gradient: nu = max(b2 nu, |g| + eps), u = mu^ / nu.
+
+    Kingma & Ba 2014, 1412.6980, section 7.1, with eps where PyTorch and Optax have it. Differs from
+    Keras, which adds it to nu.
+    """
+
+    b1: Hyper = 0.9  # decay of mu
+    b2: Hyper = 0.999  # decay of nu
+    eps: Hyper = 1e-8  # added to |g|
+
+    Slots = AdamSlots
+
+    def check(self) -> None:
+        self.require("[0, 1)", "b1", "b2")
+        self.require("(0, inf)", "eps")
+
+    def init_leaf(self, p: Array) -> AdamSlots:
+        return zero_moments(p)
+
+    def shared(self, t: Array) -> Array:
+        return lacking(self.b1, t)
+
+    def update_leaf(
+        self, g: Array, slots: AdamSlots, p: Array, t: Array
+    ) -> tuple[Array, AdamSlots]:
+        mu = self.b1 * slots.mu + (1 - self.b1) * g
+        nu = jnp.maximum(self.b2 * slots.nu, modulus(g) + self.eps)
+        return (mu / t) / nu, AdamSlots(mu, nu)
+
+
+def modulus(x: Array) -> Array:
+    """|x|, with a derivative that is finite at zero for complex arrays too."""
+    return root(abs2(x)) if jnp.iscomplexobj(x) else jnp.abs(x)
+
+
+def decoupled(
+    direction: GradientTransformation,
+    learning_rate: Hyper,
+    weight_decay: Hyper,
+    mask: Labels | None,
+) -> GradientTransformation:
+    """A direction, decay of the arrays that `mask` tells, the learning rate for both."""
+    if mask is not None:
+        weight_decay = by_path({True: weight_decay, False: 0.0}, mask)
+    return chain(
+        direction, add_decayed_weights(weight_decay), scale_by_learning_rate(learning_rate)
+    )
+
+
+def adam(
+    learning_rate: Hyper,
+    b1: Hyper = 0.9,
+    b2: Hyper = 0.999,
+    eps: Hyper = 1e-8,
+    eps_root: Hyper = 0.0,
+) -> GradientTransformation:
+    """Adam: `scale_by_adam`, then the learning rate (1e-3 in the paper)."""
+    return chain(scale_by_adam(b1, b2, eps, eps_root), scale_by_learning_rate(learning_rate))
+
+
+def adamw(
+    learning_rate: Hyper,
+    b1: Hyper = 0.9,
+    b2: Hyper = 0.999,
+    eps: Hyper = 1e-8,
+    eps_root: Hyper = 0.0,
+    weight_decay: Hyper = 1e-4,
+    mask: Labels | None = None,
+) -> GradientTransformation:
+    """AdamW: `scale_by_adam`, decoupled weight decay, learning rate (1711.05101).
+
+    `mask` tells which arrays decay: a tree of bools or a predicate `(path, array) -> bool`.
+    Differs from PyTorch in the default decay, which there is 1e-2.
+    """
+    return decoupled(scale_by_adam(b1, b2, eps, eps_root), learning_rate, weight_decay, mask)
+
+
+def _nadam(
+    b1: Hyper, b2: Hyper, eps: Hyper, eps_root: Hyper, momentum_decay: Hyper | None
+) -> GradientTransformation:
+    if momentum_decay is None:
+        return scale_by_nadam(b1, b2, eps, eps_root)
+    return scale_by_warmed_nadam(b1, b2, eps, eps_root, momentum_decay)
+
+
+def nadam(
+    learning_rate: Hyper,
+    b1: Hyper = 0.9,
+    b2: Hyper = 0.999,
+    eps: Hyper = 1e-8,
+    eps_root: Hyper = 0.0,
+    momentum_decay: Hyper | None = None,
+) -> GradientTransformation:
+    """NAdam: `scale_by_nadam`, then the learning rate.
+
+    With a `momentum_decay` it is `scale_by_warmed_nadam`: 4e-3 gives that of PyTorch.
+    """
+    direction = _nadam(b1, b2, eps, eps_root, momentum_decay)
+    return chain(direction, scale_by_learning_rate(learning_rate))
+
+
+def nadamw(
+    learning_rate: Hyper,
+    b1: Hyper = 0.9,
+    b2: Hyper = 0.999,
+    eps: Hyper = 1e-8,
+    eps_root: Hyper = 0.0,
+    weight_decay: Hyper = 1e-4,
+    mask: Labels | None = None,
+    momentum_decay: Hyper | None = None,
+) -> GradientTransformation:
+    """NAdam with decoupled weight decay; `mask` as in `adamw`, `momentum_decay` as in `nadam`."""
+    direction = _nadam(b1, b2, eps, eps_root, momentum_decay)
+    return decoupled(direction, learning_rate, weight_decay, mask)
+
+
+def adamax(
+    learning_rate: Hyper, b1: Hyper = 0.9, b2: Hyper = 0.999, eps: Hyper = 1e-8
+) -> GradientTransformation:
+    """AdaMax: `scale_by_adamax`, then the learning rate (2e-3 in the paper)."""
+    return chain(scale_by_adamax(b1, b2, eps), scale_by_learning_rate(learning_rate))
+
+
+def adamaxw(
+    learning_rate: Hyper,
+    b1: Hyper = 0.9,
+    b2: Hyper = 0.999,
+    eps: Hyper = 1e-8,
+    weight_decay: Hyper = 1e-4,
+    mask: Labels | None = None,
+) -> GradientTransformation:
+    """AdaMax with decoupled weight decay; `mask` as in `adamw`."""
+    return decoupled(scale_by_adamax(b1, b2, eps), learning_rate, weight_decay, mask)

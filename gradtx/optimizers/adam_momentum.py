@@ -1,0 +1,358 @@
+"""Adam with another numerator: what is divided by sqrt(nu^) + eps tells these apart.
+
+adan                    mean of g plus b2 times the mean of its changes; nu of their sum
+ademamix                mean of g plus alpha times a mean with a far longer memory
+simplified_ademamix     sum of g with a long memory plus alpha g
+qhadam                  part of the mean, the rest g itself; nu likewise
+mars                    mean of c = g plus a part of its change, clipped; nu of c
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, NamedTuple
+
+import jax.numpy as jnp
+from jax import Array
+
+from gradtx.axes import Axes, within
+from gradtx.chain import chain
+from gradtx.optimizers.adam import AdamSlots, decoupled, scale_by_adam, zero_moments
+from gradtx.routing import Labels, by_path
+from gradtx.rule import Hyper, Rule
+from gradtx.struct import static
+from gradtx.transform import GradientTransformation
+from gradtx.transforms.scale import scale_by_learning_rate
+from gradtx.tree import abs2, lacking, norm, real_zeros_like, root
+
+
+class AdanSlots(NamedTuple):
+    mu: Array
+    delta: Array
+    nu: Array
+    previous: Array
+
+
+class scale_by_adan(Rule):
+    """Nesterov momentum from the changes d = g - g_(t-1) of the gradient, d = 0 at first.
+
+    mu = b1 mu + (1 - b1) g, delta = b2 delta + (1 - b2) d, nu = b3 nu + (1 - b3) |g + b2 d|^2,
+    u = (mu^ + b2 delta^) / (sqrt(nu^) + eps). Xie+ 2022, 2208.06677, which writes 1 - b for b.
+    Differs from Optax, which multiplies d and delta by 1 - b2 (0.08) where the paper has b2.
+    """
+
+    b1: Hyper = 0.98  # decay of mu
+    b2: Hyper = 0.92  # decay of delta, and its weight
+    b3: Hyper = 0.99  # decay of nu
+    eps: Hyper = 1e-8  # added to the root
+
+    Slots = AdanSlots
+
+    def check(self) -> None:
+        self.require("[0, 1)", "b1", "b2", "b3")
+        self.require("(0, inf)", "eps")
+
+    def init_leaf(self, p: Array) -> AdanSlots:
+        zero = jnp.zeros_like(p)
+        return AdanSlots(zero, zero, real_zeros_like(p), zero)
+
+    def shared(self, t: Array) -> tuple[Array, Array, Array, Array, Array]:
+        part, rest = jnp.where(t > 1, self.b2, 0), jnp.where(t > 1, 1 - self.b2, 0)
+        weight = self.b2 / lacking(self.b2, t)
+        return part, rest, lacking(self.b1, t), weight, lacking(self.b3, t)
+
+    def update_leaf(
+        self, g: Array, slots: AdanSlots, p: Array, t: tuple[Array, Array, Array, Array, Array]
+    ) -> tuple[Array, AdanSlots]:
+        part, rest, c1, weight, c3 = t
+        d = g - slots.previous
+        mu = self.b1 * slots.mu + (1 - self.b1) * g
+        delta = self.b2 * slots.delta + rest * d
+        nu = self.b3 * slots.nu + (1 - self.b3) * abs2(g + part * d)
+        above = mu / c1 + weight * delta
+        return above / (root(nu / c3) + self.eps), AdanSlots(mu, delta, nu, g)
+
+
+class descend_proximally(Rule):
+    """A descent step whose decay is taken at its end: p + u = (p - learning_rate g) / (1 + s).
+
+    s = learning_rate weight_decay, so u = -learning_rate (g + weight_decay p) / (1 + s). The
+    proximal step of Adan (2208.06677) for decay that does not belong to the loss.
+    """
+
+    learning_rate: Hyper
+    weight_decay: Hyper = 0.0
+
+    needs: ClassVar[tuple[str, ...]] = ("params",)
+
+    def update_leaf(self, g: Array, slots: Any, p: Array, t: Array) -> tuple[Array, Any]:
+        rate = self.learning_rate / (1 + self.learning_rate * self.weight_decay)
+        return -rate * (g + self.weight_decay * p), slots
+
+
+class AdemamixSlots(NamedTuple):
+    mu: Array
+    mu_slow: Array
+    nu: Array
+
+
+class scale_by_ademamix(Rule):
+    """Adam plus a momentum that remembers ten thousand steps.
+
+    u = (mu^ + alpha mu_slow) / (sqrt(nu^ + eps_root) + eps), mu_slow = b3 mu_slow + (1 - b3) g not
+    corrected. Pagliardini+ 2024, 2409.03137, which lets alpha grow from zero, as with
+    alpha=linear_schedule(0.0, 5.0, steps), and b3 from b1.
+    """
+
+    b1: Hyper = 0.9  # decay of mu
+    b2: Hyper = 0.999  # decay of nu
+    b3: Hyper = 0.9999  # decay of mu_slow
+    alpha: Hyper = 5.0  # weight of mu_slow
+    eps: Hyper = 1e-8  # added to the root
+    eps_root: Hyper = 0.0  # added under the root
+
+    Slots = AdemamixSlots
+
+    def check(self) -> None:
+        self.require("[0, 1)", "b1", "b2", "b3")
+        self.require("[0, inf)", "alpha", "eps", "eps_root")
+
+    def init_leaf(self, p: Array) -> AdemamixSlots:
+        mu, nu = zero_moments(p)
+        return AdemamixSlots(mu, mu, nu)
+
+    def shared(self, t: Array) -> tuple[Array, Array]:
+        return lacking(self.b1, t), lacking(self.b2, t)
+
+    def update_leaf(
+        self, g: Array, slots: AdemamixSlots, p: Array, t: tuple[Array, Array]
+    ) -> tuple[Array, AdemamixSlots]:
+        mu = self.b1 * slots.mu + (1 - self.b1) * g
+        mu_slow = self.b3 * slots.mu_slow + (1 - self.b3) * g
+        nu = self.b2 * slots.nu + (1 - self.b2) * abs2(g)
+        c1, c2 = t
+        below = root(nu / c2 + self.eps_root) + self.eps
+        return (mu / c1 + self.alpha * mu_slow) / below, AdemamixSlots(mu, mu_slow, nu)
+
+
+class scale_by_simplified_ademamix(Rule):
+    """A decaying sum of gradients and the gradient itself: u = (mu + alpha g) / (sqrt(nu^) + eps).
+
+    mu = b1 mu + g is some 1 / (1 - b1) times a mean, so learning rates are 1 - b1 times Adam's;
+    with `correct_bias` it is divided by (1 - b1^t) / (1 - b1). Morwani+ 2025, 2502.02431.
+    """
+
+    b1: Hyper = 0.99  # decay of mu
+    b2: Hyper = 0.95  # decay of nu
+    alpha: Hyper = 0.0  # weight of the gradient
+    eps: Hyper = 1e-8  # added to the root
+    eps_root: Hyper = 0.0  # added under the root
+    correct_bias: bool = static(default=False)
+
+    Slots = AdamSlots
+
+    def check(self) -> None:
+        self.require("[0, 1)", "b1", "b2")
+        self.require("[0, inf)", "alpha", "eps", "eps_root")
+
+    def init_leaf(self, p: Array) -> AdamSlots:
+        return zero_moments(p)
+
+    def shared(self, t: Array) -> tuple[Any, Array]:
+        weight = (1 - self.b1) / lacking(self.b1, t) if self.correct_bias else 1
+        return weight, lacking(self.b2, t)
+
+    def update_leaf(
+        self, g: Array, slots: AdamSlots, p: Array, t: tuple[Array, Array]
+    ) -> tuple[Array, AdamSlots]:
+        mu = self.b1 * slots.mu + g
+        nu = self.b2 * slots.nu + (1 - self.b2) * abs2(g)
+        weight, c2 = t
+        below = root(nu / c2 + self.eps_root) + self.eps
+        return (weight * mu + self.alpha * g) / below, AdamSlots(mu, nu)
+
+
+class QhmSlots(NamedTuple):
+    mu: Array
+
+
+class scale_by_qhm(Rule):
+    """A part of the momentum and a part of the gradient: u = (1 - nu) g + nu mu.
+
+    mu = b mu + (1 - b) g. With nu = 0 gradient descent, 1 momentum, b that of Nesterov.
+    Ma & Yarats 2018, 1810.06801.
+    """
+
+    b: Hyper = 0.999  # decay of mu
+    nu: Hyper = 0.7  # part of the momentum
+
+    Slots = QhmSlots
+
+    def check(self) -> None:
+        self.require("[0, 1)", "b")
+
+    def init_leaf(self, p: Array) -> QhmSlots:
+        return QhmSlots(jnp.zeros_like(p))
+
+    def update_leaf(self, g: Array, slots: QhmSlots, p: Array, t: Array) -> tuple[Array, QhmSlots]:
+        mu = self.b * slots.mu + (1 - self.b) * g
+        return (1 - self.nu) * g + self.nu * mu, QhmSlots(mu)
+
+
+class scale_by_qhadam(Rule):
+    """Adam with a part of the present gradient in both moments.
+
+    u = ((1 - nu1) g + nu1 mu^) / (sqrt((1 - nu2) |g|^2 + nu2 nu^) + eps); Adam for nu1 = nu2 = 1.
+    Ma & Yarats 2018, 1810.06801.
+    """
+
+    b1: Hyper = 0.995  # decay of mu
+    b2: Hyper = 0.999  # decay of nu
+    nu1: Hyper = 0.7  # part of mu^
+    nu2: Hyper = 1.0  # part of nu^
+    eps: Hyper = 1e-8  # added to the root
+
+    Slots = AdamSlots
+
+    def check(self) -> None:
+        self.require("[0, 1)", "b1", "b2")
+        self.require("[0, 1]", "nu2")
+        self.require("(0, inf)", "eps")
+
+    def init_leaf(self, p: Array) -> AdamSlots:
+        return zero_moments(p)
+
+    def shared(self, t: Array) -> tuple[Array, Array]:
+        return lacking(self.b1, t), lacking(self.b2, t)
+
+    def update_leaf(
+        self, g: Array, slots: AdamSlots, p: Array, t: tuple[Array, Array]
+    ) -> tuple[Array, AdamSlots]:
+        square = abs2(g)
+        mu = self.b1 * slots.mu + (1 - self.b1) * g
+        nu = self.b2 * slots.nu + (1 - self.b2) * square
+        c1, c2 = t
+        above = (1 - self.nu1) * g + self.nu1 * (mu / c1)
+        below = root((1 - self.nu2) * square + self.nu2 * (nu / c2)) + self.eps
+        return above / below, AdamSlots(mu, nu)
+
+
+class CorrectionSlots(NamedTuple):
+    previous: Array
+
+
+class correct_variance(Rule):
+    """Adds a part of the change of the gradient: c = g + gamma b1 / (1 - b1) (g - g_(t-1)).
+
+    The change is 0 at first. Then the norm of c within `axes` is clipped to one. Yuan+ 2024
+    (MARS), 2411.10438, in the form that remembers the last gradient rather than to take it again
+    with the new batch.
+    """
+
+    b1: Hyper = 0.95  # the decay of the momentum that follows
+    gamma: Hyper = 0.025  # 0 adds nothing, 1 is full recursive momentum
+    axes: Axes | Any = None  # the stacked ones are clipped on their own
+
+    Slots = CorrectionSlots
+
+    def check(self) -> None:
+        self.require("[0, 1)", "b1")
+
+    def init_leaf(self, p: Array) -> CorrectionSlots:
+        return CorrectionSlots(jnp.zeros_like(p))
+
+    def shared(self, t: Array) -> Array:
+        odds = self.b1 / (1 - jnp.asarray(self.b1, t.dtype))
+        return jnp.where(t > 1, self.gamma * odds, 0)
+
+    def update_leaf(
+        self, g: Array, slots: CorrectionSlots, p: Array, t: Array
+    ) -> tuple[Array, CorrectionSlots]:
+        c = g + t * (g - slots.previous)
+        size = norm(c, within(self.axes, c.ndim))
+        return c * (1 / jnp.maximum(size, 1)), CorrectionSlots(g)
+
+
+def adan(
+    learning_rate: Hyper,
+    b1: Hyper = 0.98,
+    b2: Hyper = 0.92,
+    b3: Hyper = 0.99,
+    eps: Hyper = 1e-8,
+    weight_decay: Hyper = 2e-2,
+    mask: Labels | None = None,
+    proximal: bool = True,
+) -> GradientTransformation:
+    """Adan: `scale_by_adan`, then decay and learning rate (1e-3 in the paper) in one.
+
+    That is `descend_proximally`, or without `proximal` decay as in `adamw`.
+    """
+    direction = scale_by_adan(b1, b2, b3, eps)
+    if not proximal:
+        return decoupled(direction, learning_rate, weight_decay, mask)
+    if mask is not None:
+        weight_decay = by_path({True: weight_decay, False: 0.0}, mask)
+    return chain(direction, descend_proximally(learning_rate, weight_decay))
+
+
+def ademamix(
+    learning_rate: Hyper,
+    b1: Hyper = 0.9,
+    b2: Hyper = 0.999,
+    b3: Hyper = 0.9999,
+    alpha: Hyper = 5.0,
+    eps: Hyper = 1e-8,
+    eps_root: Hyper = 0.0,
+    weight_decay: Hyper = 0.0,
+    mask: Labels | None = None,
+) -> GradientTransformation:
+    """AdEMAMix: `scale_by_ademamix`, decoupled weight decay, learning rate."""
+    direction = scale_by_ademamix(b1, b2, b3, alpha, eps, eps_root)
+    return decoupled(direction, learning_rate, weight_decay, mask)
+
+
+def simplified_ademamix(
+    learning_rate: Hyper,
+    b1: Hyper = 0.99,
+    b2: Hyper = 0.95,
+    alpha: Hyper = 0.0,
+    eps: Hyper = 1e-8,
+    eps_root: Hyper = 0.0,
+    weight_decay: Hyper = 0.0,
+    mask: Labels | None = None,
+    correct_bias: bool = False,
+) -> GradientTransformation:
+    """Simplified AdEMAMix: its link, decoupled weight decay, learning rate (1e-4 in the paper)."""
+    direction = scale_by_simplified_ademamix(b1, b2, alpha, eps, eps_root, correct_bias)
+    return decoupled(direction, learning_rate, weight_decay, mask)
+
+
+def qhadam(
+    learning_rate: Hyper,
+    b1: Hyper = 0.995,
+    b2: Hyper = 0.999,
+    nu1: Hyper = 0.7,
+    nu2: Hyper = 1.0,
+    eps: Hyper = 1e-8,
+) -> GradientTransformation:
+    """QHAdam: `scale_by_qhadam`, then the learning rate."""
+    return chain(scale_by_qhadam(b1, b2, nu1, nu2, eps), scale_by_learning_rate(learning_rate))
+
+
+def mars(
+    learning_rate: Hyper,
+    b1: Hyper = 0.95,
+    b2: Hyper = 0.99,
+    gamma: Hyper = 0.025,
+    eps: Hyper = 1e-8,
+    weight_decay: Hyper = 0.0,
+    mask: Labels | None = None,
+    axes: Axes | Any = None,
+) -> GradientTransformation:
+    """MARS-AdamW: `correct_variance`, then AdamW with the learning rate 3e-3 of the paper.
+
+    The authors leave arrays of one axis to `adamw(learning_rate, 0.9, 0.95)`: see `partition`.
+    """
+    return chain(
+        correct_variance(b1, gamma, axes),
+        decoupled(scale_by_adam(b1, b2, eps), learning_rate, weight_decay, mask),
+    )

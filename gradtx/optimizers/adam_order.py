@@ -1,0 +1,152 @@
+"""Adam in another order: the gradient is divided before it enters the momentum.
+
+laprop    by the root mean square with this gradient in it
+adopt     by the root mean square without it, clipped
+acprop    by the deviation without it; no momentum in the update
+"""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+from jax import Array
+
+from gradtx.chain import chain
+from gradtx.optimizers.adam import AdamSlots, modulus, zero_moments
+from gradtx.rule import Hyper, Rule
+from gradtx.transform import GradientTransformation
+from gradtx.transforms.scale import scale_by_learning_rate
+from gradtx.tree import abs2, lacking, root
+
+
+class scale_by_laprop(Rule):
+    """Momentum of divided gradients: mu = b1 mu + (1 - b1) g / (sqrt(nu^) + eps), u = mu^.
+
+    Ziyin, Wang & Ueda 2020, 2002.04839. Differs from the authors' code, which keeps the learning
+    rate inside mu: equal while it is constant.
+    """
+
+    b1: Hyper = 0.9  # decay of mu
+    b2: Hyper = 0.999  # decay of nu
+    eps: Hyper = 1e-15  # added to the root
+
+    Slots = AdamSlots
+
+    def check(self) -> None:
+        self.require("[0, 1)", "b1", "b2")
+        self.require("(0, inf)", "eps")
+
+    def init_leaf(self, p: Array) -> AdamSlots:
+        return zero_moments(p)
+
+    def shared(self, t: Array) -> tuple[Array, Array]:
+        return lacking(self.b1, t), lacking(self.b2, t)
+
+    def update_leaf(
+        self, g: Array, slots: AdamSlots, p: Array, t: tuple[Array, Array]
+    ) -> tuple[Array, AdamSlots]:
+        c1, c2 = t
+        nu = self.b2 * slots.nu + (1 - self.b2) * abs2(g)
+        mu = self.b1 * slots.mu + (1 - self.b1) * (g / (root(nu / c2) + self.eps))
+        return mu / c1, AdamSlots(mu, nu)
+
+
+class scale_by_adopt(Rule):
+    """Momentum of gradients divided by what was known before them, clipped.
+
+    mu = b1 mu + (1 - b1) clip(g / max(sqrt(nu), eps), (t - 1)^clip_power), u = mu, and only then
+    nu = b2 nu + (1 - b2) |g|^2. The first step moves nothing and sets nu = |g|^2.
+    Taniguchi+ 2024, 2411.02853. A complex quotient keeps its direction: its modulus is clipped.
+    """
+
+    b1: Hyper = 0.9  # decay of mu
+    b2: Hyper = 0.9999  # decay of nu
+    eps: Hyper = 1e-6  # the least that is divided by
+    clip_power: Hyper = 0.25  # the power of t - 1 that clips
+
+    Slots = AdamSlots
+
+    def check(self) -> None:
+        self.require("[0, 1)", "b1", "b2")
+        self.require("(0, inf)", "eps", "clip_power")
+
+    def init_leaf(self, p: Array) -> AdamSlots:
+        return zero_moments(p)
+
+    def shared(self, t: Array) -> tuple[Array, Array]:
+        first = t == 1
+        limit = jnp.where(first, 1, t - 1) ** self.clip_power
+        return jnp.where(first, 0, limit), jnp.where(first, 0, self.b2)
+
+    def update_leaf(
+        self, g: Array, slots: AdamSlots, p: Array, t: tuple[Array, Array]
+    ) -> tuple[Array, AdamSlots]:
+        limit, b2 = t
+        divided = _clipped(g / jnp.maximum(root(slots.nu), self.eps), limit)
+        mu = self.b1 * slots.mu + (1 - self.b1) * divided
+        return mu, AdamSlots(mu, b2 * slots.nu + (1 - b2) * abs2(g))
+
+
+def _clipped(x: Array, limit: Array) -> Array:
+    if not jnp.iscomplexobj(x):
+        return jnp.clip(x, -limit, limit)
+    size = modulus(x)
+    return x * jnp.where(size > limit, limit / jnp.where(size > limit, size, 1), 1)
+
+
+class scale_by_acprop(Rule):
+    """Gradients divided by the surprise up to the last step: u = g / (sqrt(nu^) + eps).
+
+    Only then nu = b2 nu + (1 - b2) |g - mu|^2 + eps and mu = b1 mu + (1 - b1) g, both from before;
+    the first step is u = g. Zhuang+ 2021, 2110.05454. Differs from the authors' code, which takes
+    the surprise against the new mu: b1 times this one.
+    """
+
+    b1: Hyper = 0.9  # decay of mu
+    b2: Hyper = 0.999  # decay of nu
+    eps: Hyper = 1e-16  # added to the root, and to nu at every step
+
+    Slots = AdamSlots
+
+    def check(self) -> None:
+        self.require("[0, 1)", "b1", "b2")
+        self.require("(0, inf)", "eps")
+
+    def init_leaf(self, p: Array) -> AdamSlots:
+        return zero_moments(p)
+
+    def shared(self, t: Array) -> tuple[Array, Array]:
+        return t == 1, lacking(self.b2, jnp.maximum(t - 1, 1))
+
+    def update_leaf(
+        self, g: Array, slots: AdamSlots, p: Array, t: tuple[Array, Array]
+    ) -> tuple[Array, AdamSlots]:
+        first, c2 = t
+        below = jnp.where(first, 1, root(slots.nu / c2) + self.eps)
+        nu = self.b2 * slots.nu + ((1 - self.b2) * abs2(g - slots.mu) + self.eps)
+        mu = self.b1 * slots.mu + (1 - self.b1) * g
+        return g / below, AdamSlots(mu, nu)
+
+
+def laprop(
+    learning_rate: Hyper, b1: Hyper = 0.9, b2: Hyper = 0.999, eps: Hyper = 1e-15
+) -> GradientTransformation:
+    """LaProp: `scale_by_laprop`, then the learning rate (4e-4 in the paper)."""
+    return chain(scale_by_laprop(b1, b2, eps), scale_by_learning_rate(learning_rate))
+
+
+def adopt(
+    learning_rate: Hyper,
+    b1: Hyper = 0.9,
+    b2: Hyper = 0.9999,
+    eps: Hyper = 1e-6,
+    clip_power: Hyper = 0.25,
+) -> GradientTransformation:
+    """ADOPT: `scale_by_adopt`, then the learning rate."""
+    return chain(scale_by_adopt(b1, b2, eps, clip_power), scale_by_learning_rate(learning_rate))
+
+
+def acprop(
+    learning_rate: Hyper, b1: Hyper = 0.9, b2: Hyper = 0.999, eps: Hyper = 1e-16
+) -> GradientTransformation:
+    """ACProp: `scale_by_acprop`, then the learning rate."""
+    return chain(scale_by_acprop(b1, b2, eps), scale_by_learning_rate(learning_rate))

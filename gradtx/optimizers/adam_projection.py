@@ -1,0 +1,101 @@
+"""Adam whose update does not lengthen weights that a normalisation makes scale-free.
+
+adamp    Adam's, less its part along the parameter where the gradient has none
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, ClassVar
+
+import jax.numpy as jnp
+from jax import Array
+
+from gradtx.axes import Axes, within
+from gradtx.chain import chain
+from gradtx.optimizers.adam import AdamSlots, zero_moments
+from gradtx.routing import Labels, by_path
+from gradtx.rule import Hyper, Rule
+from gradtx.transform import GradientTransformation
+from gradtx.transforms.scale import scale_by_learning_rate
+from gradtx.tree import abs2, lacking, norm, root
+
+
+class scale_by_adamp(Rule):
+    """Adam without its radial part where gradients say that the length of p does not matter.
+
+    Where |cos(g, p)| < delta / sqrt(size) for every output of `axes`, or else for the whole array,
+    u = v - <v, p> p / |p|^2 with Adam's v, output by output or whole, and a decay of
+    weight_decay wd_ratio p; elsewhere v and weight_decay p. Vectors are left to Adam. Heo+ 2020,
+    2006.08217. Without `axes` only the whole array is looked at.
+    """
+
+    b1: Hyper = 0.9  # decay of mu
+    b2: Hyper = 0.999  # decay of nu
+    eps: Hyper = 1e-8  # added to the root
+    delta: Hyper = 0.1  # below which cosine, times the root of the size, p counts as scale-free
+    wd_ratio: Hyper = 0.1  # what is left of the decay there
+    weight_decay: Hyper = 0.0
+    axes: Axes | Any = None
+
+    Slots = AdamSlots
+
+    needs: ClassVar[tuple[str, ...]] = ("params",)
+
+    def check(self) -> None:
+        self.require("[0, 1)", "b1", "b2")
+        self.require("(0, inf)", "eps")
+
+    def init_leaf(self, p: Array) -> AdamSlots:
+        return zero_moments(p)
+
+    def shared(self, t: Array) -> tuple[Array, Array]:
+        return lacking(self.b1, t), lacking(self.b2, t)
+
+    def update_leaf(
+        self, g: Array, slots: AdamSlots, p: Array, t: tuple[Array, Array]
+    ) -> tuple[Array, AdamSlots]:
+        mu = self.b1 * slots.mu + (1 - self.b1) * g
+        nu = self.b2 * slots.nu + (1 - self.b2) * abs2(g)
+        c1, c2 = t
+        v = (mu / c1) / (root(nu / c2) + self.eps)
+        whole = within(self.axes, g.ndim)
+        if len(whole) < 2:
+            return v + self.weight_decay * p, AdamSlots(mu, nu)
+        views = [whole] if self.axes is None else [self.axes.of("i"), whole]
+        u, ratio, done = v, 1.0, False
+        for axes in views:
+            length = norm(p, axes)
+            unit = p / jnp.where(length > 0, length, 1)
+            along = jnp.abs(_dot(g, unit, axes)) / jnp.maximum(norm(g, axes), self.eps)
+            size = max(math.prod(g.shape[axis] for axis in axes), 1)
+            most = jnp.max(along, axis=whole, keepdims=True, initial=0)
+            here = (most < self.delta / math.sqrt(size)) & jnp.logical_not(done)
+            u = jnp.where(here, v - _dot(v, unit, axes) * unit, u)
+            ratio = jnp.where(here, self.wd_ratio, ratio)
+            done = here | done
+        return u + self.weight_decay * ratio * p, AdamSlots(mu, nu)
+
+
+def _dot(x: Array, y: Array, axes: tuple[int, ...]) -> Array:
+    return jnp.sum((x * jnp.conj(y)).real, axis=axes, keepdims=True)
+
+
+def adamp(
+    learning_rate: Hyper,
+    b1: Hyper = 0.9,
+    b2: Hyper = 0.999,
+    eps: Hyper = 1e-8,
+    delta: Hyper = 0.1,
+    wd_ratio: Hyper = 0.1,
+    weight_decay: Hyper = 0.0,
+    mask: Labels | None = None,
+    axes: Axes | Any = None,
+) -> GradientTransformation:
+    """AdamP: `scale_by_adamp`, decay included, then the learning rate."""
+    if mask is not None:
+        weight_decay = by_path({True: weight_decay, False: 0.0}, mask)
+    return chain(
+        scale_by_adamp(b1, b2, eps, delta, wd_ratio, weight_decay, axes),
+        scale_by_learning_rate(learning_rate),
+    )

@@ -1,0 +1,381 @@
+"""Adam with another divisor: what the momentum is divided by tells these apart.
+
+amsgrad         root of the largest mean square so far
+adabelief       root of the mean of |g - mu|^2: how far gradients are from what was expected
+yogi            root of a mean square that moves by a part of |g|^2, however large it is
+radam           root mean square times what it is trusted, which grows from nothing
+adam_atan2      the angle between momentum and root mean square: no eps, no scale
+stable_adamw    Adam's, times the root mean square of |g| / sqrt(nu) where this is above one
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, ClassVar, NamedTuple
+
+import jax.numpy as jnp
+from jax import Array, lax
+
+from gradtx.axes import Axes, within
+from gradtx.chain import chain
+from gradtx.optimizers.adam import AdamSlots, modulus, zero_moments
+from gradtx.routing import Labels, by_path
+from gradtx.rule import Hyper, Rule
+from gradtx.struct import complaint, static
+from gradtx.transform import GradientTransformation
+from gradtx.transforms.scale import scale_by_learning_rate
+from gradtx.tree import abs2, lacking, real_zeros_like, root
+
+
+class AmsgradSlots(NamedTuple):
+    mu: Array
+    nu: Array
+    nu_max: Array
+
+
+FORMS = ("paper", "torch", "max_of_corrected")
+
+
+class scale_by_amsgrad(Rule):
+    """Adam whose divisor never shrinks: nu_max = max(nu_max, nu).
+
+    Three forms are published: u = mu / (sqrt(nu_max) + eps) in the "paper" (Reddi, Kale & Kumar
+    2018, 1904.09237), mu^ / (sqrt(nu_max / (1 - b2^t)) + eps) in "torch" and Keras, and
+    mu^ / (sqrt(max(nu_max, nu^)) + eps) as "max_of_corrected" in Optax.
+    """
+
+    b1: Hyper = 0.9  # decay of mu
+    b2: Hyper = 0.999  # decay of nu
+    eps: Hyper = 1e-8  # added to the root
+    eps_root: Hyper = 0.0  # added under the root
+    form: str = static(default="paper")
+
+    Slots = AmsgradSlots
+
+    def check(self) -> None:
+        self.require("[0, 1)", "b1", "b2")
+        self.require("[0, inf)", "eps", "eps_root")
+        if self.form not in FORMS:
+            raise ValueError(
+                complaint(self, f"the form is {self.form!r}", f"Give one of {', '.join(FORMS)}")
+            )
+
+    def init_leaf(self, p: Array) -> AmsgradSlots:
+        return AmsgradSlots(*zero_moments(p), real_zeros_like(p))
+
+    def shared(self, t: Array) -> tuple[Any, Any, Any]:
+        if self.form == "paper":
+            return 1, 1, 1
+        c1, c2 = lacking(self.b1, t), lacking(self.b2, t)
+        return (c1, 1, c2) if self.form == "torch" else (c1, c2, 1)
+
+    def update_leaf(
+        self, g: Array, slots: AmsgradSlots, p: Array, t: tuple[Array, Array, Array]
+    ) -> tuple[Array, AmsgradSlots]:
+        mu = self.b1 * slots.mu + (1 - self.b1) * g
+        nu = self.b2 * slots.nu + (1 - self.b2) * abs2(g)
+        c1, before, after = t
+        largest = jnp.maximum(slots.nu_max, nu / before)
+        below = root(largest / after + self.eps_root) + self.eps
+        return (mu / c1) / below, AmsgradSlots(mu, nu, largest)
+
+
+class scale_by_belief(Rule):
+    """Adam with the mean square of surprise: nu = b2 nu + (1 - b2) |g - mu|^2 + eps_root.
+
+    u = mu^ / (sqrt(nu^) + eps), the new mu in nu. Zhuang+ 2020, 2010.07468, which takes eps of
+    1e-16 for transformers and 1e-8 otherwise.
+    """
+
+    b1: Hyper = 0.9  # decay of mu
+    b2: Hyper = 0.999  # decay of nu
+    eps: Hyper = 1e-16  # added to the root
+    eps_root: Hyper = 1e-16  # added to nu at every step, and kept there
+
+    Slots = AdamSlots
+
+    def check(self) -> None:
+        self.require("[0, 1)", "b1", "b2")
+        self.require("(0, inf)", "eps")
+        self.require("[0, inf)", "eps_root")
+
+    def init_leaf(self, p: Array) -> AdamSlots:
+        return zero_moments(p)
+
+    def shared(self, t: Array) -> tuple[Array, Array]:
+        return lacking(self.b1, t), lacking(self.b2, t)
+
+    def update_leaf(
+        self, g: Array, slots: AdamSlots, p: Array, t: tuple[Array, Array]
+    ) -> tuple[Array, AdamSlots]:
+        mu = self.b1 * slots.mu + (1 - self.b1) * g
+        # Added in this order it is one multiply-add for XLA, which then makes no copy of nu.
+        nu = self.b2 * slots.nu + ((1 - self.b2) * abs2(g - mu) + self.eps_root)
+        c1, c2 = t
+        return (mu / c1) / (root(nu / c2) + self.eps), AdamSlots(mu, nu)
+
+
+class scale_by_yogi(Rule):
+    """Adam whose mean square cannot drop fast: nu = nu - (1 - b2) sign(nu - |g|^2) |g|^2.
+
+    u = mu / (sqrt(nu) + eps). Zaheer+ 2018 (NeurIPS), Algorithm 2. Differs from Optax, which
+    corrects the bias of both (`bias_correction`) and lets mu, too, start from 1e-6.
+    """
+
+    b1: Hyper = 0.9  # decay of mu
+    b2: Hyper = 0.999  # one minus the part of |g|^2 by which nu moves
+    eps: Hyper = 1e-3  # added to the root
+    initial_accumulator_value: Hyper = 1e-6  # nu before the first step
+    bias_correction: bool = static(default=False)
+
+    Slots = AdamSlots
+
+    def check(self) -> None:
+        self.require("[0, 1)", "b1", "b2")
+        self.require("(0, inf)", "eps")
+        self.require("[0, inf)", "initial_accumulator_value")
+
+    def init_leaf(self, p: Array) -> AdamSlots:
+        mu, nu = zero_moments(p)
+        return AdamSlots(mu, nu + self.initial_accumulator_value)
+
+    def shared(self, t: Array) -> tuple[Any, Any]:
+        return (lacking(self.b1, t), lacking(self.b2, t)) if self.bias_correction else (1, 1)
+
+    def update_leaf(
+        self, g: Array, slots: AdamSlots, p: Array, t: tuple[Array, Array]
+    ) -> tuple[Array, AdamSlots]:
+        mu = self.b1 * slots.mu + (1 - self.b1) * g
+        square = abs2(g)
+        nu = slots.nu - (1 - self.b2) * jnp.sign(slots.nu - square) * square
+        c1, c2 = t
+        return (mu / c1) / (root(nu / c2) + self.eps), AdamSlots(mu, nu)
+
+
+class scale_by_radam(Rule):
+    """Adam that trusts its divisor only as far as the few squares in it allow.
+
+    With rho = rho_inf - 2 t b2^t / (1 - b2^t) and rho_inf = 2 / (1 - b2) - 1: where rho is above
+    `threshold`, u = r mu^ / (sqrt(nu^ + eps_root) + eps) with
+    r^2 = (rho - 4) (rho - 2) rho_inf / ((rho_inf - 4) (rho_inf - 2) rho), before that u = mu^.
+    Liu+ 2019, 1908.03265. Differs from PyTorch and Optax, whose threshold is 5: the first
+    rectified step is the sixth there, the fifth here.
+    """
+
+    b1: Hyper = 0.9  # decay of mu
+    b2: Hyper = 0.999  # decay of nu
+    eps: Hyper = 1e-8  # added to the root
+    eps_root: Hyper = 0.0  # added under the root
+    threshold: Hyper = 4.0  # of rho; below 4, where r is no number, as 4
+
+    Slots = AdamSlots
+
+    def check(self) -> None:
+        self.require("[0, 1)", "b1")
+        self.require("(0, 1)", "b2")
+        self.require("[0, inf)", "eps", "eps_root")
+        self.require("[0, inf)", "threshold")
+
+    def init_leaf(self, p: Array) -> AdamSlots:
+        return zero_moments(p)
+
+    def shared(self, t: Array) -> tuple[Array, Array, Array, Array]:
+        # rho is some steps, left over from the difference of two thousands; written with
+        # coth(y) - 1 / y in the place of powers of b2 it comes out to the last digit.
+        b2 = jnp.asarray(self.b2, t.dtype)
+        half = -0.5 * jnp.log(b2)
+        rho = t * _short_of_one(t * half) + 1 - _short_of_one(half)
+        most = (1 + b2) / (1 - b2)
+        trusted = rho > jnp.maximum(self.threshold, 4)
+        rho, most = jnp.where(trusted, rho, 5), jnp.where(trusted, most, 6)
+        squared = (rho - 4) / (most - 4) * ((rho - 2) / (most - 2)) * (most / rho)
+        return lacking(self.b1, t), lacking(self.b2, t), trusted, jnp.sqrt(squared)
+
+    def update_leaf(
+        self, g: Array, slots: AdamSlots, p: Array, t: tuple[Array, Array, Array, Array]
+    ) -> tuple[Array, AdamSlots]:
+        mu = self.b1 * slots.mu + (1 - self.b1) * g
+        nu = self.b2 * slots.nu + (1 - self.b2) * abs2(g)
+        c1, c2, trusted, r = t
+        below = root(nu / c2 + self.eps_root) + self.eps
+        return (mu / c1) * (jnp.where(trusted, r, 1) / jnp.where(trusted, below, 1)), AdamSlots(
+            mu, nu
+        )
+
+
+def _short_of_one(y: Array) -> Array:
+    """1 - (coth(y) - 1 / y) for y > 0, with all digits for small y too."""
+    small = y < 0.25
+    x, z = jnp.where(small, y, 0.25), jnp.where(small, 0.25, y)
+    s = x * x
+    series = 1382 / 638512875
+    for c in (2 / 93555, 1 / 4725, 2 / 945, 1 / 45, 1 / 3):
+        series = c - s * series
+    return jnp.where(small, 1 - x * series, 1 / z + 2 * jnp.exp(-2 * z) / jnp.expm1(-2 * z))
+
+
+class scale_by_adam_atan2(Rule):
+    """The angle of momentum and root mean square: u = a atan2(mu^, b sqrt(nu^)).
+
+    The same for gradients of any scale, and never above a pi / 2: there is no eps. For small
+    angles with a = 1 it is Adam. Everett+ 2024, 2407.05872. A complex mu^ keeps its direction.
+    """
+
+    b1: Hyper = 0.9  # decay of mu
+    b2: Hyper = 0.999  # decay of nu
+    a: Hyper = 4 / math.pi  # so that u is the sign while gradients do not change
+    b: Hyper = 1.0  # what the root mean square is multiplied by
+
+    Slots = AdamSlots
+
+    def check(self) -> None:
+        self.require("[0, 1)", "b1", "b2")
+        self.require("(0, inf)", "a", "b")
+
+    def init_leaf(self, p: Array) -> AdamSlots:
+        return zero_moments(p)
+
+    def shared(self, t: Array) -> tuple[Array, Array, Array]:
+        # t is never 0, but XLA does not know: it would merge a known a with the learning rate, and
+        # jit would change last digits.
+        a = jnp.where(t > 0, self.a, 0)
+        return lacking(self.b1, t), lacking(self.b2, t), a
+
+    def update_leaf(
+        self, g: Array, slots: AdamSlots, p: Array, t: tuple[Array, Array, Array]
+    ) -> tuple[Array, AdamSlots]:
+        mu = self.b1 * slots.mu + (1 - self.b1) * g
+        nu = self.b2 * slots.nu + (1 - self.b2) * abs2(g)
+        c1, c2, a = t
+        ahead, across = mu / c1, self.b * root(nu / c2)
+        across = jnp.where((across == 0) & (ahead == 0), 1, across)
+        if jnp.iscomplexobj(ahead):
+            size = modulus(ahead)
+            angle = lax.atan2(size, across) * (ahead / jnp.where(size > 0, size, 1))
+        else:
+            angle = lax.atan2(ahead, across)
+        return a * angle, AdamSlots(mu, nu)
+
+
+class scale_by_stable_adamw(Rule):
+    """AdamW that slows down an array whose gradients are larger than its nu expects.
+
+    u = (mu^ / (sqrt(nu^) + eps) + weight_decay p) / max(1, rms), rms^2 = mean of |g|^2 over
+    max(nu^, eps^2), taken within `axes`. Wortsman+ 2023, 2304.13013. Bias is corrected at the end,
+    which for constant b1, b2 is the same as the corrected decays of the paper.
+    """
+
+    b1: Hyper = 0.9  # decay of mu
+    b2: Hyper = 0.99  # decay of nu
+    eps: Hyper = 1e-8  # added to the root, and the least it counts for in rms
+    weight_decay: Hyper = 1e-2
+    axes: Axes | Any = None  # the stacked ones are averaged over on their own
+
+    Slots = AdamSlots
+
+    needs: ClassVar[tuple[str, ...]] = ("params",)
+
+    def check(self) -> None:
+        self.require("[0, 1)", "b1", "b2")
+        self.require("(0, inf)", "eps")
+
+    def init_leaf(self, p: Array) -> AdamSlots:
+        return zero_moments(p)
+
+    def shared(self, t: Array) -> tuple[Array, Array]:
+        return lacking(self.b1, t), lacking(self.b2, t)
+
+    def update_leaf(
+        self, g: Array, slots: AdamSlots, p: Array, t: tuple[Array, Array]
+    ) -> tuple[Array, AdamSlots]:
+        mu = self.b1 * slots.mu + (1 - self.b1) * g
+        nu = self.b2 * slots.nu + (1 - self.b2) * abs2(g)
+        c1, c2 = t
+        # In another way than below: a root with two uses would be stored between them.
+        surprise = abs2(g / jnp.maximum(root(nu) * (1 / root(c2)), self.eps))
+        mean = jnp.mean(surprise, axis=within(self.axes, g.ndim), keepdims=True)
+        u = (mu / c1) / (root(nu / c2) + self.eps) + self.weight_decay * p
+        return u * (1 / jnp.maximum(root(mean), 1)), AdamSlots(mu, nu)
+
+
+def amsgrad(
+    learning_rate: Hyper,
+    b1: Hyper = 0.9,
+    b2: Hyper = 0.999,
+    eps: Hyper = 1e-8,
+    eps_root: Hyper = 0.0,
+    form: str = "paper",
+) -> GradientTransformation:
+    """AMSGrad: `scale_by_amsgrad` in one of its three forms, then the learning rate."""
+    return chain(
+        scale_by_amsgrad(b1, b2, eps, eps_root, form), scale_by_learning_rate(learning_rate)
+    )
+
+
+def adabelief(
+    learning_rate: Hyper,
+    b1: Hyper = 0.9,
+    b2: Hyper = 0.999,
+    eps: Hyper = 1e-16,
+    eps_root: Hyper = 1e-16,
+) -> GradientTransformation:
+    """AdaBelief: `scale_by_belief`, then the learning rate."""
+    return chain(scale_by_belief(b1, b2, eps, eps_root), scale_by_learning_rate(learning_rate))
+
+
+def yogi(
+    learning_rate: Hyper,
+    b1: Hyper = 0.9,
+    b2: Hyper = 0.999,
+    eps: Hyper = 1e-3,
+    initial_accumulator_value: Hyper = 1e-6,
+    bias_correction: bool = False,
+) -> GradientTransformation:
+    """Yogi: `scale_by_yogi`, then the learning rate (1e-2 in the paper)."""
+    return chain(
+        scale_by_yogi(b1, b2, eps, initial_accumulator_value, bias_correction),
+        scale_by_learning_rate(learning_rate),
+    )
+
+
+def radam(
+    learning_rate: Hyper,
+    b1: Hyper = 0.9,
+    b2: Hyper = 0.999,
+    eps: Hyper = 1e-8,
+    eps_root: Hyper = 0.0,
+    threshold: Hyper = 4.0,
+) -> GradientTransformation:
+    """RAdam: `scale_by_radam`, then the learning rate."""
+    return chain(
+        scale_by_radam(b1, b2, eps, eps_root, threshold), scale_by_learning_rate(learning_rate)
+    )
+
+
+def adam_atan2(
+    learning_rate: Hyper,
+    b1: Hyper = 0.9,
+    b2: Hyper = 0.999,
+    a: Hyper = 4 / math.pi,
+    b: Hyper = 1.0,
+) -> GradientTransformation:
+    """Adam-atan2: `scale_by_adam_atan2`, then the learning rate."""
+    return chain(scale_by_adam_atan2(b1, b2, a, b), scale_by_learning_rate(learning_rate))
+
+
+def stable_adamw(
+    learning_rate: Hyper,
+    b1: Hyper = 0.9,
+    b2: Hyper = 0.99,
+    eps: Hyper = 1e-8,
+    weight_decay: Hyper = 1e-2,
+    mask: Labels | None = None,
+    axes: Axes | Any = None,
+) -> GradientTransformation:
+    """StableAdamW: `scale_by_stable_adamw`, decay included, then the learning rate."""
+    if mask is not None:
+        weight_decay = by_path({True: weight_decay, False: 0.0}, mask)
+    return chain(
+        scale_by_stable_adamw(b1, b2, eps, weight_decay, axes),
+        scale_by_learning_rate(learning_rate),
+    )

@@ -1,0 +1,161 @@
+"""Steps found from all gradients since the start, or from the last two.
+
+What is stepped to or along tells them apart (x0 is the start):
+
+    madgrad                       towards x0 - sum of sqrt(t) g / cbrt(sum of sqrt(t) |g|^2)
+    cocob                         to x0 - a bet on the sum of g, every entry with its own wealth
+    optimistic_gradient_descent   along 2 g - g of the step before
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, NamedTuple
+
+import jax.numpy as jnp
+from jax import Array
+
+from gradtx.chain import chain
+from gradtx.rule import Hyper, Rule
+from gradtx.transform import GradientTransformation
+from gradtx.transforms.scale import scale, scale_by_learning_rate
+from gradtx.tree import abs2, real_zeros_like, root
+
+
+class MadgradSlots(NamedTuple):
+    x0: Array
+    s: Array
+    nu: Array
+
+
+class scale_by_madgrad(Rule):
+    """Dual averaging with cube roots: u = (1 - momentum) (p - z), z = x0 - s / (cbrt(nu) + eps).
+
+    With l = (learning_rate + eps) sqrt(t): s = s + l g, nu = nu + l |g|^2. Defazio & Jelassi 2021,
+    2101.11075. The learning rate is in here because it weighs the sums.
+    """
+
+    learning_rate: Hyper = 1e-2
+    momentum: Hyper = 0.9
+    eps: Hyper = 1e-6
+
+    Slots = MadgradSlots
+
+    needs: ClassVar[tuple[str, ...]] = ("params",)
+
+    def check(self) -> None:
+        self.require("[0, 1)", "momentum")
+        self.require("(0, inf)", "eps")
+
+    def init_leaf(self, p: Array) -> MadgradSlots:
+        return MadgradSlots(p, jnp.zeros_like(p), real_zeros_like(p))
+
+    def shared(self, t: Array) -> Array:
+        return (self.learning_rate + self.eps) * root(t)
+
+    def update_leaf(
+        self, g: Array, slots: MadgradSlots, p: Array, t: Array
+    ) -> tuple[Array, MadgradSlots]:
+        s = slots.s + t * g
+        nu = slots.nu + t * abs2(g)
+        some = nu > 0
+        below = jnp.where(some, jnp.cbrt(jnp.where(some, nu, 1)), 0) + self.eps
+        u = (1 - self.momentum) * (p - slots.x0 + s / below)
+        return u, MadgradSlots(slots.x0, s, nu)
+
+
+class CocobSlots(NamedTuple):
+    x0: Array
+    s: Array
+    largest: Array
+    total: Array
+    reward: Array
+
+
+class scale_by_cocob(Rule):
+    """Bets on the sign of every entry: u = p - w, w = x0 - s (L + R) / (L max(G + L, alpha L)).
+
+    L = max(L, |g|), G = G + |g|, R = max(R - g (p - x0), 0), s = s + g. Orabona & Tommasi 2017,
+    1705.07795, Algorithm 2 (COCOB-Backprop). It does not see the scale of gradients.
+    """
+
+    alpha: Hyper = 100.0
+    eps: Hyper = 1e-8  # L before the first step
+
+    Slots = CocobSlots
+
+    needs: ClassVar[tuple[str, ...]] = ("params",)
+
+    def check(self) -> None:
+        self.require("(0, inf)", "alpha", "eps")
+
+    def init_leaf(self, p: Array) -> CocobSlots:
+        zeros = real_zeros_like(p)
+        return CocobSlots(p, jnp.zeros_like(p), zeros + self.eps, zeros, zeros)
+
+    def update_leaf(
+        self, g: Array, slots: CocobSlots, p: Array, t: Array
+    ) -> tuple[Array, CocobSlots]:
+        is_complex = jnp.iscomplexobj(g)
+        size = root(abs2(g)) if is_complex else jnp.abs(g)
+        moved = p - slots.x0
+        gain = (jnp.conj(g) * moved).real if is_complex else g * moved
+        largest = jnp.maximum(slots.largest, size)
+        total = slots.total + size
+        reward = jnp.maximum(slots.reward - gain, 0)
+        s = slots.s + g
+        tiny = jnp.finfo(total.dtype).tiny
+        wealth = 1 + reward / jnp.maximum(largest, tiny)
+        bet = s * wealth / jnp.maximum(jnp.maximum(total + largest, self.alpha * largest), tiny)
+        return moved + bet, CocobSlots(slots.x0, s, largest, total, reward)
+
+
+class OptimisticSlots(NamedTuple):
+    previous: Array
+
+
+class scale_by_optimistic_gradient(Rule):
+    """Looks ahead by the last change of the gradient: u = (alpha + beta) g - beta previous g.
+
+    At the first step the previous gradient is g. Popov 1980; Mokhtari, Ozdaglar & Pattathil 2019,
+    1901.08511 (the general form, with alpha and beta).
+    """
+
+    alpha: Hyper = 1.0
+    beta: Hyper = 1.0
+
+    Slots = OptimisticSlots
+
+    def init_leaf(self, p: Array) -> OptimisticSlots:
+        return OptimisticSlots(jnp.zeros_like(p))
+
+    def shared(self, t: Array) -> Array:
+        return jnp.where(t == 1, 0, self.beta)
+
+    def update_leaf(
+        self, g: Array, slots: OptimisticSlots, p: Array, t: Array
+    ) -> tuple[Array, OptimisticSlots]:
+        return self.alpha * g + t * (g - slots.previous), OptimisticSlots(g)
+
+
+def madgrad(
+    learning_rate: Hyper = 1e-2, momentum: Hyper = 0.9, eps: Hyper = 1e-6
+) -> GradientTransformation:
+    """MADGRAD: `scale_by_madgrad`, which has the learning rate, with its sign turned."""
+    return chain(scale_by_madgrad(learning_rate, momentum, eps), scale(-1.0))
+
+
+def cocob(
+    learning_rate: Hyper = 1.0, alpha: Hyper = 100.0, eps: Hyper = 1e-8
+) -> GradientTransformation:
+    """COCOB: `scale_by_cocob`, then the learning rate, the part of the way to the bet.
+
+    Differs from Optax, which scales the gradients by it: that changes nothing but eps.
+    """
+    return chain(scale_by_cocob(alpha, eps), scale_by_learning_rate(learning_rate))
+
+
+def optimistic_gradient_descent(
+    learning_rate: Hyper, alpha: Hyper = 1.0, beta: Hyper = 1.0
+) -> GradientTransformation:
+    """Optimistic gradient descent: `scale_by_optimistic_gradient`, then the learning rate."""
+    return chain(scale_by_optimistic_gradient(alpha, beta), scale_by_learning_rate(learning_rate))

@@ -1,0 +1,281 @@
+"""Adam whose step size is an estimate of the distance to the solution.
+
+What bounds the distance D from below tells them apart (x0 is the start):
+
+    dadapt_adamw    n / ||s||_1 with n the sum of <g, s / sqrt(nu)>, s the sum of d g
+    prodigy         the same with n the sum of <g, x0 - x>, weighted towards later gradients
+
+The learning rate is 1, or a schedule that falls from 1. The estimates are kept in float32 or wider
+whatever the dtype of the parameters.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+from jax import Array
+
+from gradtx.chain import chain
+from gradtx.rule import Hyper, JointRule
+from gradtx.struct import static
+from gradtx.transform import GradientTransformation
+from gradtx.transforms.scale import scale
+from gradtx.tree import abs2, lacking, real_zeros_like, root
+
+NO_LIMIT = 1e30  # a factor that no estimate grows by, and that float32 has
+
+
+def inner(x: Array, y: Array) -> Array:
+    """The real inner product of two arrays."""
+    return jnp.sum((jnp.conj(x) * y).real if jnp.iscomplexobj(x) else x * y)
+
+
+def modulus(x: Array) -> Array:
+    return root(abs2(x)) if jnp.iscomplexobj(x) else jnp.abs(x)
+
+
+def _correction(rule: Any, t: Array) -> Any:
+    """What Adam's bias correction multiplies the step by, if it is asked for."""
+    if not rule.use_bias_correction:
+        return 1.0
+    return root(lacking(rule.b2, t)) / lacking(rule.b1, t)
+
+
+class DadaptSlots(NamedTuple):
+    mu: Array
+    nu: Array
+    s: Array
+
+
+class DadaptGlobals(NamedTuple):
+    estim_lr: Array  # d
+    numerator: Array
+
+
+class EstimateSums(NamedTuple):
+    numerator: Array
+    l1: Array  # of the new s
+
+
+class DadaptKnown(NamedTuple):
+    weight: Array  # of g in s and mu: d times the learning rate
+    root_b2: Array
+    rest: Array  # 1 - root_b2
+
+
+class scale_by_dadapt_adam(JointRule):
+    """Adam with the step size d, a growing lower bound of the distance: D-Adaptation.
+
+    With l = d learning_rate and q = sqrt(b2): n = q n + (1 - q) l <g, s / (sqrt(nu) + eps)> with
+    old s and nu, mu = b1 mu + (1 - b1) l g, nu as in Adam, s = q s + (1 - q) l g,
+    d = max(d, n / ((1 - q) ||s||_1)), u = mu / (sqrt(nu) + eps) + weight_decay l p.
+    Defazio & Mishchenko 2023, 2301.07733. Differs from Optax: no bias correction unless asked for
+    (as in the authors' code), nothing happens before the first gradient that is not zero. The
+    learning rate is in here because the estimate needs it.
+    """
+
+    learning_rate: Hyper = 1.0
+    b1: Hyper = 0.9
+    b2: Hyper = 0.999
+    eps: Hyper = 1e-8
+    estim_lr0: Hyper = 1e-6  # d before the first step
+    weight_decay: Hyper = 0.0  # decoupled
+    growth_rate: Hyper = NO_LIMIT  # the most d may grow by in one step
+    use_bias_correction: bool = static(default=False)
+
+    Slots = DadaptSlots
+    Globals = DadaptGlobals
+    Sums = EstimateSums
+
+    def check(self) -> None:
+        self.require("[0, 1)", "b1")
+        self.require("(0, 1)", "b2")
+        self.require("(0, inf)", "eps", "estim_lr0")
+        self.require("[0, inf)", "weight_decay")
+        self.require("(0, inf]", "growth_rate")
+
+    def init_leaf(self, p: Array) -> DadaptSlots:
+        return DadaptSlots(jnp.zeros_like(p), real_zeros_like(p), jnp.zeros_like(p))
+
+    def init_globals(self) -> DadaptGlobals:
+        return DadaptGlobals(self.estim_lr0, 0.0)  # pyright: ignore[reportArgumentType]
+
+    def prepare(self, globals_: DadaptGlobals, t: Array) -> DadaptKnown:
+        weight = globals_.estim_lr * self.learning_rate * _correction(self, t)
+        q = root(jnp.asarray(self.b2))
+        return DadaptKnown(weight, q, (1 - self.b2) / (1 + q))
+
+    def measure_leaf(
+        self, g: Array, slots: DadaptSlots, p: Array, known: Any = None
+    ) -> EstimateSums:
+        s = known.root_b2 * slots.s + known.rest * known.weight * g
+        numerator = inner(g, slots.s / (root(slots.nu) + self.eps))
+        return EstimateSums(numerator, jnp.sum(modulus(s)))
+
+    def decide(
+        self, sums: EstimateSums, globals_: DadaptGlobals, t: Array, **extra: Any
+    ) -> tuple[DadaptGlobals, Any]:
+        known = self.prepare(globals_, t)
+        d, q = globals_.estim_lr, known.root_b2
+        numerator = q * globals_.numerator + known.rest * known.weight * sums.numerator
+        started = sums.l1 > 0
+        estimate = numerator / (known.rest * jnp.where(started, sums.l1, 1))
+        grown = jnp.maximum(d, jnp.minimum(estimate, d * self.growth_rate))
+        new = DadaptGlobals(jnp.where(started, grown, d), numerator)
+        return new, (known, jnp.where(started, self.weight_decay * known.weight, 0))
+
+    def update_leaf(
+        self, g: Array, slots: DadaptSlots, p: Array, t: Any
+    ) -> tuple[Array, DadaptSlots]:
+        known, decay = t
+        mu = self.b1 * slots.mu + (1 - self.b1) * known.weight * g
+        nu = self.b2 * slots.nu + (1 - self.b2) * abs2(g)
+        s = known.root_b2 * slots.s + known.rest * known.weight * g
+        return mu / (root(nu) + self.eps) + decay * p, DadaptSlots(mu, nu, s)
+
+
+class ProdigySlots(NamedTuple):
+    mu: Array
+    nu: Array
+    s: Array
+    x0: Array
+
+
+class ProdigyGlobals(NamedTuple):
+    estim_lr: Array  # d
+    estim_max: Array  # the largest estimate so far
+    numerator: Array
+
+
+class ProdigyKnown(NamedTuple):
+    d: Array
+    rate: Array  # l = d times the learning rate
+    weight: Array  # of g in s: l d / d0
+    root_b2: Array
+
+
+class scale_by_prodigy(JointRule):
+    """Adam of d g, stepping by d, an estimate of the distance to the solution that grows.
+
+    With l = d learning_rate, q = sqrt(b2) and w = l d / d0: mu = b1 mu + (1 - b1) d g,
+    nu = b2 nu + (1 - b2) d^2 |g|^2, s = q s + w g, n = q n + w <g, x0 - x>,
+    e = estim_lr_coef n / ||s||_1, d' = min(max of all e, growth_rate d),
+    u = l mu / (sqrt(nu) + d' eps) + weight_decay l p. Mishchenko & Defazio 2023, 2306.06101.
+    Differs from Optax: no bias correction unless asked for (as in the authors' code), nothing
+    happens before the first gradient that is not zero. The learning rate is in here because the
+    estimate needs it.
+    """
+
+    learning_rate: Hyper = 1.0
+    b1: Hyper = 0.9
+    b2: Hyper = 0.999
+    eps: Hyper = 1e-8
+    estim_lr0: Hyper = 1e-6  # d0: d before the first step
+    estim_lr_coef: Hyper = 1.0  # multiplies the estimate
+    weight_decay: Hyper = 0.0  # decoupled
+    growth_rate: Hyper = NO_LIMIT  # the most d may grow by in one step, once it has left d0
+    use_bias_correction: bool = static(default=False)
+
+    Slots = ProdigySlots
+    Globals = ProdigyGlobals
+    Sums = EstimateSums
+
+    def check(self) -> None:
+        self.require("[0, 1)", "b1")
+        self.require("(0, 1)", "b2")
+        self.require("(0, inf)", "eps", "estim_lr0", "estim_lr_coef")
+        self.require("[0, inf)", "weight_decay")
+        self.require("(0, inf]", "growth_rate")
+
+    def init_leaf(self, p: Array) -> ProdigySlots:
+        return ProdigySlots(jnp.zeros_like(p), real_zeros_like(p), jnp.zeros_like(p), p)
+
+    def init_globals(self) -> ProdigyGlobals:
+        d0: Any = self.estim_lr0
+        return ProdigyGlobals(d0, d0, 0.0)  # pyright: ignore[reportArgumentType]
+
+    def prepare(self, globals_: ProdigyGlobals, t: Array) -> ProdigyKnown:
+        d = globals_.estim_lr
+        rate = d * self.learning_rate * _correction(self, t)
+        return ProdigyKnown(d, rate, d / self.estim_lr0 * rate, root(jnp.asarray(self.b2)))
+
+    def measure_leaf(
+        self, g: Array, slots: ProdigySlots, p: Array, known: Any = None
+    ) -> EstimateSums:
+        s = known.root_b2 * slots.s + known.weight * g
+        return EstimateSums(inner(g, slots.x0 - p), jnp.sum(modulus(s)))
+
+    def decide(
+        self, sums: EstimateSums, globals_: ProdigyGlobals, t: Array, **extra: Any
+    ) -> tuple[ProdigyGlobals, Any]:
+        known = self.prepare(globals_, t)
+        started = sums.l1 > 0
+        numerator = known.root_b2 * globals_.numerator + known.weight * sums.numerator
+        estimate = self.estim_lr_coef * numerator / jnp.where(started, sums.l1, 1)
+        # The first growth has no limit.
+        d = jnp.where(known.d == self.estim_lr0, jnp.maximum(known.d, estimate), known.d)
+        largest = jnp.maximum(globals_.estim_max, estimate)
+        found = jnp.minimum(largest, d * self.growth_rate), largest, numerator
+        new = ProdigyGlobals(
+            *(jnp.where(started, x, y) for x, y in zip(found, globals_, strict=True))
+        )
+        return new, (known, jnp.where(started, known.rate, 0), new.estim_lr * self.eps)
+
+    def update_leaf(
+        self, g: Array, slots: ProdigySlots, p: Array, t: Any
+    ) -> tuple[Array, ProdigySlots]:
+        known, rate, eps = t
+        mu = self.b1 * slots.mu + (1 - self.b1) * known.d * g
+        nu = self.b2 * slots.nu + (1 - self.b2) * abs2(known.d * g)
+        s = known.root_b2 * slots.s + known.weight * g
+        below = jnp.maximum(root(nu) + eps, jnp.finfo(nu.dtype).tiny)
+        u = rate * (mu / below + self.weight_decay * p)
+        return u, ProdigySlots(mu, nu, s, slots.x0)
+
+
+def dadapt_adamw(
+    learning_rate: Hyper = 1.0,
+    b1: Hyper = 0.9,
+    b2: Hyper = 0.999,
+    eps: Hyper = 1e-8,
+    estim_lr0: Hyper = 1e-6,
+    weight_decay: Hyper = 0.0,
+    growth_rate: Hyper = NO_LIMIT,
+    use_bias_correction: bool = False,
+) -> GradientTransformation:
+    """D-Adapted AdamW: minus `scale_by_dadapt_adam`, which has the learning rate in it."""
+    return chain(
+        scale_by_dadapt_adam(
+            learning_rate, b1, b2, eps, estim_lr0, weight_decay, growth_rate, use_bias_correction
+        ),
+        scale(-1.0),
+    )
+
+
+def prodigy(
+    learning_rate: Hyper = 1.0,
+    b1: Hyper = 0.9,
+    b2: Hyper = 0.999,
+    eps: Hyper = 1e-8,
+    estim_lr0: Hyper = 1e-6,
+    estim_lr_coef: Hyper = 1.0,
+    weight_decay: Hyper = 0.0,
+    growth_rate: Hyper = NO_LIMIT,
+    use_bias_correction: bool = False,
+) -> GradientTransformation:
+    """Prodigy: minus `scale_by_prodigy`, which has the learning rate in it."""
+    return chain(
+        scale_by_prodigy(
+            learning_rate,
+            b1,
+            b2,
+            eps,
+            estim_lr0,
+            estim_lr_coef,
+            weight_decay,
+            growth_rate,
+            use_bias_correction,
+        ),
+        scale(-1.0),
+    )

@@ -1,0 +1,401 @@
+"""Second moments in less memory than one number for every parameter.
+
+What is remembered of |g|^2 for an n by m matrix tells them apart:
+
+    adafactor    means over rows and over columns: n + m numbers, whose product is their estimate
+    came         the same, and once more for how far the update strays from its momentum
+    sm3          the largest entry of every row and column: n + m numbers, an upper bound
+    adam_mini    one mean for every output: m numbers
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+from jax import Array, lax
+
+from gradtx.chain import chain
+from gradtx.optimizers.factoring import (
+    Sides,
+    Squares,
+    in_front,
+    kept,
+    mean,
+    packed,
+    put_back,
+    sides_of,
+    stacked,
+    unpacked,
+    zeros_of,
+)
+from gradtx.routing import Labels, by_path
+from gradtx.rule import Hyper, Rule
+from gradtx.struct import static
+from gradtx.transform import GradientTransformation
+from gradtx.transforms.decay import add_decayed_weights
+from gradtx.transforms.norms import scale_by_param_block_rms, unit_axes
+from gradtx.transforms.scale import scale_by_learning_rate
+from gradtx.tree import abs2, lacking, real_dtype, real_zeros_like, root
+
+
+class FactoredSlots(NamedTuple):
+    means: Array  # of rows, then of columns; a zero for arrays that are not factored
+    v: Array  # of arrays that are not factored; a zero for others
+
+
+class scale_by_factored_rms(Rule):
+    """Divides by a root mean square estimated from rows and columns, then clips its RMS.
+
+    With s = |g|^2 + eps and w = t^-decay_rate: R = (1 - w) R + w mean of s along columns, C along
+    rows, V = R C / mean(R), U = g / sqrt(V), u = U / max(1, RMS(U) / clipping_threshold).
+    Shazeer & Stern 2018, 1804.04235, algorithm 4. Rows and columns are the last two axes, or the
+    input and the output axes of `axes`; arrays without both keep all of V. Differs from Optax,
+    which takes the two largest axes (and PyTorch, which keeps s above eps instead of adding it).
+    """
+
+    decay_rate: Hyper = 0.8
+    eps: Hyper = 1e-30
+    clipping_threshold: Hyper | None = 1.0  # None does not clip
+    factored: bool = static(default=True)
+    factor_small: bool = static(default=True)  # False spares matrices with a side below 128
+    axes: Any = None  # an `Axes`: stacked ones are kept apart
+
+    Slots = FactoredSlots
+
+    def check(self) -> None:
+        self.require("[0, inf)", "decay_rate")
+        self.require("(0, inf)", "eps", "clipping_threshold")
+
+    def _sides(self, shape: tuple[int, ...]) -> Sides | None:
+        return sides_of(self.axes, shape, self.factor_small) if self.factored else None
+
+    def init_leaf(self, p: Array) -> FactoredSlots:
+        p = in_front(p, self.axes)
+        means, v = zeros_of(p, self._sides(p.shape))
+        return FactoredSlots(means, put_back(v, self.axes) if v.ndim else v)
+
+    def shared(self, t: Array) -> Array:
+        return t**-self.decay_rate
+
+    def update_leaf(
+        self, g: Array, slots: FactoredSlots, p: Array, t: Array
+    ) -> tuple[Array, FactoredSlots]:
+        stack, g = len(stacked(self.axes, g.ndim)), in_front(g, self.axes)
+        sides = self._sides(g.shape)
+        old = in_front(slots.v, self.axes) if sides is None else slots.v
+        v = Squares.from_slots(slots.means, old, g.shape, sides).averaged(g, self.eps, t, sides)
+        u, square = v.normalized(g, sides)
+        if self.clipping_threshold is not None:
+            u = u * _clip(square, self.clipping_threshold, stack)
+        full = put_back(v.full, self.axes) if sides is None else v.full
+        return put_back(u, self.axes), FactoredSlots(v.means(sides), full)
+
+
+def _clip(square: Array, threshold: Array, stack: int) -> Array:
+    """The factor that brings the root of the mean of `square` down to `threshold`."""
+    rms = root(mean(square, tuple(range(stack, square.ndim))))
+    return threshold / jnp.maximum(rms, threshold)
+
+
+class CameSlots(NamedTuple):
+    mu: Array
+    means: Array  # of |g|^2, as in `FactoredSlots`
+    v: Array
+    instability: Array  # the means of |U - mu|^2
+
+
+class scale_by_came(Rule):
+    """Momentum of factored updates, divided by how far these stray from it.
+
+    U as in `scale_by_factored_rms` but with a constant w = w2; mu = b1 mu + (1 - b1) U; S is the
+    factored average, with the weight w3, of |U - mu|^2 + eps_instability; u = mu / sqrt(S). Arrays
+    that are not factored have u = mu. Luo+ 2023, 2307.02047, and the authors' code for vectors.
+    Weights of the new are given because 1 - 0.9999 has few digits in float32.
+    """
+
+    b1: Hyper = 0.9  # decay of mu
+    w2: Hyper = 1 - 0.999  # weight of the new in v
+    w3: Hyper = 1 - 0.9999  # weight of the new in s
+    eps: Hyper = 1e-30
+    eps_instability: Hyper = 1e-16
+    clipping_threshold: Hyper = 1.0
+    axes: Any = None  # an `Axes`: stacked ones are kept apart
+
+    Slots = CameSlots
+
+    def check(self) -> None:
+        self.require("[0, 1)", "b1")
+        self.require("(0, 1]", "w2", "w3")
+        self.require("(0, inf)", "eps", "eps_instability", "clipping_threshold")
+
+    def init_leaf(self, p: Array) -> CameSlots:
+        front = in_front(p, self.axes)
+        means, v = zeros_of(front, sides_of(self.axes, front.shape))
+        v = put_back(v, self.axes) if v.ndim else v
+        return CameSlots(jnp.zeros_like(p), means, v, means)
+
+    def update_leaf(
+        self, g: Array, slots: CameSlots, p: Array, t: Array
+    ) -> tuple[Array, CameSlots]:
+        stack, g = len(stacked(self.axes, g.ndim)), in_front(g, self.axes)
+        sides = sides_of(self.axes, g.shape)
+        old = in_front(slots.v, self.axes) if sides is None else slots.v
+        v = Squares.from_slots(slots.means, old, g.shape, sides)
+        v = v.averaged(g, self.eps, self.w2, sides)
+        u, square = v.normalized(g, sides)
+        u = u * _clip(square, self.clipping_threshold, stack)
+        mu = self.b1 * in_front(slots.mu, self.axes) + (1 - self.b1) * u
+        back = put_back(mu, self.axes)
+        if sides is None:
+            full = put_back(v.full, self.axes)
+            return back, CameSlots(back, slots.means, full, slots.instability)
+        s = Squares.from_slots(slots.instability, v.full, g.shape, sides)
+        s = s.averaged(u - mu, self.eps_instability, self.w3, sides)
+        u = put_back(s.normalized(mu, sides)[0], self.axes)
+        return u, CameSlots(back, v.means(sides), v.full, s.means(sides))
+
+
+# Upper bounds -----------------------------------------------------------------------------------
+
+
+class Sm3Slots(NamedTuple):
+    bounds: Array  # for each axis of a matrix one number for every index, one axis after the other
+
+
+class scale_by_sm3(Rule):
+    """Divides by the root of a bound on the sum of squares, kept for every index of every axis.
+
+    nu = min over axes of their bounds + |g|^2, u = g / sqrt(nu) (0 where nu is), and the new bound
+    of an index is the largest nu that it takes part in. For vectors it is Adagrad. Anil+ 2019,
+    1901.11150, SM3-II. Differs from Optax, which adds 1e-8 to nu.
+    """
+
+    axes: Any = None  # an `Axes` where arrays are stacked
+
+    Slots = Sm3Slots
+
+    def init_leaf(self, p: Array) -> Sm3Slots:
+        stack, front = len(stacked(self.axes, p.ndim)), in_front(p, self.axes)
+        if p.ndim - stack < 2:
+            return Sm3Slots(real_zeros_like(p))
+        bounds = [jnp.zeros(shape, real_dtype(p.dtype)) for shape in _lines(front.shape, stack)]
+        return Sm3Slots(packed(bounds, stack))
+
+    def update_leaf(self, g: Array, slots: Sm3Slots, p: Array, t: Array) -> tuple[Array, Sm3Slots]:
+        stack = len(stacked(self.axes, g.ndim))
+        if g.ndim - stack < 2:
+            nu = slots.bounds + abs2(g)
+            return _over_root_or_zero(g, nu), Sm3Slots(nu)
+        g = in_front(g, self.axes)
+        bounds = unpacked(slots.bounds, _lines(g.shape, stack), stack)
+        nu = bounds[0]
+        for bound in bounds[1:]:
+            nu = jnp.minimum(*jnp.broadcast_arrays(nu, bound))
+        nu = nu + abs2(g)
+        inside = range(stack, g.ndim)
+        largest = [
+            jnp.max(nu, axis=tuple(j for j in inside if j != i), initial=0, keepdims=True)
+            for i in inside
+        ]
+        u = put_back(_over_root_or_zero(g, nu), self.axes)
+        return u, Sm3Slots(packed(largest, stack))
+
+
+def _lines(shape: tuple[int, ...], stack: int) -> list[tuple[int, ...]]:
+    """For each axis behind the stacked ones, the shape that has no other of them."""
+    inside = range(stack, len(shape))
+    return [kept(shape, tuple(j for j in inside if j != i)) for i in inside]
+
+
+def _over_root_or_zero(g: Array, nu: Array) -> Array:
+    positive = nu > 0
+    return jnp.where(positive, g * lax.rsqrt(jnp.where(positive, nu, 1)), 0)
+
+
+# One number for a block -------------------------------------------------------------------------
+
+
+class AdamMiniSlots(NamedTuple):
+    mu: Array
+    nu: Array
+
+
+class scale_by_adam_mini(Rule):
+    """Adam with one nu for every block: nu = b2 nu + (1 - b2) mean over the block of |g|^2.
+
+    A block is what feeds one output: the entries along the input axes of `axes`, or all that are
+    not stacked where there is none: Axes("io") for most kernels, Axes("ibi") for queries and keys
+    by heads, Axes("bo") for embeddings by rows. Without `axes` a matrix is (inputs, outputs), any
+    other array one block. Zhang+ 2024, 2406.16793.
+    """
+
+    b1: Hyper = 0.9  # decay of mu
+    b2: Hyper = 0.999  # decay of nu
+    eps: Hyper = 1e-8  # added to the root
+    axes: Any = None  # an `Axes` of inputs, outputs and stacked axes
+
+    Slots = AdamMiniSlots
+
+    def check(self) -> None:
+        self.require("[0, 1)", "b1", "b2")
+        self.require("(0, inf)", "eps")
+
+    def _along(self, ndim: int) -> tuple[int, ...]:
+        if self.axes is None and ndim != 2:
+            return tuple(range(ndim))
+        return unit_axes(self.axes, ndim, "scale_by_adam_mini")
+
+    def init_leaf(self, p: Array) -> AdamMiniSlots:
+        along = self._along(p.ndim)
+        blocks = mean(real_zeros_like(p), along)
+        return AdamMiniSlots(jnp.zeros_like(p), blocks.reshape(_squeezed(p.shape, along)))
+
+    def shared(self, t: Array) -> tuple[Array, Array]:
+        return lacking(self.b1, t), lacking(self.b2, t)
+
+    def update_leaf(
+        self, g: Array, slots: AdamMiniSlots, p: Array, t: tuple[Array, Array]
+    ) -> tuple[Array, AdamMiniSlots]:
+        mu = self.b1 * slots.mu + (1 - self.b1) * g
+        most = jnp.finfo(g.dtype).max / 4  # an infinite nu would stop all later steps
+        square = jnp.minimum(mean(abs2(g), self._along(g.ndim)), most)
+        nu = self.b2 * slots.nu.reshape(square.shape) + (1 - self.b2) * square
+        c1, c2 = t
+        return mu * (1 / (c1 * (root(nu / c2) + self.eps))), AdamMiniSlots(
+            mu, nu.reshape(slots.nu.shape)
+        )
+
+
+def _squeezed(shape: tuple[int, ...], along: tuple[int, ...]) -> tuple[int, ...]:
+    """One number for a whole array is a scalar; other blocks keep the number of axes."""
+    if len(along) == len(shape):
+        return ()
+    return tuple(1 if i in along else n for i, n in enumerate(shape))
+
+
+class AverageSlots(NamedTuple):
+    mu: Array
+
+
+class average_updates(Rule):
+    """A moving average of the updates: mu = decay mu + (1 - decay) g, u = mu."""
+
+    decay: Hyper = 0.9
+
+    Slots = AverageSlots
+
+    def check(self) -> None:
+        self.require("[0, 1)", "decay")
+
+    def init_leaf(self, p: Array) -> AverageSlots:
+        return AverageSlots(jnp.zeros_like(p))
+
+    def update_leaf(
+        self, g: Array, slots: AverageSlots, p: Array, t: Array
+    ) -> tuple[Array, AverageSlots]:
+        mu = self.decay * slots.mu + (1 - self.decay) * g
+        return mu, AverageSlots(mu)
+
+
+# Optimizers -------------------------------------------------------------------------------------
+
+
+class scale_by_relative_step(Rule):
+    """A descent step that shrinks: u = -min(learning_rate, 1 / sqrt(t)) g, t from 1.
+
+    Shazeer & Stern 2018, 1804.04235, section 9.
+    """
+
+    learning_rate: Hyper
+
+    def shared(self, t: Array) -> Array:
+        return lax.rsqrt(t)
+
+    def update_leaf(self, g: Array, slots: Any, p: Array, t: Array) -> tuple[Array, Any]:
+        return -jnp.minimum(self.learning_rate, t) * g, slots
+
+
+def adafactor(
+    learning_rate: Hyper = 1e-2,
+    decay_rate: Hyper = 0.8,
+    multiply_by_parameter_scale: bool = True,
+    clipping_threshold: Hyper | None = 1.0,
+    momentum: Hyper | None = None,
+    weight_decay: Hyper | None = None,
+    mask: Labels | None = None,
+    eps: Hyper = 1e-30,
+    min_scale: Hyper = 1e-3,
+    factored: bool = True,
+    factor_small: bool = True,
+    relative_step: bool = True,
+    axes: Any = None,
+) -> GradientTransformation:
+    """Adafactor: `scale_by_factored_rms`, then the size of the parameter and min(lr, 1 / sqrt(t)).
+
+    So the paper's, and PyTorch's. T5X: `relative_step=False`, `factor_small=False` and, if wanted,
+    `momentum`, an average of the updates. Differs from Optax, which has no relative step, and from
+    it and T5X in the decay, which is multiplied by the learning rate, and in its place after the
+    momentum (T5X: inside): equal while it is constant.
+    """
+    parts: list[GradientTransformation] = [
+        scale_by_factored_rms(decay_rate, eps, clipping_threshold, factored, factor_small, axes)
+    ]
+    if multiply_by_parameter_scale:
+        parts.append(scale_by_param_block_rms(min_scale, axes))
+    if momentum is not None:
+        parts.append(average_updates(momentum))
+    if weight_decay is not None:
+        if mask is not None:
+            weight_decay = by_path({True: weight_decay, False: 0.0}, mask)
+        parts.append(add_decayed_weights(weight_decay))
+    descend = scale_by_relative_step if relative_step else scale_by_learning_rate
+    return chain(*parts, descend(learning_rate))
+
+
+def came(
+    learning_rate: Hyper,
+    b1: Hyper = 0.9,
+    w2: Hyper = 1 - 0.999,
+    w3: Hyper = 1 - 0.9999,
+    eps: Hyper = 1e-30,
+    eps_instability: Hyper = 1e-16,
+    clipping_threshold: Hyper = 1.0,
+    weight_decay: Hyper = 0.0,
+    mask: Labels | None = None,
+    axes: Any = None,
+) -> GradientTransformation:
+    """CAME: `scale_by_came`, decoupled weight decay, learning rate (2e-4 in the paper).
+
+    w2 and w3 are 1 - b2 and 1 - b3 of the paper.
+    """
+    direction = scale_by_came(b1, w2, w3, eps, eps_instability, clipping_threshold, axes)
+    return _decayed(direction, weight_decay, mask, learning_rate)
+
+
+def sm3(learning_rate: Hyper, momentum: Hyper = 0.9, axes: Any = None) -> GradientTransformation:
+    """SM3: `scale_by_sm3`, an average of the updates, then the learning rate."""
+    return chain(
+        scale_by_sm3(axes), average_updates(momentum), scale_by_learning_rate(learning_rate)
+    )
+
+
+def adam_mini(
+    learning_rate: Hyper,
+    b1: Hyper = 0.9,
+    b2: Hyper = 0.999,
+    eps: Hyper = 1e-8,
+    weight_decay: Hyper = 0.0,
+    mask: Labels | None = None,
+    axes: Any = None,
+) -> GradientTransformation:
+    """Adam-mini: `scale_by_adam_mini`, decoupled weight decay, learning rate."""
+    return _decayed(scale_by_adam_mini(b1, b2, eps, axes), weight_decay, mask, learning_rate)
+
+
+def _decayed(
+    direction: GradientTransformation, decay: Hyper, mask: Labels | None, learning_rate: Hyper
+) -> GradientTransformation:
+    if mask is not None:
+        decay = by_path({True: decay, False: 0.0}, mask)
+    return chain(direction, add_decayed_weights(decay), scale_by_learning_rate(learning_rate))

@@ -1,0 +1,182 @@
+"""Averages of squares kept for rows and columns instead of entries, and stacks of matrices.
+
+Inside, arrays have their stacked axes first; divisions have derivatives that stay finite where what
+is divided by is 1e-30, the eps of these methods.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+from gradtx.axes import Axes, within
+from gradtx.transforms.norms import size
+from gradtx.tree import abs2, real_dtype, real_zeros_like
+
+Sides = tuple[tuple[int, ...], tuple[int, ...]]
+
+LARGE = 128  # the shortest side that T5X and Optax factor
+
+
+def stacked(axes: Axes | None, ndim: int) -> tuple[int, ...]:
+    within(axes, ndim)  # refuses axes of another number
+    return () if axes is None else axes.of("b")
+
+
+def in_front(x: Array, axes: Axes | None) -> Array:
+    """`x` with its stacked axes first."""
+    stack = stacked(axes, x.ndim)
+    return jnp.moveaxis(x, stack, range(len(stack)))
+
+
+def put_back(x: Array, axes: Axes | None) -> Array:
+    stack = stacked(axes, x.ndim)
+    return jnp.moveaxis(x, range(len(stack)), stack)
+
+
+def sides_of(axes: Axes | None, shape: tuple[int, ...], small: bool = True) -> Sides | None:
+    """The axes of rows and of columns in an array of this shape that has its stacked axes first.
+
+    `None` if it is not factored: without `small`, unless both sides have `LARGE` entries.
+    """
+    if len(shape) < 2:
+        return None
+    stack = len(stacked(axes, len(shape)))
+    inside = "io" if axes is None else axes.letters.replace("b", "")
+    letters = "b" * (len(shape) - 2 if axes is None else stack) + inside
+    rows, columns = (
+        tuple(i for i, name in enumerate(letters) if name == side) for side in ("i", "o")
+    )
+    enough = small or min(math.prod(shape[i] for i in side) for side in (rows, columns)) >= LARGE
+    return (rows, columns) if rows and columns and enough else None
+
+
+def mean(x: Array, axes: tuple[int, ...]) -> Array:
+    return jnp.sum(x, axis=axes, keepdims=True) / size(x, axes)
+
+
+def packed(parts: list[Array], stack: int) -> Array:
+    """Arrays that share their stacked axes, one after the other along the last axis."""
+    ones = (1,) * (parts[0].ndim - stack - 1)
+    return jnp.concatenate([x.reshape(*x.shape[:stack], *ones, -1) for x in parts], axis=-1)
+
+
+def unpacked(x: Array, shapes: list[tuple[int, ...]], stack: int) -> list[Array]:
+    """What was packed, in these shapes."""
+    sizes = [math.prod(shape[stack:]) for shape in shapes]
+    ends = [sum(sizes[: k + 1]) for k in range(len(sizes) - 1)]
+    return [
+        part.reshape(shape) for part, shape in zip(jnp.split(x, ends, axis=-1), shapes, strict=True)
+    ]
+
+
+def kept(shape: tuple[int, ...], axes: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape of what a sum over these axes leaves."""
+    return tuple(1 if i in axes else n for i, n in enumerate(shape))
+
+
+@jax.custom_jvp
+def over(a: Array, b: Array) -> Array:
+    """a / b with a derivative in which no 1 / b^2 overflows."""
+    return a / b
+
+
+@over.defjvp
+def _over_jvp(primals: Any, tangents: Any) -> Any:
+    (a, b), (da, db) = primals, tangents
+    return over(a, b), da / b - (a / b) * (db / b)
+
+
+@jax.custom_jvp
+def squared_over(x: Array, v: Array) -> Array:
+    """x^2 / v of real numbers, with a derivative in which no 1 / v^2 overflows."""
+    return x * (x / v)
+
+
+@squared_over.defjvp
+def _squared_over_jvp(primals: Any, tangents: Any) -> Any:
+    (x, v), (dx, dv) = primals, tangents
+    y = squared_over(x, v)
+    return y, 2 * (x / v) * dx - y * (dv / v)
+
+
+@jax.custom_jvp
+def over_root(g: Array, v: Array) -> Array:
+    """g / sqrt(v) with a derivative in which no power of 1 / v overflows; v is positive."""
+    return g * (1 / lax.sqrt(v))
+
+
+@over_root.defjvp
+def _over_root_jvp(primals: Any, tangents: Any) -> Any:
+    (g, v), (dg, dv) = primals, tangents
+    u = over_root(g, v)
+    return u, dg * (1 / lax.sqrt(v)) - u * (0.5 * (dv / v))
+
+
+def number_in_front(sides: Sides) -> int:
+    """The number of stacked axes."""
+    return min(*sides[0], *sides[1])
+
+
+def zeros_of(p: Array, sides: Sides | None) -> tuple[Array, Array]:
+    """Slots for the means of rows and columns, and for all entries of what has no sides."""
+    nothing = jnp.zeros((), real_dtype(p.dtype))
+    if sides is None:
+        return nothing, real_zeros_like(p)
+    zeros = [mean(real_zeros_like(p), side) for side in (sides[1], sides[0])]
+    return packed(zeros, number_in_front(sides)), nothing
+
+
+class Squares(NamedTuple):
+    """An average of squares: the means of rows and columns, or all entries (`full`)."""
+
+    row: Array
+    column: Array
+    full: Array
+
+    @staticmethod
+    def from_slots(means: Array, full: Array, shape: tuple[int, ...], sides: Sides | None) -> Any:
+        if sides is None:
+            return Squares(means, means, full)
+        row, column = unpacked(
+            means, [kept(shape, sides[1]), kept(shape, sides[0])], number_in_front(sides)
+        )
+        return Squares(row, column, full)
+
+    def means(self, sides: Sides | None) -> Array:
+        return (
+            self.row if sides is None else packed([self.row, self.column], number_in_front(sides))
+        )
+
+    def averaged(self, x: Array, eps: Array, weight: Array, sides: Sides | None) -> Squares:
+        """The average in which |x|^2 + eps has this weight."""
+        # So far below infinity that sums and quotients are numbers too.
+        most = jnp.finfo(x.dtype).max / (4 * max(x.size, 1))
+        if sides is None:
+            square = jnp.minimum(abs2(x), most) + eps
+            full = (1 - weight) * self.full + weight * square
+            return self._replace(full=jnp.maximum(full, jnp.finfo(full.dtype).tiny))
+        rows, columns = sides
+        # Twice x, or XLA would store the squares for both sums.
+        along, down = mean(abs2(x), columns), mean(abs2(2 * x), rows) / 4
+        row = (1 - weight) * self.row + weight * (jnp.minimum(along, most) + eps)
+        column = (1 - weight) * self.column + weight * (jnp.minimum(down, most) + eps)
+        return self._replace(row=row, column=column)
+
+    def normalized(self, g: Array, sides: Sides | None) -> tuple[Array, Array]:
+        """g over the root of the estimate, and its square, in forms of which XLA stores none."""
+        parts = (lax.real(g), lax.imag(g)) if jnp.iscomplexobj(g) else (g,)
+        if sides is None:
+            squares = [squared_over(part, self.full) for part in parts]
+            return over_root(g, self.full), sum(squares[1:], squares[0])
+        tiny = jnp.finfo(self.row.dtype).tiny
+        row, column = jnp.maximum(self.row, tiny), jnp.maximum(self.column, tiny)
+        row = over(row, mean(row, sides[0]))
+        u = over_root(over_root(g, row), column)
+        one = jnp.ones((), row.dtype)
+        squares = [part * (part * over(one, row) * over(one, column)) for part in parts]
+        return u, sum(squares[1:], squares[0])

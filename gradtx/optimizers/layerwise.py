@@ -1,0 +1,197 @@
+"""Steps in proportion to the norm of the layer, for large batches.
+
+What the step of a layer is in proportion to tells them apart, with r = mu^ / (sqrt(nu^) + eps):
+
+    lars        ||p|| / (||g|| + decay ||p||)      g + decay p
+    lamb        ||p|| / ||r + decay p||            r + decay p
+    novograd    1 / sqrt(average of ||g||^2)       g
+    fromage     ||p|| / ||g||                      g, and a shrinking that keeps the norm bounded
+
+A layer is an array, or one of those that it stacks: `axes=Axes("bio")`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, NamedTuple
+
+import jax.numpy as jnp
+from jax import Array
+
+from gradtx.axes import within
+from gradtx.chain import chain
+from gradtx.optimizers.adam import scale_by_adam
+from gradtx.routing import Labels, by_path
+from gradtx.rule import Hyper, Rule
+from gradtx.transform import GradientTransformation
+from gradtx.transforms.decay import add_decayed_weights
+from gradtx.transforms.momentum import scale_by_momentum
+from gradtx.transforms.norms import block_norm, ratio, scale_by_trust_ratio
+from gradtx.transforms.scale import scale, scale_by_learning_rate
+from gradtx.tree import real_dtype, root
+
+
+class scale_by_lars(Rule):
+    """Gives decayed gradients the norm of the layer: u = trust (g + weight_decay p).
+
+    trust = trust_coefficient ||p|| / (||g|| + weight_decay ||p|| + eps), one where either norm is
+    zero. You+ 2017, 1708.03888. Differs from Optax, which divides by ||g + weight_decay p||.
+    """
+
+    weight_decay: Hyper = 5e-4
+    trust_coefficient: Hyper = 1e-3  # None leaves out the trust ratio
+    eps: Hyper = 0.0
+    axes: Any = None  # an `Axes` where arrays are stacked
+
+    needs: ClassVar[tuple[str, ...]] = ("params",)
+
+    def check(self) -> None:
+        self.require("[0, inf)", "weight_decay", "trust_coefficient", "eps")
+
+    def update_leaf(self, g: Array, slots: Any, p: Array, t: Array) -> tuple[Array, Any]:
+        decayed = g + self.weight_decay * p
+        if self.trust_coefficient is None:
+            return decayed, slots
+        length, slope = block_norm(p, self.axes), block_norm(g, self.axes)
+        both = slope + self.weight_decay * length
+        trust = self.trust_coefficient * ratio(length, both + self.eps)
+        return jnp.where((length == 0) | (both == 0), 1, trust) * decayed, slots
+
+
+class NovogradSlots(NamedTuple):
+    mu: Array
+    nu: Array  # one number for every layer
+
+
+class scale_by_novograd(Rule):
+    """Momentum of gradients in units of their usual norm: mu = b1 mu + (g / d + weight_decay p).
+
+    d = sqrt(nu) + eps, nu = b2 nu + (1 - b2) ||g||^2 from nu = ||g||^2 at the first step; u = mu.
+    Ginsburg+ 2019, 1905.11286. Differs from Optax in b1 and b2, which there are 0.9 and 0.25.
+    """
+
+    b1: Hyper = 0.95  # decay of mu
+    b2: Hyper = 0.98  # decay of nu
+    eps: Hyper = 1e-8
+    weight_decay: Hyper = 0.0
+    axes: Any = None  # an `Axes` where arrays are stacked
+
+    Slots = NovogradSlots
+
+    needs: ClassVar[tuple[str, ...]] = ("params",)
+
+    def check(self) -> None:
+        self.require("[0, 1)", "b1", "b2")
+        self.require("(0, inf)", "eps")
+        self.require("[0, inf)", "weight_decay")
+
+    def init_leaf(self, p: Array) -> NovogradSlots:
+        inside = within(self.axes, p.ndim)
+        stack = tuple(n for i, n in enumerate(p.shape) if i not in inside)
+        return NovogradSlots(jnp.zeros_like(p), jnp.zeros(stack, real_dtype(p.dtype)))
+
+    def update_leaf(
+        self, g: Array, slots: NovogradSlots, p: Array, t: Array
+    ) -> tuple[Array, NovogradSlots]:
+        lengths = block_norm(g, self.axes)
+        # Kept finite: with an infinite nu the gradient would count for nothing ever after.
+        square = jnp.square(jnp.minimum(lengths, jnp.finfo(lengths.dtype).max ** 0.5 / 2))
+        old = slots.nu.reshape(lengths.shape)
+        nu = jnp.where(t == 1, square, self.b2 * old + (1 - self.b2) * square)
+        normal = g * (1 / (root(nu) + self.eps))
+        mu = self.b1 * slots.mu + (normal + self.weight_decay * p)
+        return mu, NovogradSlots(mu, nu.reshape(slots.nu.shape))
+
+
+class scale_by_fromage(Rule):
+    """The step that turns a layer by a fixed angle: u = (1 - c) p + c learning_rate trust g.
+
+    c = 1 / sqrt(1 + learning_rate^2), trust = ||p|| / ||g||, one where either norm is zero: so
+    p - u has at most sqrt(2) times the norm of p, and p itself where g is orthogonal to it.
+    Bernstein+ 2020, 2002.03432.
+    """
+
+    learning_rate: Hyper
+    axes: Any = None  # an `Axes` where arrays are stacked
+
+    needs: ClassVar[tuple[str, ...]] = ("params",)
+
+    def check(self) -> None:
+        self.require("[0, inf)", "learning_rate")
+
+    def update_leaf(self, g: Array, slots: Any, p: Array, t: Array) -> tuple[Array, Any]:
+        rate = self.learning_rate
+        stretch = root(1 + rate * rate)
+        trust = ratio(block_norm(p, self.axes), block_norm(g, self.axes))
+        lost = (rate / stretch) * (rate / (1 + stretch))  # 1 - 1 / stretch without cancellation
+        return lost * p + (rate / stretch * trust) * g, slots
+
+
+def lars(
+    learning_rate: Hyper,
+    weight_decay: Hyper = 5e-4,
+    weight_decay_mask: Labels | None = None,
+    trust_coefficient: Hyper = 1e-3,
+    eps: Hyper = 0.0,
+    trust_ratio_mask: Labels | None = None,
+    momentum: Hyper = 0.9,
+    nesterov: bool = False,
+    axes: Any = None,
+) -> GradientTransformation:
+    """LARS: `scale_by_lars`, learning rate, momentum; so the rate is inside it, as published.
+
+    The masks tell which arrays decay and which get a trust ratio: the paper spares biases and the
+    parameters of normalisations.
+    """
+    if weight_decay_mask is not None:
+        weight_decay = by_path({True: weight_decay, False: 0.0}, weight_decay_mask)
+    if trust_ratio_mask is not None:
+        trust_coefficient = by_path({True: trust_coefficient, False: None}, trust_ratio_mask)
+    return chain(
+        scale_by_lars(weight_decay, trust_coefficient, eps, axes),
+        scale_by_learning_rate(learning_rate),
+        scale_by_momentum(momentum, nesterov),
+    )
+
+
+def lamb(
+    learning_rate: Hyper,
+    b1: Hyper = 0.9,
+    b2: Hyper = 0.999,
+    eps: Hyper = 1e-6,
+    eps_root: Hyper = 0.0,
+    weight_decay: Hyper = 0.01,
+    mask: Labels | None = None,
+    axes: Any = None,
+) -> GradientTransformation:
+    """LAMB: `scale_by_adam`, decoupled weight decay, `scale_by_trust_ratio`, learning rate.
+
+    Differs from Optax in the default decay (none there), from Keras, which decays after the trust
+    ratio, and from NVIDIA's, which clips the global norm first: chain `clip_by_global_norm(1.0)`.
+    """
+    if mask is not None:
+        weight_decay = by_path({True: weight_decay, False: 0.0}, mask)
+    return chain(
+        scale_by_adam(b1, b2, eps, eps_root),
+        add_decayed_weights(weight_decay),
+        scale_by_trust_ratio(axes=axes),
+        scale_by_learning_rate(learning_rate),
+    )
+
+
+def novograd(
+    learning_rate: Hyper,
+    b1: Hyper = 0.95,
+    b2: Hyper = 0.98,
+    eps: Hyper = 1e-8,
+    weight_decay: Hyper = 0.0,
+    axes: Any = None,
+) -> GradientTransformation:
+    """NovoGrad: `scale_by_novograd`, then the learning rate (0.01 in the paper)."""
+    return chain(
+        scale_by_novograd(b1, b2, eps, weight_decay, axes), scale_by_learning_rate(learning_rate)
+    )
+
+
+def fromage(learning_rate: Hyper, axes: Any = None) -> GradientTransformation:
+    """Fromage: `scale_by_fromage` downhill; the learning rate (0.01 in the paper) is an angle."""
+    return chain(scale_by_fromage(learning_rate, axes), scale(-1.0))

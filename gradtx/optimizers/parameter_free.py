@@ -1,0 +1,189 @@
+"""Step sizes from the distance travelled so far, in the place of a learning rate.
+
+What the gradient is multiplied by tells them apart, with r the largest |x - x0| so far:
+
+    dog     r / sqrt(sum of |g|^2)
+    ldog    the same, every array with its own r and sum
+    dowg    r^2 / sqrt(sum of r^2 |g|^2)
+
+The learning rate is 1, or a schedule that falls from 1. Distances and sums are kept in float32 or
+wider whatever the dtype of the parameters. `prodigy` and `dadapt_adamw` are in `estimate.py`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, NamedTuple
+
+import jax.numpy as jnp
+from jax import Array
+
+from gradtx.axes import Axes, within
+from gradtx.chain import chain
+from gradtx.rule import Hyper, JointRule, Rule
+from gradtx.transform import GradientTransformation
+from gradtx.transforms.scale import scale_by_learning_rate
+from gradtx.tree import abs2, real_zeros_like, root
+
+
+class DogSlots(NamedTuple):
+    x0: Array
+
+
+class DogGlobals(NamedTuple):
+    max_dist: Array
+    sum_of_squares: Array
+
+
+class DogSums(NamedTuple):
+    distance: Array  # |x - x0|^2
+    gradient: Array  # |g|^2
+    parameter: Array  # |x|^2
+
+
+class scale_by_dog(JointRule):
+    """Multiplies by distance over gradients: u = r / sqrt(G + eps) g.
+
+    r = max(r, ||x - x0||), from reps_rel (1 + ||x0||) on; G = G + ||g||^2, norms over all arrays.
+    Ivgi, Hinder & Carmon 2023, 2302.12022. Evaluate the model with an average of its parameters.
+    """
+
+    reps_rel: Hyper = 1e-6  # the first distance, relative to 1 + ||x0||; 1e-4 with batch norm
+    eps: Hyper = 1e-8
+
+    Slots = DogSlots
+    Globals = DogGlobals
+    Sums = DogSums
+
+    def check(self) -> None:
+        self.require("(0, inf)", "reps_rel", "eps")
+
+    def init_leaf(self, p: Array) -> DogSlots:
+        return DogSlots(p)
+
+    def measure_leaf(self, g: Array, slots: DogSlots, p: Array, known: Any = None) -> DogSums:
+        return DogSums(jnp.sum(abs2(p - slots.x0)), jnp.sum(abs2(g)), jnp.sum(abs2(p)))
+
+    def decide(
+        self, sums: DogSums, globals_: DogGlobals, t: Array, **extra: Any
+    ) -> tuple[DogGlobals, Array]:
+        start = self.reps_rel * (1 + root(sums.parameter))
+        least = jnp.where(t == 1, start, globals_.max_dist)
+        distance = jnp.maximum(least, root(sums.distance))
+        total = globals_.sum_of_squares + sums.gradient
+        return DogGlobals(distance, total), distance / root(total + self.eps)
+
+    def update_leaf(self, g: Array, slots: DogSlots, p: Array, t: Array) -> tuple[Array, DogSlots]:
+        return t * g, slots
+
+
+class LdogSlots(NamedTuple):
+    x0: Array
+    max_dist: Array
+    sum_of_squares: Array
+
+
+class scale_by_ldog(Rule):
+    """`scale_by_dog` for every array alone: L-DoG of the same paper (section 3.3).
+
+    With `axes` every matrix of a stack is on its own.
+    """
+
+    reps_rel: Hyper = 1e-6  # the first distance, relative to 1 + ||x0||; 1e-4 with batch norm
+    eps: Hyper = 1e-8
+    axes: Axes | None = None  # which axes are stacked; None: none
+
+    Slots = LdogSlots
+
+    needs: ClassVar[tuple[str, ...]] = ("params",)
+
+    def check(self) -> None:
+        self.require("(0, inf)", "reps_rel", "eps")
+
+    def init_leaf(self, p: Array) -> LdogSlots:
+        zeros = jnp.sum(real_zeros_like(p), within(self.axes, p.ndim))
+        return LdogSlots(p, zeros, zeros)
+
+    def update_leaf(
+        self, g: Array, slots: LdogSlots, p: Array, t: Array
+    ) -> tuple[Array, LdogSlots]:
+        axes = within(self.axes, p.ndim)
+        start = self.reps_rel * (1 + root(jnp.sum(abs2(p), axes)))
+        least = jnp.where(t == 1, start, slots.max_dist)
+        distance = jnp.maximum(least, root(jnp.sum(abs2(p - slots.x0), axes)))
+        total = slots.sum_of_squares + jnp.sum(abs2(g), axes)
+        factor = jnp.expand_dims(distance / root(total + self.eps), axes)
+        return factor * g, LdogSlots(slots.x0, distance, total)
+
+
+class DowgGlobals(NamedTuple):
+    estim_sq_dist: Array
+    weighted_sum: Array
+
+
+class DowgSums(NamedTuple):
+    distance: Array  # |x - x0|^2
+    gradient: Array  # |g|^2
+
+
+class scale_by_dowg(JointRule):
+    """Multiplies by distance over weighted gradients: u = r / (sqrt(v) + eps) g.
+
+    r = max(r, ||x - x0||^2), v = v + r ||g||^2. Khaled, Mishchenko & Jin 2023, 2305.16284. Differs
+    from the paper in eps, which the authors' code has.
+    """
+
+    init_estim_sq_dist: Hyper = 1e-4  # r before the first step
+    eps: Hyper = 1e-4
+
+    Slots = DogSlots
+    Globals = DowgGlobals
+    Sums = DowgSums
+
+    def check(self) -> None:
+        self.require("(0, inf)", "init_estim_sq_dist", "eps")
+
+    def init_leaf(self, p: Array) -> DogSlots:
+        return DogSlots(p)
+
+    def init_globals(self) -> DowgGlobals:
+        return DowgGlobals(self.init_estim_sq_dist, 0.0)  # pyright: ignore[reportArgumentType]
+
+    def measure_leaf(self, g: Array, slots: DogSlots, p: Array, known: Any = None) -> DowgSums:
+        return DowgSums(jnp.sum(abs2(p - slots.x0)), jnp.sum(abs2(g)))
+
+    def decide(
+        self, sums: DowgSums, globals_: DowgGlobals, t: Array, **extra: Any
+    ) -> tuple[DowgGlobals, Array]:
+        distance = jnp.maximum(globals_.estim_sq_dist, sums.distance)
+        total = globals_.weighted_sum + distance * sums.gradient
+        return DowgGlobals(distance, total), distance / (root(total) + self.eps)
+
+    def update_leaf(self, g: Array, slots: DogSlots, p: Array, t: Array) -> tuple[Array, DogSlots]:
+        return t * g, slots
+
+
+# Optimizers ------------------------------------------------------------------------------------
+
+
+def dog(
+    learning_rate: Hyper = 1.0, reps_rel: Hyper = 1e-6, eps: Hyper = 1e-8
+) -> GradientTransformation:
+    """DoG: `scale_by_dog`, then the learning rate."""
+    return chain(scale_by_dog(reps_rel, eps), scale_by_learning_rate(learning_rate))
+
+
+def ldog(
+    learning_rate: Hyper = 1.0,
+    reps_rel: Hyper = 1e-6,
+    eps: Hyper = 1e-8,
+    axes: Any = None,
+) -> GradientTransformation:
+    """L-DoG: `scale_by_ldog`, then the learning rate."""
+    return chain(scale_by_ldog(reps_rel, eps, axes), scale_by_learning_rate(learning_rate))
+
+
+def dowg(
+    learning_rate: Hyper = 1.0, init_estim_sq_dist: Hyper = 1e-4, eps: Hyper = 1e-4
+) -> GradientTransformation:
+    """DoWG: `scale_by_dowg`, then the learning rate."""
+    return chain(scale_by_dowg(init_estim_sq_dist, eps), scale_by_learning_rate(learning_rate))

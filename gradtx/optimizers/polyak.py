@@ -1,0 +1,272 @@
+"""Step sizes from how far the loss is above its lowest value; they need the loss as `value`.
+
+What the gap is divided by, and what is stepped along, tells them apart:
+
+    polyak_sgd     (f - f_min) / |g|^2, along g
+    momo           the gap of an averaged linear model of f, over |mu|^2, along the average mu of g
+    momo_adam      the same in Adam's metric D = sqrt(nu^) + eps, along mu / D
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, NamedTuple
+
+import jax.numpy as jnp
+from jax import Array
+
+from gradtx.chain import chain
+from gradtx.refusals import refuse_missing
+from gradtx.rule import GlobalScale, Hyper, JointRule
+from gradtx.struct import complaint, static
+from gradtx.transform import GradientTransformation
+from gradtx.transforms.scale import scale, scale_by_learning_rate
+from gradtx.tree import Tree, abs2, global_norm, lacking, real_zeros_like, root
+
+
+class scale_by_polyak(GlobalScale):
+    """Multiplies by min(scaling (value - f_min) / (||g||^2 + eps), max_learning_rate).
+
+    Loizou, Vaswani, Laradji & Lacoste-Julien 2020, 2002.10542 (SPS_max with c = 1 / scaling);
+    variant "sps+" takes a negative gap as zero. A zero gradient gives a zero update. Differs from
+    Optax, which scales g before it takes the norm and so divides by `scaling`.
+    """
+
+    scaling: Hyper = 1.0  # the paper proves 2 (convex) and uses 1 to 5
+    max_learning_rate: Hyper = 1.0
+    f_min: Hyper = 0.0  # the lowest value of the loss
+    eps: Hyper = 0.0
+    variant: str = static(default="sps")
+
+    needs: ClassVar[tuple[str, ...]] = ("value",)
+
+    def check(self) -> None:
+        self.require("[0, inf)", "scaling", "eps")
+        self.require("(0, inf]", "max_learning_rate")
+        if self.variant not in ("sps", "sps+"):
+            raise ValueError(
+                complaint(self, f"the variant is {self.variant!r}", "Give 'sps' or 'sps+'")
+            )
+
+    def measure(self, updates: Tree, params: Tree | None, **extra: Any) -> Array:
+        refuse_missing(self, updates, extra)
+        size = global_norm(updates)
+        gap = jnp.asarray(extra.get("value", 0.0)).astype(size.dtype) - self.f_min
+        if self.variant == "sps+":
+            gap = jnp.maximum(gap, 0)
+        square = size * size + self.eps
+        some = square > 0
+        step = self.scaling * gap / jnp.where(some, square, 1)
+        return jnp.where(some, jnp.minimum(step, self.max_learning_rate), 0)
+
+
+class MomoSlots(NamedTuple):
+    mu: Array
+
+
+class MomoGlobals(NamedTuple):
+    value_average: Array
+    inner_average: Array  # of <g, x>
+    lower_bound: Array
+
+
+class MomoSums(NamedTuple):
+    square: Array  # |mu|^2 in the metric
+    along: Array  # <mu, x>
+    inner: Array  # <g, x>
+
+
+class MomoShared(NamedTuple):
+    known: Any
+    tau: Array
+    shrink: Array
+
+
+def _decided(
+    rule: Any, sums: MomoSums, old: MomoGlobals, decay: Any, reached: Any, value: Array
+) -> tuple[MomoGlobals, Array, Array]:
+    """New globals, tau and the factor of p; `reached` is the weight that the averages have."""
+    rate = rule.learning_rate
+    spread = 1 + rate * rule.weight_decay
+    average = decay * old.value_average + (1 - decay) * value
+    inner = decay * old.inner_average + (1 - decay) * sums.inner
+    bound = old.lower_bound
+    if rule.adapt_lower_bound:
+        cap = spread * (average - inner) + sums.along
+        lower = jnp.maximum(cap / (2 * reached * spread), rule.lower_bound)
+        bound = jnp.where(cap < spread * reached * bound, lower, bound)
+    some = sums.square > 0
+    gap = spread * (average - reached * bound - inner) + sums.along
+    step = jnp.maximum(gap, 0) / jnp.where(some, sums.square, 1)
+    tau = jnp.where(some, jnp.minimum(rate / reached, step), 0)
+    if rule.adapt_lower_bound:
+        model = (average + sums.along - inner - tau * sums.square / 2) / reached
+        bound = jnp.maximum(model, rule.lower_bound)
+    return MomoGlobals(average, inner, bound), tau, rate * rule.weight_decay / spread
+
+
+def _inner(x: Array, y: Array) -> Array:
+    return jnp.sum((jnp.conj(x) * y).real if jnp.iscomplexobj(x) else x * y)
+
+
+class scale_by_momo(JointRule):
+    """Momentum with a step bounded by a model of the loss: u = s p + tau mu.
+
+    mu, f and c are averages of g, value and <g, p>: mu = b1 mu + (1 - b1) g, at the first step
+    mu = g. a = learning_rate, l = weight_decay, s = a l / (1 + a l),
+    tau = min(a, max((1 + a l) (f - lower_bound - c) + <mu, p>, 0) / ||mu||^2).
+    Schaipp, Ohana, Eickenberg, Defazio & Gower 2023, 2305.07583. The learning rate is in here
+    because it bounds the step.
+    """
+
+    learning_rate: Hyper = 1.0
+    b1: Hyper = 0.9
+    lower_bound: Hyper = 0.0  # of the loss
+    weight_decay: Hyper = 0.0
+    adapt_lower_bound: bool = static(default=False)  # estimates the bound, from lower_bound on
+
+    Slots = MomoSlots
+    Globals = MomoGlobals
+    Sums = MomoSums
+
+    needs: ClassVar[tuple[str, ...]] = ("params", "value")
+
+    def check(self) -> None:
+        self.require("[0, 1)", "b1")
+        self.require("[0, inf)", "weight_decay")
+
+    def init_leaf(self, p: Array) -> MomoSlots:
+        return MomoSlots(jnp.zeros_like(p))
+
+    def init_globals(self) -> MomoGlobals:
+        return MomoGlobals(0.0, 0.0, self.lower_bound)  # pyright: ignore[reportArgumentType]
+
+    def prepare(self, globals_: MomoGlobals, t: Array) -> Array:
+        return jnp.where(t == 1, 0, self.b1)
+
+    def measure_leaf(self, g: Array, slots: MomoSlots, p: Array, known: Any = None) -> MomoSums:
+        mu = known * slots.mu + (1 - known) * g
+        return MomoSums(jnp.sum(abs2(mu)), _inner(mu, p), _inner(g, p))
+
+    def decide(
+        self, sums: MomoSums, globals_: MomoGlobals, t: Array, **extra: Any
+    ) -> tuple[MomoGlobals, MomoShared]:
+        decay = self.prepare(globals_, t)
+        value = extra.get("value", jnp.zeros_like(t))
+        new, tau, shrink = _decided(self, sums, globals_, decay, 1.0, value)
+        return new, MomoShared(decay, tau, shrink)
+
+    def update_leaf(
+        self, g: Array, slots: MomoSlots, p: Array, t: MomoShared
+    ) -> tuple[Array, MomoSlots]:
+        mu = t.known * slots.mu + (1 - t.known) * g
+        return t.shrink * p + t.tau * mu, MomoSlots(mu)
+
+
+class MomoAdamSlots(NamedTuple):
+    mu: Array
+    nu: Array
+
+
+class scale_by_momo_adam(JointRule):
+    """`scale_by_momo` in Adam's metric D = sqrt(nu^) + eps: u = s p + tau mu / D.
+
+    mu, f and c start at zero, with r = 1 - b1^t the weight that they have reached:
+    tau = min(a / r, max((1 + a l) (f - r lower_bound - c) + <mu, p>, 0) / <mu, mu / D>).
+    """
+
+    learning_rate: Hyper = 1e-2
+    b1: Hyper = 0.9
+    b2: Hyper = 0.999
+    eps: Hyper = 1e-8
+    lower_bound: Hyper = 0.0  # of the loss
+    weight_decay: Hyper = 0.0
+    adapt_lower_bound: bool = static(default=False)  # estimates the bound, from lower_bound on
+
+    Slots = MomoAdamSlots
+    Globals = MomoGlobals
+    Sums = MomoSums
+
+    needs: ClassVar[tuple[str, ...]] = ("params", "value")
+
+    def check(self) -> None:
+        self.require("[0, 1)", "b1", "b2")
+        self.require("(0, inf)", "eps")
+        self.require("[0, inf)", "weight_decay")
+
+    def init_leaf(self, p: Array) -> MomoAdamSlots:
+        return MomoAdamSlots(jnp.zeros_like(p), real_zeros_like(p))
+
+    def init_globals(self) -> MomoGlobals:
+        return MomoGlobals(0.0, 0.0, self.lower_bound)  # pyright: ignore[reportArgumentType]
+
+    def prepare(self, globals_: MomoGlobals, t: Array) -> Array:
+        return lacking(self.b2, t)  # pyright: ignore[reportArgumentType]
+
+    def _moments(self, g: Array, slots: MomoAdamSlots, known: Array) -> tuple[Any, Array]:
+        mu = self.b1 * slots.mu + (1 - self.b1) * g
+        nu = self.b2 * slots.nu + (1 - self.b2) * abs2(g)
+        return MomoAdamSlots(mu, nu), mu / (root(nu / known) + self.eps)
+
+    def measure_leaf(self, g: Array, slots: MomoAdamSlots, p: Array, known: Any = None) -> MomoSums:
+        new, step = self._moments(g, slots, known)
+        return MomoSums(_inner(new.mu, step), _inner(new.mu, p), _inner(g, p))
+
+    def decide(
+        self, sums: MomoSums, globals_: MomoGlobals, t: Array, **extra: Any
+    ) -> tuple[MomoGlobals, MomoShared]:
+        value = extra.get("value", jnp.zeros_like(t))
+        reached = lacking(self.b1, t)  # pyright: ignore[reportArgumentType]
+        new, tau, shrink = _decided(self, sums, globals_, self.b1, reached, value)
+        return new, MomoShared(self.prepare(globals_, t), tau, shrink)
+
+    def update_leaf(
+        self, g: Array, slots: MomoAdamSlots, p: Array, t: MomoShared
+    ) -> tuple[Array, MomoAdamSlots]:
+        new, step = self._moments(g, slots, t.known)
+        return t.shrink * p + t.tau * step, new
+
+
+def polyak_sgd(
+    learning_rate: Hyper = 1.0,
+    max_learning_rate: Hyper = 1.0,
+    scaling: Hyper = 1.0,
+    f_min: Hyper = 0.0,
+    eps: Hyper = 0.0,
+    variant: str = "sps",
+) -> GradientTransformation:
+    """Polyak's step size: `scale_by_polyak`, then the learning rate, which is 1 in the paper."""
+    return chain(
+        scale_by_polyak(scaling, max_learning_rate, f_min, eps, variant),
+        scale_by_learning_rate(learning_rate),
+    )
+
+
+def momo(
+    learning_rate: Hyper = 1.0,
+    b1: Hyper = 0.9,
+    lower_bound: Hyper = 0.0,
+    weight_decay: Hyper = 0.0,
+    adapt_lower_bound: bool = False,
+) -> GradientTransformation:
+    """MoMo: `scale_by_momo`, which has the learning rate, with its sign turned."""
+    return chain(
+        scale_by_momo(learning_rate, b1, lower_bound, weight_decay, adapt_lower_bound), scale(-1.0)
+    )
+
+
+def momo_adam(
+    learning_rate: Hyper = 1e-2,
+    b1: Hyper = 0.9,
+    b2: Hyper = 0.999,
+    eps: Hyper = 1e-8,
+    lower_bound: Hyper = 0.0,
+    weight_decay: Hyper = 0.0,
+    adapt_lower_bound: bool = False,
+) -> GradientTransformation:
+    """MoMo-Adam: `scale_by_momo_adam`, which has the learning rate, with its sign turned."""
+    return chain(
+        scale_by_momo_adam(
+            learning_rate, b1, b2, eps, lower_bound, weight_decay, adapt_lower_bound
+        ),
+        scale(-1.0),
+    )

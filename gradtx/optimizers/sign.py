@@ -1,0 +1,198 @@
+"""Steps whose size the gradient does not set: only its sign counts.
+
+What the sign is taken of tells them apart, with m a moving average of g:
+
+    sign_sgd    g
+    signum      m
+    tiger       m, and decay of the parameters
+    lion        b1 m + (1 - b1) g with the m of the step before, and decay of the parameters
+    rprop       g, with a step size for every entry that grows while the sign lasts
+
+The sign of a complex entry is its phase, z / |z|.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+from jax import Array
+
+from gradtx.chain import chain
+from gradtx.routing import Labels, by_path
+from gradtx.rule import Hyper, Rule
+from gradtx.transform import GradientTransformation
+from gradtx.transforms.decay import add_decayed_weights
+from gradtx.transforms.scale import scale, scale_by_learning_rate
+from gradtx.tree import abs2, real_zeros_like
+
+
+class scale_by_sign(Rule):
+    """Replaces every entry by its sign: -1, 0 or 1 (Bernstein+ 2018, 1802.04434)."""
+
+    def update_leaf(self, g: Array, slots: Any, p: Array, t: Array) -> tuple[Array, Any]:
+        return jnp.sign(g), slots
+
+
+class SignumSlots(NamedTuple):
+    mu: Array
+
+
+class scale_by_signum(Rule):
+    """The sign of the momentum: mu = b1 mu + (1 - b1) g, u = sign(mu).
+
+    Bernstein+ 2018, 1802.04434.
+    """
+
+    b1: Hyper = 0.9  # decay of mu
+
+    Slots = SignumSlots
+
+    def check(self) -> None:
+        self.require("[0, 1)", "b1")
+
+    def init_leaf(self, p: Array) -> SignumSlots:
+        return SignumSlots(jnp.zeros_like(p))
+
+    def update_leaf(
+        self, g: Array, slots: SignumSlots, p: Array, t: Array
+    ) -> tuple[Array, SignumSlots]:
+        mu = self.b1 * slots.mu + (1 - self.b1) * g
+        return jnp.sign(mu), SignumSlots(mu)
+
+
+class LionSlots(NamedTuple):
+    mu: Array
+
+
+class scale_by_lion(Rule):
+    """The sign between momentum and gradient: u = sign(b1 mu + (1 - b1) g), with the old mu.
+
+    Then mu = b2 mu + (1 - b2) g. Chen+ 2023, 2302.06675.
+    """
+
+    b1: Hyper = 0.9  # weight of mu in the update
+    b2: Hyper = 0.99  # decay of mu
+
+    Slots = LionSlots
+
+    def check(self) -> None:
+        self.require("[0, 1)", "b1")
+        self.require("(0, 1)", "b2")
+
+    def init_leaf(self, p: Array) -> LionSlots:
+        return LionSlots(jnp.zeros_like(p))
+
+    def update_leaf(
+        self, g: Array, slots: LionSlots, p: Array, t: Array
+    ) -> tuple[Array, LionSlots]:
+        mu = self.b2 * slots.mu + (1 - self.b2) * g
+        # b2 times the published sum, from the new mu: a donated buffer needs no copy.
+        return jnp.sign(self.b1 * mu + (self.b2 - self.b1) * g), LionSlots(mu)
+
+
+class RpropSlots(NamedTuple):
+    step_sizes: Array  # in units of twice the learning rate
+    signs: Array  # of the gradient before, zero where they had changed, twice that while they last
+
+
+class scale_by_rprop(Rule):
+    """A step size d of its own for every entry, by the sign of the product with the last gradient.
+
+    From d = learning_rate it grows by eta_plus while the sign lasts; where it changes d shrinks by
+    eta_minus and g counts as zero, also for the next step: u = sign(g) d. Riedmiller & Braun 1993
+    in the form iRprop-, as PyTorch. Differs from Optax, which returns the update before this one.
+    The direction of complex entries lasts while the real part of the product is positive.
+    """
+
+    learning_rate: Hyper  # if it moves, all step sizes move in proportion
+    eta_minus: Hyper = 0.5
+    eta_plus: Hyper = 1.2
+    min_step_size: Hyper = 1e-6
+    max_step_size: Hyper = 50.0
+
+    Slots = RpropSlots
+
+    def check(self) -> None:
+        self.require("[0, inf)", "learning_rate", "min_step_size")
+        self.require("(0, inf)", "eta_minus", "eta_plus")
+        self.require("(0, inf]", "max_step_size")
+
+    def init_leaf(self, p: Array) -> RpropSlots:
+        return RpropSlots(real_zeros_like(p) + 0.5, jnp.zeros_like(p))
+
+    def update_leaf(
+        self, g: Array, slots: RpropSlots, p: Array, t: Array
+    ) -> tuple[Array, RpropSlots]:
+        sign = jnp.sign(g)
+        agreement = jnp.real(sign * jnp.conj(slots.signs))
+        signs = jnp.where(agreement < 0, 0, jnp.where(agreement > 0, 2, 1) * sign)
+        # The step sizes from the new signs, which tell all, and as the sum of old and change: so
+        # XLA makes the update of the new ones, and the old buffer needs no copy.
+        changed = jnp.where((signs == 0) & (sign != 0), self.eta_minus, 1)
+        factor = jnp.where(abs2(signs) > 2, self.eta_plus, changed)
+        old, rate = slots.step_sizes, 2 * self.learning_rate
+        unit = jnp.maximum(rate, 1e-30)
+        d = old + (
+            jnp.clip(old * factor, self.min_step_size / unit, self.max_step_size / unit) - old
+        )
+        return jnp.sign(signs) * (rate * d), RpropSlots(d, signs)
+
+
+def sign_sgd(learning_rate: Hyper) -> GradientTransformation:
+    """signSGD: `scale_by_sign`, then the learning rate."""
+    return chain(scale_by_sign(), scale_by_learning_rate(learning_rate))
+
+
+def signum(learning_rate: Hyper, b1: Hyper = 0.9) -> GradientTransformation:
+    """Signum: `scale_by_signum`, then the learning rate."""
+    return chain(scale_by_signum(b1), scale_by_learning_rate(learning_rate))
+
+
+def lion(
+    learning_rate: Hyper,
+    b1: Hyper = 0.9,
+    b2: Hyper = 0.99,
+    weight_decay: Hyper = 1e-3,
+    mask: Labels | None = None,
+) -> GradientTransformation:
+    """Lion: `scale_by_lion`, decoupled weight decay, learning rate (1e-4 in the paper).
+
+    The decay is usually 3 to 10 times that of AdamW, the learning rate as much smaller.
+    """
+    return _decayed(scale_by_lion(b1, b2), weight_decay, mask, learning_rate)
+
+
+def tiger(
+    learning_rate: Hyper,
+    b1: Hyper = 0.965,
+    weight_decay: Hyper = 0.01,
+    mask: Labels | None = None,
+) -> GradientTransformation:
+    """Tiger, Lion with b2 = b1: `scale_by_signum`, decoupled weight decay, learning rate.
+
+    Su 2023 (kexue.fm/archives/9512).
+    """
+    return _decayed(scale_by_signum(b1), weight_decay, mask, learning_rate)
+
+
+def rprop(
+    learning_rate: Hyper,
+    eta_minus: Hyper = 0.5,
+    eta_plus: Hyper = 1.2,
+    min_step_size: Hyper = 1e-6,
+    max_step_size: Hyper = 50.0,
+) -> GradientTransformation:
+    """Rprop for full batches: `scale_by_rprop` downhill; the learning rate is its first step."""
+    return chain(
+        scale_by_rprop(learning_rate, eta_minus, eta_plus, min_step_size, max_step_size),
+        scale(-1.0),
+    )
+
+
+def _decayed(
+    direction: GradientTransformation, decay: Hyper, mask: Labels | None, learning_rate: Hyper
+) -> GradientTransformation:
+    if mask is not None:
+        decay = by_path({True: decay, False: 0.0}, mask)
+    return chain(direction, add_decayed_weights(decay), scale_by_learning_rate(learning_rate))

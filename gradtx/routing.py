@@ -1,0 +1,125 @@
+"""Which array gets what: routes by path pattern, predicate or label tree."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+from jax.tree_util import tree_map_with_path
+
+from gradtx.struct import FrozenTree, Struct, Table, complaint, static, with_functions_wrapped
+from gradtx.tree import Tree, is_inexact, is_none, listed, named_leaves, path_string
+
+Labels = Callable[[str, Any], Any] | Any
+"""A predicate `(path, array) -> label`, one label, or a prefix tree of labels."""
+
+
+def matches(pattern: str, path: str) -> bool:
+    """Whether a path such as `layers/0/bias` fits a pattern.
+
+    `*` stands for any run of characters, slashes included, and a leading `*/` fits the top too.
+    """
+    return fnmatch.fnmatchcase(path, pattern) or fnmatch.fnmatchcase(f"/{path}", pattern)
+
+
+def label_tree(called: Any, labels: Labels, tree: Tree) -> list[Any]:
+    """One label for each leaf of `tree` (`None` counts as a leaf), in its order."""
+    treedef = jax.tree.structure(tree, is_leaf=is_none)
+    if isinstance(labels, FrozenTree):
+        labels = labels.tree
+    elif callable(labels):
+        routed = tree_map_with_path(
+            lambda path, x: None if x is None else labels(path_string(path), x),
+            tree,
+            is_leaf=is_none,
+        )
+        return treedef.flatten_up_to(routed)
+    return spread(called, labels, tree)
+
+
+def spread(called: Any, prefix: Tree, tree: Tree) -> list[Any]:
+    """The leaf of `prefix` above each leaf of `tree` (`None` counts as a leaf), in its order.
+
+    Raises `ValueError` where `prefix` is no prefix of the tree.
+    """
+    try:
+        full = jax.tree.map(
+            lambda value, below: jax.tree.map(lambda _: value, below, is_leaf=is_none),
+            prefix,
+            tree,
+            is_leaf=lambda x: x is None or isinstance(x, Struct),
+        )
+        return jax.tree.structure(tree, is_leaf=is_none).flatten_up_to(full)
+    except ValueError:
+        upper, lower = (listed(path for path, _ in named_leaves(t)) for t in (prefix, tree))
+        raise ValueError(
+            complaint(
+                called,
+                f"a tree with the leaves {upper} does not fit the parameters {lower}",
+                "Give one value for all, or a tree with a leaf for each upper part of them",
+            )
+        ) from None
+
+
+def route(called: Any, table: Mapping[Any, Any], labels: Labels | None, tree: Tree) -> list[Any]:
+    """The key of `table` for each leaf of `tree`: the first pattern that fits, or its label.
+
+    Leaves that no optimizer moves (`None`, integers) get `None`. Raises `ValueError` listing the
+    arrays for which there is no entry.
+    """
+    flat = jax.tree_util.tree_flatten_with_path(tree, is_leaf=is_none)[0]
+    paths = [path_string(path) for path, _ in flat]
+    if labels is None:
+        keys = [next((k for k in table if matches(k, path)), None) for path in paths]
+    else:
+        keys = label_tree(called, labels, tree)
+    keys = [k if is_inexact(x) else None for k, (_, x) in zip(keys, flat, strict=True)]
+    lost = [
+        path
+        for path, key, (_, x) in zip(paths, keys, flat, strict=True)
+        if is_inexact(x) and key not in table
+    ]
+    if lost:
+        raise ValueError(
+            complaint(
+                called,
+                f"no entry for {listed(lost)} (entries: {', '.join(map(repr, table))})",
+                'Add an entry for them; the pattern "*" at the end takes the rest',
+            )
+        )
+    return keys
+
+
+def refuse_unused(called: Any, table: Mapping[Any, Any], keys: list[Any], tree: Tree) -> None:
+    """Raises `ValueError` for an entry that no array uses: most often a misspelt pattern."""
+    used = {key for key in keys if key is not None}
+    unused = [repr(key) for key in table if key not in used]
+    arrays = [path_string(p) for p, x in jax.tree_util.tree_leaves_with_path(tree) if is_inexact(x)]
+    if unused and arrays:
+        raise ValueError(
+            complaint(
+                called,
+                f"no array goes to {', '.join(unused)} (arrays: {listed(arrays)})",
+                "Mend the entry or leave it out",
+            )
+        )
+
+
+class by_path(Struct):
+    """A hyperparameter that differs between arrays: `by_path({"*/bias": 0.0, "*": 0.1})`.
+
+    The first pattern that fits the path of an array gives its value, which may be a schedule. With
+    `labels` the keys of the table are labels instead: see `partition` for their forms. Raises
+    `ValueError` in `init` for arrays without an entry and for patterns that no array uses.
+    """
+
+    table: Mapping[Any, Any]  # pattern or label -> number, array or schedule
+    labels: Labels | None = static(default=None)
+
+    def __init__(self, table: Mapping[Any, Any], labels: Labels | None = None) -> None:
+        entries = {key: with_functions_wrapped(value) for key, value in table.items()}
+        object.__setattr__(self, "table", Table(entries))
+        object.__setattr__(self, "labels", labels)
+        self.__post_init__()

@@ -1,0 +1,164 @@
+"""Hyperparameters that move with the step count.
+
+A schedule is called with the number of updates done so far: the first update sees 0. Its numbers
+are leaves, lengths and peaks included, so they can be traced, swept and differentiated. Schedules
+combine by `+`, `-`, `*`, `/`, by `.clip` and by `join_schedules`; their shapes are in `schedules/`.
+"""
+
+from __future__ import annotations
+
+import abc
+import operator
+from collections.abc import Sequence
+from typing import Any
+
+import jax.numpy as jnp
+from jax import Array
+
+from gradtx.struct import Static, Struct, complaint, static
+
+Number = float | Array
+"""A real number: Python, NumPy or JAX; may be traced."""
+
+
+class Schedule(Struct, abc.ABC):
+    """A scalar as a function of the number of updates done so far."""
+
+    @abc.abstractmethod
+    def __call__(self, count: Any) -> Array:
+        """The value before update number `count` (the first is 0), a float scalar."""
+
+    def clip(self, min: Number | None = None, max: Number | None = None) -> Schedule:
+        """This schedule kept within [min, max]."""
+        return clipped(self, min, max)
+
+    def __add__(self, other: Any) -> Schedule:
+        return combined("+", self, other)
+
+    def __radd__(self, other: Any) -> Schedule:
+        return combined("+", other, self)
+
+    def __sub__(self, other: Any) -> Schedule:
+        return combined("-", self, other)
+
+    def __rsub__(self, other: Any) -> Schedule:
+        return combined("-", other, self)
+
+    def __mul__(self, other: Any) -> Schedule:
+        return combined("*", self, other)
+
+    def __rmul__(self, other: Any) -> Schedule:
+        return combined("*", other, self)
+
+    def __truediv__(self, other: Any) -> Schedule:
+        return combined("/", self, other)
+
+    def __rtruediv__(self, other: Any) -> Schedule:
+        return combined("/", other, self)
+
+    def __neg__(self) -> Schedule:
+        return combined("*", -1.0, self)
+
+
+def evaluate(value: Any, count: Any) -> Any:
+    """`value(count)` for a schedule or a bare function, any other value as it is."""
+    return value(count) if isinstance(value, Schedule | Static) else value
+
+
+def as_steps(count: Any) -> Array:
+    """A count or a length in the dtype in which schedules compute."""
+    return jnp.asarray(count).astype(jnp.result_type(float))
+
+
+class constant_schedule(Schedule):
+    """The same value at every step."""
+
+    value: Number
+
+    def __call__(self, count: Any) -> Array:
+        return jnp.asarray(self.value, jnp.result_type(float))
+
+
+class join_schedules(Schedule):
+    """One schedule after the other; each one's count starts at 0 where it begins.
+
+    `boundaries` are the counts at which the second, third ... schedule begins, one fewer than
+    schedules, in rising order.
+    """
+
+    schedules: Sequence[Any]
+    boundaries: Sequence[Any]
+
+    def __init__(self, schedules: Sequence[Any], boundaries: Sequence[Any]) -> None:
+        wrapped = tuple(
+            s if isinstance(s, Schedule | Static) else _as_schedule(s) for s in schedules
+        )
+        object.__setattr__(self, "schedules", wrapped)
+        object.__setattr__(self, "boundaries", tuple(boundaries))
+        self.__post_init__()
+
+    def check(self) -> None:
+        if len(self.schedules) != len(self.boundaries) + 1:
+            raise ValueError(
+                complaint(
+                    self,
+                    f"{len(self.schedules)} schedules and {len(self.boundaries)} boundaries",
+                    "Give one boundary fewer than schedules",
+                )
+            )
+
+    def __call__(self, count: Any) -> Array:
+        value = self.schedules[0](count)
+        for begin, schedule in zip(self.boundaries, self.schedules[1:], strict=True):
+            done = as_steps(count) - begin
+            # Before its turn a schedule sees 0, where it is defined.
+            value = jnp.where(done >= 0, schedule(jnp.maximum(done, 0)), value)
+        return value
+
+
+def _as_schedule(value: Any) -> Schedule | Static:
+    if isinstance(value, Schedule | Static):
+        return value
+    return Static(value) if callable(value) else constant_schedule(value)
+
+
+class clipped(Schedule):
+    """A schedule kept within [min, max]; `schedule.clip(min, max)` makes one."""
+
+    schedule: Any
+    min: Number | None = None
+    max: Number | None = None
+
+    def __call__(self, count: Any) -> Array:
+        return jnp.clip(evaluate(self.schedule, count), self.min, self.max)
+
+    def __repr__(self) -> str:
+        return f"{_operand(self.schedule)}.clip({self.min!r}, {self.max!r})"
+
+
+_OPERATORS = {
+    "+": operator.add,
+    "-": operator.sub,
+    "*": operator.mul,
+    "/": operator.truediv,
+}
+
+
+class combined(Schedule):
+    """The sum, difference, product or quotient of schedules and numbers; operators make one."""
+
+    operation: str = static()
+    left: Any = 0.0
+    right: Any = 0.0
+
+    def __call__(self, count: Any) -> Array:
+        values = (evaluate(self.left, count), evaluate(self.right, count))
+        left, right = (jnp.asarray(v, jnp.result_type(float)) for v in values)
+        return _OPERATORS[self.operation](left, right)
+
+    def __repr__(self) -> str:
+        return f"{_operand(self.left)} {self.operation} {_operand(self.right)}"
+
+
+def _operand(value: Any) -> str:
+    return f"({value!r})" if isinstance(value, combined) else repr(value)

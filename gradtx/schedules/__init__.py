@@ -1,0 +1,1 @@
+"""Schedules by their shape."""

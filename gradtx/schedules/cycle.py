@@ -1,0 +1,172 @@
+"""Up and down, once or for ever.
+
+cosine_onecycle  linear_onecycle      up to a peak and far down, once in a run
+cyclic                                a triangle, again and again
+warm_restarts  sgdr                   a cosine down, again and again from the top
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import jax.numpy as jnp
+from jax import Array
+
+from gradtx.schedule import Number, Schedule, as_steps, join_schedules
+from gradtx.schedules.run import warmup_cosine_decay_schedule
+from gradtx.schedules.shape import between, cosine, fraction
+from gradtx.struct import complaint, static
+
+
+class cosine_onecycle_schedule(Schedule):
+    """A cosine up from peak / div_factor in the share `pct_start`, a cosine down for the rest.
+
+    The end is the start / final_div_factor. Smith & Topin 2017, 1708.07120. For a momentum that
+    goes the other way, 0.95 to 0.85 and back, take a second one:
+    `cosine_onecycle_schedule(n, 0.85, div_factor=0.85 / 0.95, final_div_factor=1.0)`.
+    Differs from Optax in that boundaries are not rounded to whole counts.
+    """
+
+    transition_steps: Number
+    peak_value: Number
+    pct_start: Number = 0.3
+    div_factor: Number = 25.0
+    final_div_factor: Number = 1e4
+
+    def check(self) -> None:
+        self.require("(0, inf)", "transition_steps", "div_factor", "final_div_factor")
+        self.require("[0, 1]", "pct_start")
+
+    def __call__(self, count: Any) -> Array:
+        start = self.peak_value / self.div_factor
+        middle = self.pct_start * as_steps(self.transition_steps)
+        up = fraction(count, middle)
+        down = fraction(count, self.transition_steps - middle, middle)
+        rising = between(self.peak_value, start, 1 - cosine(up))
+        falling = between(self.peak_value, start / self.final_div_factor, cosine(down))
+        return jnp.where(as_steps(count) < middle, rising, falling)
+
+
+class linear_onecycle_schedule(Schedule):
+    """Straight up from peak / div_factor, back down until `pct_final`, then far down.
+
+    The end is the start / final_div_factor. Smith & Topin 2017, 1708.07120. Differs from Optax in
+    that boundaries are not rounded to whole counts.
+    """
+
+    transition_steps: Number
+    peak_value: Number
+    pct_start: Number = 0.3
+    pct_final: Number = 0.85
+    div_factor: Number = 25.0
+    final_div_factor: Number = 1e4
+
+    def check(self) -> None:
+        self.require("(0, inf)", "transition_steps", "div_factor", "final_div_factor")
+        self.require("[0, 1]", "pct_start", "pct_final")
+
+    def __call__(self, count: Any) -> Array:
+        start = self.peak_value / self.div_factor
+        steps = as_steps(self.transition_steps)
+        first, second = self.pct_start * steps, self.pct_final * steps
+        up = fraction(count, first)
+        down = fraction(count, second - first, first)
+        away = fraction(count, steps - second, second)
+        rising = between(self.peak_value, start, up)
+        falling = between(self.peak_value, start, 1 - down)
+        leaving = between(start, start / self.final_div_factor, 1 - away)
+        now = as_steps(count)
+        return jnp.where(now < first, rising, jnp.where(now < second, falling, leaving))
+
+
+HEIGHTS = {
+    "triangular": lambda cycle, gamma, count: jnp.ones_like(count),
+    "triangular2": lambda cycle, gamma, count: 0.5**cycle,
+    "exp_range": lambda cycle, gamma, count: gamma**count,
+}
+
+
+class cyclic_schedule(Schedule):
+    """A triangle from `base_value` to `peak_value` and back, again and again.
+
+    Its height stays ("triangular"), halves with every cycle ("triangular2"), or is gamma^count
+    ("exp_range"). Smith 2015, 1506.01186. `step_size_down` is `step_size_up` when it is `None`.
+    """
+
+    base_value: Number
+    peak_value: Number
+    step_size_up: Number = 2000
+    step_size_down: Number | None = None
+    gamma: Number = 1.0
+    mode: str = static(default="triangular")
+
+    def check(self) -> None:
+        self.require("(0, inf)", "step_size_up")
+        if self.step_size_down is not None:
+            self.require("[0, inf)", "step_size_down")
+        if self.mode not in HEIGHTS:
+            raise ValueError(
+                complaint(self, f"mode is {self.mode!r}", f"Pass one of {sorted(HEIGHTS)}")
+            )
+
+    def __call__(self, count: Any) -> Array:
+        now, up = as_steps(count), as_steps(self.step_size_up)
+        down = up if self.step_size_down is None else as_steps(self.step_size_down)
+        cycle = jnp.floor(now / (up + down))
+        inside = now - cycle * (up + down)
+        weight = jnp.minimum(fraction(inside, up), 1 - fraction(inside, down, up))
+        height = HEIGHTS[self.mode](cycle, self.gamma, now)
+        return self.base_value + (self.peak_value - self.base_value) * weight * height
+
+
+class warm_restarts_schedule(Schedule):
+    """A cosine from `peak_value` to `end_value` that begins again, each time longer and lower.
+
+    The first period has `period` steps, each following `period_factor` times as many, with a peak
+    that is `peak_factor` times as high. Loshchilov & Hutter 2016, 1608.03983 (SGDR).
+    """
+
+    peak_value: Number
+    period: Number
+    period_factor: Number = 1.0
+    peak_factor: Number = 1.0
+    end_value: Number = 0.0
+
+    def check(self) -> None:
+        self.require("(0, inf)", "period")
+        self.require("[1, inf)", "period_factor")
+        self.require("[0, inf)", "peak_factor")
+
+    def __call__(self, count: Any) -> Array:
+        now, period = as_steps(count), as_steps(self.period)
+        growth = jnp.asarray(self.period_factor, now.dtype)
+        grows = growth > 1
+        rate = jnp.where(grows, growth, 2)
+
+        def begin(cycle: Array) -> Array:
+            """The count at which a cycle begins."""
+            return period * jnp.where(grows, (rate**cycle - 1) / (rate - 1), cycle)
+
+        guess = jnp.where(grows, jnp.log1p(now / period * (rate - 1)) / jnp.log(rate), now / period)
+        cycle = jnp.floor(guess)
+        # Rounding may have put a count into the cycle next to its own, or a begin behind a count.
+        almost = now * (1 + 1e-5)
+        cycle = jnp.where(begin(cycle + 1) <= almost, cycle + 1, cycle)
+        cycle = jnp.where(begin(cycle) > almost, cycle - 1, cycle)
+        passed = fraction(now, period * growth**cycle, begin(cycle))
+        top = self.peak_value * self.peak_factor**cycle
+        return between(top, self.end_value, cosine(passed))
+
+
+def sgdr_schedule(cosine_kwargs: Iterable[Mapping[str, Any]]) -> Schedule:
+    """One `warmup_cosine_decay_schedule` after the other, from the arguments of each.
+
+    Loshchilov & Hutter 2016, 1608.03983. `warm_restarts_schedule` is the form with a rule.
+    """
+    cycles = [warmup_cosine_decay_schedule(**arguments) for arguments in cosine_kwargs]
+    boundaries, end = [], 0
+    for cycle in cycles[:-1]:
+        end = end + cycle.decay_steps
+        boundaries.append(end)
+    return join_schedules(cycles, boundaries)

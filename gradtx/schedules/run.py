@@ -1,0 +1,93 @@
+"""A whole run: up, along, down."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax.numpy as jnp
+from jax import Array
+
+from gradtx.schedule import Number, Schedule, as_steps
+from gradtx.schedules.shape import between, cosine, fraction, plain
+from gradtx.struct import complaint, static
+from gradtx.tree import root
+
+
+class warmup_cosine_decay_schedule(Schedule):
+    """Linear from `init_value` to `peak_value`, then a cosine down to `end_value`.
+
+    `decay_steps` is the length of the whole run, warm-up included.
+    """
+
+    init_value: Number
+    peak_value: Number
+    warmup_steps: Number
+    decay_steps: Number
+    end_value: Number = 0.0
+    exponent: Number = 1.0
+
+    def check(self) -> None:
+        self.require("[0, inf)", "warmup_steps", "decay_steps")
+        if plain(self.warmup_steps, self.decay_steps) and self.warmup_steps > self.decay_steps:
+            raise ValueError(
+                complaint(
+                    self,
+                    "the warm-up is longer than the run",
+                    "decay_steps counts the whole run, warm-up included",
+                )
+            )
+
+    def __call__(self, count: Any) -> Array:
+        up = fraction(count, self.warmup_steps)
+        down = fraction(count, self.decay_steps - self.warmup_steps, self.warmup_steps)
+        falling = between(self.peak_value, self.end_value, cosine(down) ** self.exponent)
+        rising = between(self.peak_value, self.init_value, up)
+        return jnp.where(as_steps(count) < self.warmup_steps, rising, falling)
+
+
+WSD_DECAYS = {
+    "linear": lambda s: 1 - s,
+    "1-sqrt": lambda s: 1 - root(s),
+    "cosine": cosine,
+    "square": lambda s: jnp.square(1 - s),
+    "1-square": lambda s: 1 - jnp.square(s),
+}
+
+
+class wsd_schedule(Schedule):
+    """Warm-up, stable, decay: up to the peak, along it, and down in the last `decay_steps`.
+
+    The decay is "linear", "1-sqrt" (1 - sqrt(s), Hagele+ 2024, 2405.18392), "cosine", "square" (of
+    1 - s) or "1-square"; `total_steps` counts the whole run.
+    """
+
+    peak_value: Number
+    warmup_steps: Number
+    total_steps: Number
+    decay_steps: Number
+    init_value: Number = 0.0
+    end_value: Number = 0.0
+    decay: str = static(default="1-sqrt")
+
+    def check(self) -> None:
+        self.require("[0, inf)", "warmup_steps", "total_steps", "decay_steps")
+        if self.decay not in WSD_DECAYS:
+            raise ValueError(
+                complaint(self, f"decay is {self.decay!r}", f"Pass one of {sorted(WSD_DECAYS)}")
+            )
+        lengths = (self.warmup_steps, self.decay_steps, self.total_steps)
+        if plain(*lengths) and lengths[0] + lengths[1] > lengths[2]:
+            raise ValueError(
+                complaint(
+                    self,
+                    "warm-up and decay are longer than the run",
+                    "total_steps counts the whole run, warm-up and decay included",
+                )
+            )
+
+    def __call__(self, count: Any) -> Array:
+        up = fraction(count, self.warmup_steps)
+        down = fraction(count, self.decay_steps, self.total_steps - self.decay_steps)
+        falling = between(self.peak_value, self.end_value, WSD_DECAYS[self.decay](down))
+        rising = between(self.peak_value, self.init_value, up)
+        return jnp.where(as_steps(count) < self.warmup_steps, rising, falling)

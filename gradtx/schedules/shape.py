@@ -1,0 +1,32 @@
+"""What the schedules are made of: shares of a length, and ways between two values."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax.numpy as jnp
+from jax import Array
+
+from gradtx.schedule import as_steps
+
+
+def fraction(count: Any, steps: Any, begin: Any = 0) -> Array:
+    """How much of `steps` steps from `begin` has passed, in [0, 1]; all of it for no steps."""
+    done, steps = as_steps(count) - begin, as_steps(steps)
+    some = steps > 0
+    share = jnp.clip(done / jnp.where(some, steps, 1), 0, 1)
+    return jnp.where(some, share, (done >= 0).astype(share.dtype))
+
+
+def between(start: Any, end: Any, weight: Array) -> Array:
+    """`start` where the weight is one, `end` where it is zero, exactly."""
+    return weight * start + (1 - weight) * end
+
+
+def cosine(s: Array) -> Array:
+    # cos^2(pi s / 2) = (1 + cos(pi s)) / 2 without the cancellation near s = 1.
+    return jnp.where(s < 1, jnp.square(jnp.cos(0.5 * jnp.pi * s)), 0)
+
+
+def plain(*values: Any) -> bool:
+    return all(isinstance(value, int | float) for value in values)

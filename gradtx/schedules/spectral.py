@@ -1,0 +1,73 @@
+"""Step sizes of plain gradient descent that theory asks for: large steps among small ones.
+
+chebyshev_schedule   for a quadratic with eigenvalues between two bounds
+silver_schedule      for a smooth convex function
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax.numpy as jnp
+from jax import Array
+
+from gradtx.schedule import Number, Schedule, as_steps
+from gradtx.struct import static
+
+
+class chebyshev_schedule(Schedule):
+    """The best `period` step sizes for a quadratic, again and again.
+
+    1 / (c + r cos((2 k + 1) pi / (2 period))), k = 0 ... period - 1, with c and r the middle and
+    half the width of the interval of eigenvalues (Young 1953). With `fractal` the order is that of
+    Lebedev & Finogenov 1971, for which `period` is a power of two: no run of steps grows much on
+    the way (Agarwal+ 2021, 2103.01338).
+    """
+
+    smallest: Number  # eigenvalue
+    largest: Number  # eigenvalue
+    period: Number
+    fractal: bool = static(default=False)
+
+    def check(self) -> None:
+        self.require("(0, inf)", "smallest", "largest")
+        self.require("[1, inf)", "period")
+
+    def __call__(self, count: Any) -> Array:
+        period = as_steps(self.period)
+        place = jnp.mod(as_steps(count), period)
+        index = _fractal(place, period) if self.fractal else place
+        middle, half = (self.largest + self.smallest) / 2, (self.largest - self.smallest) / 2
+        return 1 / (middle + half * jnp.cos((index + 0.5) * jnp.pi / period))
+
+
+def _fractal(place: Array, period: Array) -> Array:
+    """Where `place` stands in the order s_2n = (s_n(0), 2n - 1 - s_n(0), s_n(1), ...)."""
+    offset, sign = jnp.zeros_like(period), jnp.ones_like(period)
+    for _ in range(24):  # a float32 counts no further
+        more, odd = period > 1, jnp.mod(place, 2) == 1
+        offset = jnp.where(more & odd, offset + sign * (period - 1), offset)
+        sign = jnp.where(more & odd, -sign, sign)
+        place = jnp.where(more, jnp.floor(place / 2), place)
+        period = jnp.where(more, period / 2, period)
+    return offset
+
+
+class silver_schedule(Schedule):
+    """scale (1 + rho^(v - 1)) with rho = 1 + sqrt(2) and 2^v the power of two in t = count + 1.
+
+    With scale = 1 / L, L the smoothness, gradient descent on a convex function needs
+    eps^-0.786 steps instead of eps^-1. Altschuler & Parrilo 2023, 2309.16530.
+    """
+
+    scale: Number = 1.0
+
+    def check(self) -> None:
+        self.require("[0, inf)", "scale")
+
+    def __call__(self, count: Any) -> Array:
+        t = as_steps(count) + 1
+        valuation = jnp.zeros_like(t)
+        for k in range(1, 25):  # a float32 counts no further
+            valuation = valuation + (jnp.mod(t, 2**k) == 0).astype(t.dtype)
+        return self.scale * (1 + (1 + 2**0.5) ** (valuation - 1))

@@ -1,0 +1,96 @@
+"""Warm-up: before any schedule, tied to b2, or as a part of a power law.
+
+warmup_schedule      before any other schedule
+untuned_warmup       as long as the average of squares needs
+power_schedule       a warm-up, then a falling power of the count
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax.numpy as jnp
+from jax import Array
+
+from gradtx.schedule import Number, Schedule, as_steps, evaluate
+from gradtx.schedules.shape import between, cosine, fraction
+from gradtx.struct import complaint, static
+from gradtx.tree import root
+
+RISES = {
+    "linear": lambda s: s,
+    "cosine": lambda s: 1 - cosine(s),
+    "sqrt": root,
+    "square": jnp.square,
+}
+
+
+class warmup_schedule(Schedule):
+    """From `init_value` up to where `schedule` begins, in `warmup_steps`; then the schedule.
+
+    The schedule's count starts at 0 after the warm-up. The shape is "linear", "cosine", "sqrt" or
+    "square".
+    """
+
+    schedule: Any  # a schedule or a number
+    warmup_steps: Number
+    init_value: Number = 0.0
+    shape: str = static(default="linear")
+
+    def check(self) -> None:
+        self.require("[0, inf)", "warmup_steps")
+        if self.shape not in RISES:
+            raise ValueError(
+                complaint(self, f"shape is {self.shape!r}", f"Pass one of {sorted(RISES)}")
+            )
+
+    def __call__(self, count: Any) -> Array:
+        now = as_steps(count)
+        left = jnp.maximum(now - self.warmup_steps, 0)
+        value = jnp.asarray(evaluate(self.schedule, left), now.dtype)
+        risen = RISES[self.shape](fraction(now, self.warmup_steps))
+        return between(value, self.init_value, risen)
+
+
+class untuned_warmup(Schedule):
+    """The warm-up that b2 asks for: min(1, t (1 - b2) / 2), or 1 - exp(-t (1 - b2)).
+
+    t counts from 1; it is multiplied by `peak_value`. Ma & Yarats 2019, 1910.04209, as a stand-in
+    for RAdam. `untuned_warmup(1.0) * schedule` puts it upon another schedule.
+    """
+
+    peak_value: Number
+    b2: Number = 0.999
+    shape: str = static(default="linear")  # or "exponential"
+
+    def check(self) -> None:
+        self.require("[0, 1)", "b2")
+        if self.shape not in ("linear", "exponential"):
+            raise ValueError(
+                complaint(self, f"shape is {self.shape!r}", "Pass 'linear' or 'exponential'")
+            )
+
+    def __call__(self, count: Any) -> Array:
+        done = (as_steps(count) + 1) * (1 - self.b2)
+        if self.shape == "linear":
+            return self.peak_value * jnp.minimum(0.5 * done, 1)
+        return -self.peak_value * jnp.expm1(-done)
+
+
+class power_schedule(Schedule):
+    """A linear warm-up to the peak, then peak (warmup_steps / t)^power, t counting from 1.
+
+    The power 1/2 is `inverse_sqrt_schedule` (1706.03762), 0.51 the power scheduler of Shen+ 2024,
+    2408.13359.
+    """
+
+    peak_value: Number
+    warmup_steps: Number = 1
+    power: Number = 0.5
+
+    def check(self) -> None:
+        self.require("[0, inf)", "warmup_steps", "power")
+
+    def __call__(self, count: Any) -> Array:
+        t, warmup = as_steps(count) + 1, jnp.maximum(as_steps(self.warmup_steps), 1)
+        return self.peak_value * jnp.minimum(t / warmup, jnp.maximum(t / warmup, 1) ** -self.power)

@@ -1,0 +1,54 @@
+"""Where each part of a state lives, from where the parameters live."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+from jax.core import Tracer
+from jax.sharding import NamedSharding, PartitionSpec, Sharding
+
+from gradtx.tree import Tree
+
+
+def beside(p: Any) -> Sharding | None:
+    """Where a scalar lies that goes with `p`: all its devices; `None` leaves it to JAX."""
+    given = sharding_of(p)
+    if isinstance(given, NamedSharding):
+        return NamedSharding(given.mesh, PartitionSpec(), memory_kind=given.memory_kind)
+    return given if given is not None and len(given.device_set) == 1 else None
+
+
+def like(p: Any, shape: tuple[int, ...]) -> Sharding | None:
+    """Where a slot of `shape` lies that goes with `p`."""
+    return sharding_of(p) if shape == p.shape else beside(p)
+
+
+def sharding_of(p: Any) -> Sharding | None:
+    """Where `p` was put on purpose, if it was, and is known to be."""
+    if isinstance(p, Tracer):
+        return None
+    if isinstance(p, jax.ShapeDtypeStruct) or getattr(p, "committed", False):
+        return p.sharding
+    return None
+
+
+def bound_to(p: Array, slot: Array) -> Array:
+    """`slot`, in a trace, so that the compiler lays it out like `p`, which has its shape."""
+    # An elementwise use of `p` that changes nothing and that no simplification sees through.
+    never = lax.bitwise_and(lax.ne(p, p), lax.eq(p, p))
+    return lax.select(never, jnp.full_like(slot, 3), slot)
+
+
+def zero_count(params: Tree) -> Array:
+    """A step count of zero, on the devices of the parameters."""
+    leaves = jax.tree.leaves(params)
+    place = next((place for place in map(beside, leaves) if place is not None), None)
+    count = jnp.zeros((), jnp.int32, device=place)
+    traced = next((p for p in leaves if isinstance(p, Tracer)), None)
+    if traced is None:
+        return count
+    # Bound to a parameter, or jit drops what the count does not use, and with it all devices.
+    return lax.optimization_barrier((count, lax.stop_gradient(traced)))[0]

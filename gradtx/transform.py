@@ -1,0 +1,194 @@
+"""What a transformation is: `init`, `update`; and what every user calls on one.
+
+A transformation is a pure pair: `init(params)` makes the state, `update(updates, state, params)`
+turns gradients into updates. `step` does update and `apply_updates` in one. The object holds the
+definition and never the state.
+"""
+
+from __future__ import annotations
+
+import abc
+import functools
+import inspect
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, ClassVar, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+
+from gradtx.schedule import Schedule, evaluate
+from gradtx.struct import NUMBERS, Static, Struct, complaint, fields_below, static
+from gradtx.tree import Tree, aligned, is_inexact, is_none, named_leaves, widest
+
+State = Any
+"""A pytree of arrays that one update hands to the next."""
+
+_DATA = (jax.Array, np.ndarray, np.generic, *NUMBERS)
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def compiled(function: F) -> F:
+    """Runs `function` as one cached compiled function when it is called outside of any trace.
+
+    Under a trace, or with an argument that is not data (a function, a shape), it runs as it is.
+    """
+    jitted = jax.jit(function)
+
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        leaves = jax.tree.leaves((args, kwargs))
+        data = all(isinstance(x, _DATA) and not isinstance(x, Tracer) for x in leaves)
+        return (jitted if data else function)(*args, **kwargs)
+
+    return call  # pyright: ignore[reportReturnType]
+
+
+class GradientTransformation(Struct, abc.ABC):
+    """A pure pair `(init, update)` whose hyperparameters are its leaves.
+
+    Subclass it for what depends on more than one array; what treats every array alone is a
+    `Rule`. It can be unpacked as `init, update = tx`. Extra arguments of `update` reach every part
+    and are ignored by those that have no use for them.
+    """
+
+    needs: ClassVar[tuple[str, ...]] = ()  # arguments of `update` that it cannot do without
+
+    @abc.abstractmethod
+    def init(self, params: Tree) -> State:
+        """The state before the first update, from the parameters or their shapes."""
+
+    @abc.abstractmethod
+    def update(
+        self, updates: Tree, state: State, params: Tree | None = None, **extra: Any
+    ) -> tuple[Tree, State]:
+        """The transformed updates, in the dtype in which they came, and the next state."""
+
+    @compiled
+    def step(self, grads: Tree, state: State, params: Tree, **extra: Any) -> tuple[Tree, State]:
+        """`(params, state)` after `update` and `apply_updates`, computed together."""
+        updates, state = self.update(grads, state, params, **extra)
+        return apply_updates(params, updates), state
+
+    def eval_params(self, state: State, params: Tree) -> Tree:
+        """The parameters to evaluate the model with: `params`, unless a part averages them."""
+        return params
+
+    def hyperparameters(self, count: Any = 0) -> dict[str, Any]:
+        """All hyperparameters by path, schedules evaluated at `count`: a flat dict for loggers."""
+        found = {}
+        for path, value, chooses_code in fields_below(self, whole=(Schedule,)):
+            if chooses_code or (isinstance(value, Struct) and not isinstance(value, _MOVING)):
+                continue
+            below = jax.tree.map(
+                lambda v: evaluate(v, count), value, is_leaf=lambda v: isinstance(v, _MOVING)
+            )
+            for name, number in named_leaves(below):
+                found[".".join((*path, name) if name else path)] = number
+        return {path: number for path, number in found.items() if number is not None}
+
+    def __iter__(self) -> Iterator[Callable[..., Any]]:
+        return iter((self.init, self.update))
+
+    def __len__(self) -> int:
+        return 2
+
+
+_MOVING = (Schedule, Static)
+
+
+@compiled
+def apply_updates(params: Tree, updates: Tree) -> Tree:
+    """`params + updates`, added at least in float32, in the dtype of the parameters.
+
+    A parameter whose update is `None` stays as it is, and so does one that is no floating or
+    complex array. Raises `ValueError` where trees or shapes differ.
+    """
+    leaves, treedef = jax.tree.flatten(params, is_leaf=is_none)
+    changes = aligned("apply_updates", treedef, updates, "updates", "parameters")
+
+    def add(index: int, p: Any, u: Any) -> Any:
+        if p is None or u is None or not is_inexact(p):
+            return p
+        if np.shape(p) != np.shape(u):
+            path = named_leaves(params)[index][0]
+            raise ValueError(
+                complaint(
+                    "apply_updates",
+                    f"at {path!r} the parameter has shape {np.shape(p)}, the update {np.shape(u)}",
+                    "Pass updates of the same parameters",
+                )
+            )
+        p, u, dtype = jnp.asarray(p), jnp.asarray(u), widest([p, u])
+        if p.dtype == u.dtype == dtype:
+            return jax.lax.add(p, u)
+        return (p.astype(dtype) + u.astype(dtype)).astype(p.dtype)
+
+    return treedef.unflatten(
+        add(index, p, u) for index, (p, u) in enumerate(zip(leaves, changes, strict=True))
+    )
+
+
+class identity(GradientTransformation):
+    """Leaves the updates as they are."""
+
+    def init(self, params: Tree) -> State:
+        return ()
+
+    def update(
+        self, updates: Tree, state: State, params: Tree | None = None, **extra: Any
+    ) -> tuple[Tree, State]:
+        return updates, state
+
+
+class foreign(GradientTransformation):
+    """A transformation from elsewhere, such as one of Optax, as a part of ours.
+
+    It is held as a static value: its hyperparameters are closed over and cannot be edited.
+    """
+
+    transformation: Any = static()
+
+    def init(self, params: Tree) -> State:
+        return self.transformation.init(params)
+
+    @compiled
+    def update(
+        self, updates: Tree, state: State, params: Tree | None = None, **extra: Any
+    ) -> tuple[Tree, State]:
+        signature = inspect.signature(self.transformation.update)
+        if not any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values()):
+            extra = {}
+        return self.transformation.update(updates, state, params, **extra)
+
+
+def as_transformation(called: Any, value: Any) -> GradientTransformation:
+    """`value` as a transformation; refuses what is none, a forgotten call above all."""
+    if isinstance(value, GradientTransformation):
+        return value
+    methods = (getattr(value, "init", None), getattr(value, "update", None))
+    if all(map(callable, methods)) and not isinstance(value, type):
+        return foreign(value)
+    name = getattr(value, "__name__", None)
+    raise TypeError(
+        complaint(
+            called,
+            f"{name or repr(value)} is not a gradient transformation",
+            f"Call it: {name}(...)" if callable(value) and name else "Pass one, such as adam(1e-3)",
+        )
+    )
+
+
+def refuse_other_parts(called: Any, state: State, parts: Iterable[Any]) -> None:
+    """Raises for a state that is not a mapping with an entry for each part."""
+    if isinstance(state, Mapping) and set(state) == set(parts):
+        return
+    seen = list(state) if isinstance(state, Mapping) else f"a {type(state).__name__}"
+    raise TypeError(
+        complaint(
+            f"{called}.update",
+            f"the state has the parts {seen}, the optimizer {list(parts)}",
+            "Pass the state that this optimizer's init or last update returned",
+        )
+    )

@@ -1,0 +1,61 @@
+"""Clipping: by value, by the norm of one array, by the norm of all."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax.numpy as jnp
+from jax import Array
+
+from gradtx.rule import GlobalScale, Hyper, Rule
+from gradtx.tree import Tree, abs2, global_norm, root
+
+
+class clip(Rule):
+    """Clips every entry: u = min(max(g, -max_delta), max_delta).
+
+    A complex entry keeps its direction: its modulus is clipped.
+    """
+
+    max_delta: Hyper
+
+    def check(self) -> None:
+        self.require("(0, inf)", "max_delta")
+
+    def update_leaf(self, g: Array, slots: Any, p: Array, t: Array) -> tuple[Array, Any]:
+        if jnp.iscomplexobj(g):
+            return g * _shrink(root(abs2(g)), self.max_delta), slots
+        return jnp.clip(g, -self.max_delta, self.max_delta), slots
+
+
+class clip_by_norm(Rule):
+    """Scales every array on its own down to an l2 norm of at most `max_norm`."""
+
+    max_norm: Hyper
+
+    def check(self) -> None:
+        self.require("(0, inf)", "max_norm")
+
+    def update_leaf(self, g: Array, slots: Any, p: Array, t: Array) -> tuple[Array, Any]:
+        return g * _shrink(global_norm(g), self.max_norm), slots
+
+
+class clip_by_global_norm(GlobalScale):
+    """Scales all arrays together so that their joint l2 norm is at most `max_norm`.
+
+    u = g min(1, max_norm / ||g||), Pascanu+ 2012, 1211.5063. The norm is taken in float32 or wider
+    and neither overflows nor underflows.
+    """
+
+    max_norm: Hyper
+
+    def check(self) -> None:
+        self.require("(0, inf)", "max_norm")
+
+    def measure(self, updates: Tree, params: Tree | None, **extra: Any) -> Array:
+        return _shrink(global_norm(updates), self.max_norm)
+
+
+def _shrink(norm: Array, most: Array) -> Array:
+    """The factor that brings a norm down to `most`; one for smaller norms, zero included."""
+    return most / jnp.maximum(norm, most)

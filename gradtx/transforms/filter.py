@@ -1,0 +1,174 @@
+"""Filters of the gradient, before an algorithm.
+
+grokfast            makes the slow part of the gradient larger
+clip_by_norm_ema    clips an array to a multiple of the average of its own norms
+zclip               clips the global norm where it is an outlier among the norms so far
+clip_spikes         clips entries that are far above their root mean square
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+from jax import Array
+
+from gradtx.axes import within
+from gradtx.rule import Hyper, Rule
+from gradtx.transforms.memory import RememberingScale
+from gradtx.tree import Tree, abs2, global_norm, norm, real_dtype, real_zeros_like, root
+
+
+class GrokfastSlots(NamedTuple):
+    mu: Array
+
+
+class grokfast(Rule):
+    """Adds the slow part of the gradient once more: mu = decay mu + (1 - decay) g, u = g + s mu.
+
+    Lee+ 2024, 2405.20233 (Grokfast-EMA), s being `strength`. Differs from the authors' code, whose
+    average begins at the first gradient instead of zero.
+    """
+
+    decay: Hyper = 0.98
+    strength: Hyper = 2.0
+
+    Slots = GrokfastSlots
+
+    def check(self) -> None:
+        self.require("[0, 1)", "decay")
+
+    def init_leaf(self, p: Array) -> GrokfastSlots:
+        return GrokfastSlots(jnp.zeros_like(p))
+
+    def update_leaf(
+        self, g: Array, slots: GrokfastSlots, p: Array, t: Array
+    ) -> tuple[Array, GrokfastSlots]:
+        mu = self.decay * slots.mu + (1 - self.decay) * g
+        return g + self.strength * mu, GrokfastSlots(mu)
+
+
+class NormEmaSlots(NamedTuple):
+    usual: Array
+
+
+class clip_by_norm_ema(Rule):
+    """Clips every array to `factor` times the average of its norms after clipping.
+
+    n = min(|g|, factor usual), u = g n / |g|, usual = decay usual + (1 - decay) n. In the first
+    `warmup_steps` nothing is clipped and usual is the least norm so far. Wang+ 2025, 2502.11034.
+    Differs from the paper where a gradient is zero: it tells nothing and changes no average, or
+    an array could never move again.
+    """
+
+    factor: Hyper = 1.05
+    decay: Hyper = 0.98
+    warmup_steps: Hyper = 100
+    axes: Any = None  # stacked matrices have averages of their own
+
+    Slots = NormEmaSlots
+
+    def check(self) -> None:
+        self.require("(0, inf)", "factor")
+        self.require("[0, 1)", "decay")
+        self.require("(0, inf)", "warmup_steps")
+
+    def init_leaf(self, p: Array) -> NormEmaSlots:
+        axes = within(self.axes, p.ndim)
+        kept = tuple(n for i, n in enumerate(p.shape) if i not in axes)
+        return NormEmaSlots(jnp.zeros(kept, real_dtype(p.dtype)))
+
+    def update_leaf(
+        self, g: Array, slots: NormEmaSlots, p: Array, t: Array
+    ) -> tuple[Array, NormEmaSlots]:
+        axes = within(self.axes, g.ndim)
+        length, usual = norm(g, axes), jnp.expand_dims(slots.usual, axes)
+        known, warm = usual > 0, t <= self.warmup_steps
+        most = jnp.where(known, self.factor * usual, 1)
+        shrink = jnp.where(warm | ~known, 1, most / jnp.maximum(length, most))
+        after = shrink * length
+        average = self.decay * usual + (1 - self.decay) * after
+        average = jnp.where(warm, jnp.minimum(usual, after), average)
+        new = jnp.where(length > 0, jnp.where(known, average, after), usual)
+        return g * shrink, NormEmaSlots(jnp.squeeze(new, axes))
+
+
+class ZclipGlobals(NamedTuple):
+    mean: Array
+    deviation: Array
+
+
+class zclip(RememberingScale):
+    """Clips the global norm n where z = (n - mean) / deviation is above `z_threshold`.
+
+    There n becomes mean + z_threshold^2 / z deviation: the further out, the closer to the mean.
+    Mean and deviation are those of the first `warmup_steps` norms, unclipped, then moving averages
+    of clipped norms. Kumar+ 2025, 2504.02507. Nothing is clipped while all norms have been equal.
+    """
+
+    z_threshold: Hyper = 2.5
+    decay: Hyper = 0.97
+    warmup_steps: Hyper = 25
+
+    Globals = ZclipGlobals
+
+    def check(self) -> None:
+        self.require("(0, inf)", "z_threshold")
+        self.require("[0, 1)", "decay")
+        self.require("(0, inf)", "warmup_steps")
+
+    def start(self) -> ZclipGlobals:
+        return ZclipGlobals(0.0, 0.0)  # pyright: ignore[reportArgumentType]
+
+    def decide(
+        self, updates: Tree, old: ZclipGlobals, t: Array, **extra: Array
+    ) -> tuple[Array, ZclipGlobals]:
+        length = global_norm(updates).astype(t.dtype)
+        warm = t <= self.warmup_steps
+        off, limit = length - old.mean, self.z_threshold * old.deviation
+        far = (off > limit) & (limit > 0) & ~warm
+        clipped = old.mean + limit * (limit / jnp.where(far, off, 1))
+        after = jnp.where(far, clipped, length)
+        factor = jnp.where(far, after / jnp.where(far, length, 1), 1)
+        # The mean of t norms, or a moving one; the deviation by Welford's recursion.
+        share = jnp.where(warm, 1 / t, 1 - self.decay)
+        mean = old.mean + share * (after - old.mean)
+        kept = root(1 - share) * old.deviation
+        added = jnp.where(
+            warm, root(share * (1 - share)) * (after - old.mean), root(share) * (after - mean)
+        )
+        return factor, ZclipGlobals(mean, global_norm([kept, added]).astype(t.dtype))
+
+
+class SpikeSlots(NamedTuple):
+    nu: Array
+
+
+class clip_spikes(Rule):
+    """Clips entries whose square is above `threshold` times their mean square so far.
+
+    u = g min(1, sqrt(threshold nu) / |g|), nu = decay nu + (1 - decay) |u|^2, without a limit while
+    nu is zero. The first half of SPAM, Huang+ 2025, 2501.06842; its resets of momentum are not
+    here, and nu is that of Adam there.
+    """
+
+    threshold: Hyper = 5000.0
+    decay: Hyper = 0.999
+
+    Slots = SpikeSlots
+
+    def check(self) -> None:
+        self.require("(0, inf)", "threshold")
+        self.require("[0, 1)", "decay")
+
+    def init_leaf(self, p: Array) -> SpikeSlots:
+        return SpikeSlots(real_zeros_like(p))
+
+    def update_leaf(
+        self, g: Array, slots: SpikeSlots, p: Array, t: Array
+    ) -> tuple[Array, SpikeSlots]:
+        square, limit = abs2(g), self.threshold * slots.nu
+        spike = (limit > 0) & (square > limit)
+        shrink = jnp.where(spike, root(limit / jnp.where(spike, square, 1)), 1)
+        nu = self.decay * slots.nu + (1 - self.decay) * jnp.where(spike, limit, square)
+        return g * shrink, SpikeSlots(nu)

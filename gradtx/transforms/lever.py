@@ -1,0 +1,198 @@
+"""Levers: what is done to a finished direction, looking at the gradient or the parameters.
+
+    cautious           keeps the entries that agree with the gradient
+    hyperball          steps by a share of the norm of the parameters, which stays as it was
+    floor_by_weight    rows of the direction are at least a share of the rows of the parameters
+    radial_brake       takes away a part of what makes the parameters grow
+
+All but `hyperball`, which holds the learning rate, stand before the learning rate.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, ClassVar, NamedTuple
+
+import jax.numpy as jnp
+from jax import Array
+
+from gradtx.axes import Axes, known, within
+from gradtx.rule import Hyper, Rule
+from gradtx.struct import static
+from gradtx.transform import (
+    GradientTransformation,
+    State,
+    as_transformation,
+    compiled,
+    refuse_other_parts,
+)
+from gradtx.transforms.decay import same_direction
+from gradtx.tree import Tree, norm, real_dtype, root
+
+
+class _cautious_mask(Rule):
+    """Keeps the entries of `g` that agree with those of `p`, here the gradient."""
+
+    floor: Hyper
+    axes: Axes | Any
+    descends: bool = static()
+
+    needs: ClassVar[tuple[str, ...]] = ("params",)
+
+    def update_leaf(self, g: Array, slots: Any, p: Array, t: Array) -> tuple[Array, Any]:
+        u = jnp.where(same_direction(-g if self.descends else g, p), g, 0)
+        axes = within(self.axes, g.ndim)
+        number = math.prod(g.shape[i] for i in axes)
+        # Counted in what is kept, so that no mask is held beside it.
+        count = jnp.sum(u != 0, axis=axes, keepdims=True, dtype=real_dtype(g.dtype))
+        return u * (1 / jnp.maximum(count * (1 / max(number, 1)), self.floor)), slots
+
+
+class cautious(GradientTransformation):
+    """Zeroes the entries of another transformation's update that disagree with the gradient.
+
+    u = u m / max(mean(m), floor) with m = 1 where u g > 0; the mean is over one array.
+    Liang+ 2024, 2411.16085. It is made for a direction: `chain(cautious(scale_by_adam()),
+    add_decayed_weights(0.1), scale_by_learning_rate(1e-3))`; around a complete optimizer, whose
+    updates point down, give `descends=True`.
+    """
+
+    inner: Any
+    floor: Hyper = 1e-3  # of the share of entries kept, by whose inverse the rest grows
+    axes: Any = None  # stacked axes have shares of their own
+    descends: bool = static(default=False)
+
+    def __init__(
+        self, inner: Any, floor: Hyper = 1e-3, axes: Any = None, descends: bool = False
+    ) -> None:
+        object.__setattr__(self, "inner", as_transformation("cautious", inner))
+        object.__setattr__(self, "floor", floor)
+        object.__setattr__(self, "axes", axes)
+        object.__setattr__(self, "descends", descends)
+        self.__post_init__()
+
+    def check(self) -> None:
+        self.require("(0, 1]", "floor")
+
+    def init(self, params: Tree) -> State:
+        return {"inner": self.inner.init(params), "mask": self._mask().init(params)}
+
+    @compiled
+    def update(
+        self, updates: Tree, state: State, params: Tree | None = None, **extra: Any
+    ) -> tuple[Tree, State]:
+        refuse_other_parts(self, state, ("inner", "mask"))
+        inside, inner = self.inner.update(updates, state["inner"], params, **extra)
+        masked, mask = self._mask().update(inside, state["mask"], updates)
+        return masked, {"inner": inner, "mask": mask}
+
+    def eval_params(self, state: State, params: Tree) -> Tree:
+        return self.inner.eval_params(state["inner"], params)
+
+    def _mask(self) -> _cautious_mask:
+        return _cautious_mask(self.floor, self.axes, self.descends)
+
+
+class HyperballSlots(NamedTuple):
+    radius: Array
+
+
+class hyperball(Rule):
+    """Keeps the norm of every matrix and steps by a share of it: the learning rate and the decay.
+
+    q = p - lr g |p| / max(|g|, eps); the update leads to q radius / |q|, where the radius is the
+    norm at the first step. Wen+ 2026, 2606.16899. For matrices: an array that begins at zero stays
+    there, so route biases and gains elsewhere.
+    """
+
+    learning_rate: Hyper  # the relative step; about sqrt(lr weight_decay) of the decayed twin
+    eps: Hyper = 1e-10
+    axes: Any = None  # stacked matrices have norms of their own
+
+    Slots = HyperballSlots
+    needs: ClassVar[tuple[str, ...]] = ("params",)
+
+    def check(self) -> None:
+        self.require("(0, inf)", "eps")
+
+    def init_leaf(self, p: Array) -> HyperballSlots:
+        # The first step finds it, so that shapes are enough for init.
+        axes = within(self.axes, p.ndim)
+        kept = tuple(n for i, n in enumerate(p.shape) if i not in axes)
+        return HyperballSlots(jnp.zeros(kept, real_dtype(p.dtype)))
+
+    def update_leaf(
+        self, g: Array, slots: HyperballSlots, p: Array, t: Array
+    ) -> tuple[Array, HyperballSlots]:
+        axes = within(self.axes, g.ndim)
+        size, length = norm(p, axes), norm(g, axes)
+        radius = jnp.where(t == 1, size, jnp.expand_dims(slots.radius, axes))
+        per_length = 1 / jnp.maximum(length, self.eps)
+        share = self.learning_rate * length * per_length
+        # The cosine of p and g gives |q| without another pass, and without a copy of q.
+        product = jnp.conj(p * _inverse(size)) * (g * _inverse(length))
+        cosine = jnp.sum(product.real, axis=axes, keepdims=True)
+        after = size * root(jnp.maximum(1 + share * (share - 2 * cosine), 0))
+        # What is lacking, as a share: q radius / |q| - p without the difference of the two.
+        lack = (radius - after) * _inverse(after)
+        step = self.learning_rate * size * per_length * (1 + lack)
+        return lack * p - step * g, HyperballSlots(jnp.squeeze(radius, axes))
+
+
+def _inverse(x: Array) -> Array:
+    """1 / x, and zero for zero."""
+    some = x > 0
+    return jnp.where(some, 1 / jnp.where(some, x, 1), 0)
+
+
+class floor_by_weight(Rule):
+    """Scales rows of the direction up to a share of the parameters' rows: |u_i| >= ratio |p_i|.
+
+    u_i = g_i max(1, ratio |p_i| / |g_i|), a row being what leads to one output; an array without
+    two axes is one row, and a zero row stays zero. One of the levers stacked upon Hyperball
+    (Wen+ 2026, 2606.16899).
+    """
+
+    ratio: Hyper = 0.3825
+    axes: Any = None  # which axes are inputs and outputs; rows of a stack are rows
+
+    needs: ClassVar[tuple[str, ...]] = ("params",)
+
+    def check(self) -> None:
+        self.require("[0, inf)", "ratio")
+
+    def update_leaf(self, g: Array, slots: Any, p: Array, t: Array) -> tuple[Array, Any]:
+        row = _row(self.axes, g.ndim, "floor_by_weight")
+        length = norm(g, row)
+        least = self.ratio * norm(p, row)
+        return g * jnp.where(length > 0, jnp.maximum(1, least * _inverse(length)), 1), slots
+
+
+def _row(axes: Axes | None, ndim: int, called: str) -> tuple[int, ...]:
+    """The axes over which the norm of a row runs."""
+    if axes is None and ndim < 2:
+        return tuple(range(ndim))
+    return known(axes, ndim, called).of("i")
+
+
+class radial_brake(Rule):
+    """Takes away a part of the direction that would make the parameters grow.
+
+    u = g - (1 - keep) min(<g, e>, 0) e with e = p / |p|: what points outward once the learning rate
+    has turned it is multiplied by `keep`. A lever of Wen+ 2026, 2606.16899, without the rescaling
+    to a norm that follows it there.
+    """
+
+    keep: Hyper = 0.5
+    axes: Any = None  # stacked matrices have norms of their own
+
+    needs: ClassVar[tuple[str, ...]] = ("params",)
+
+    def check(self) -> None:
+        self.require("[0, 1]", "keep")
+
+    def update_leaf(self, g: Array, slots: Any, p: Array, t: Array) -> tuple[Array, Any]:
+        axes = within(self.axes, g.ndim)
+        inverse = _inverse(norm(p, axes))
+        along = jnp.sum((jnp.conj(p * inverse) * g).real, axis=axes, keepdims=True)
+        return g - ((1 - self.keep) * jnp.minimum(along, 0) * inverse) * p, slots

@@ -1,0 +1,40 @@
+"""Momentum: a decaying sum of the updates so far."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jax import Array
+
+from gradtx.rule import Hyper, Rule
+from gradtx.struct import static
+
+
+class MomentumSlots(NamedTuple):
+    trace: Array
+
+
+class scale_by_momentum(Rule):
+    """Adds a decaying sum of past gradients: b = g + decay b, u = b.
+
+    With `nesterov` u = g + decay b, the look-ahead form of Sutskever+ 2013 (PMLR 28). Polyak 1964.
+    Differs from Keras, which keeps the learning rate inside b: equal while it is constant.
+    """
+
+    decay: Hyper = 0.9
+    nesterov: bool = static(default=False)
+
+    Slots = MomentumSlots
+
+    def check(self) -> None:
+        self.require("[0, 1]", "decay")
+
+    def init_leaf(self, p: Array) -> MomentumSlots:
+        return MomentumSlots(jnp.zeros_like(p))
+
+    def update_leaf(
+        self, g: Array, slots: MomentumSlots, p: Array, t: Array
+    ) -> tuple[Array, MomentumSlots]:
+        trace = g + self.decay * slots.trace
+        return (g + self.decay * trace if self.nesterov else trace), MomentumSlots(trace)

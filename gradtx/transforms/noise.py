@@ -1,0 +1,144 @@
+"""Random perturbations of the update."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from gradtx.engine import refuse_missing, refuse_other_state
+from gradtx.hyper import for_all_arrays, narrowed
+from gradtx.rule import Hyper, Rule
+from gradtx.struct import complaint
+from gradtx.transform import GradientTransformation, State, compiled
+from gradtx.tree import (
+    Tree,
+    aligned,
+    global_norm,
+    is_inexact,
+    is_none,
+    named_leaves,
+    root,
+    wide,
+    widest,
+)
+
+
+class add_noise(Rule):
+    """Adds Gaussian noise whose variance falls: u = g + n, n ~ N(0, eta / t^gamma).
+
+    Neelakantan+ 2015, 1511.06807. The noise of an array depends on `key`, the step and the array's
+    path, not on the other arrays. Each member of a stack of optimizers can have a key of its own.
+    """
+
+    eta: Hyper  # variance at the first step
+    gamma: Hyper = 0.55  # the power of t by which the variance falls
+    key: Any = 0  # an integer or a key of jax.random.key
+
+    random: ClassVar[bool] = True
+
+    def check(self) -> None:
+        self.require("[0, inf)", "eta", "gamma")
+
+    def update_leaf(
+        self, g: Array, slots: Any, p: Array, t: tuple[Array, Array]
+    ) -> tuple[Array, Any]:
+        step, key = t
+        deviation = root(self.eta / step**self.gamma)
+        return g + deviation * jax.random.normal(key, g.shape, g.dtype), slots
+
+
+class _gaussian(Rule):
+    """Adds normal noise of one deviation."""
+
+    deviation: Hyper
+    key: Any
+
+    random: ClassVar[bool] = True
+
+    def update_leaf(
+        self, g: Array, slots: Any, p: Array, t: tuple[Array, Array]
+    ) -> tuple[Array, Any]:
+        step, key = t
+        # Always true, but no constant, which the compiler would multiply into the noise early.
+        deviation = jnp.where(step > 0, self.deviation, 0)
+        return g + deviation * jax.random.normal(key, g.shape, g.dtype), slots
+
+
+class differentially_private_aggregate(GradientTransformation):
+    """The mean of per-example gradients, each clipped, with noise: the sum that DP-SGD releases.
+
+    u = (sum_i g_i min(1, c / |g_i|) + n) / B with n ~ N(0, (noise_multiplier c)^2) and
+    c = `l2_norm_clip`, the norm being that of all arrays of an example. Abadi+ 2016, 1607.00133.
+    Gradients have a leading axis of B examples more than parameters; without it they are one.
+    """
+
+    l2_norm_clip: Hyper
+    noise_multiplier: Hyper
+    key: Any = 0  # an integer or a key of jax.random.key
+
+    needs: ClassVar[tuple[str, ...]] = ("params",)
+    random: ClassVar[bool] = True
+
+    def check(self) -> None:
+        self.require("(0, inf)", "l2_norm_clip")
+        self.require("[0, inf)", "noise_multiplier")
+
+    def init(self, params: Tree) -> State:
+        return _gaussian(0.0, self.key).init(params)
+
+    @compiled
+    def update(
+        self, updates: Tree, state: State, params: Tree | None = None, **extra: Any
+    ) -> tuple[Tree, State]:
+        refuse_other_state(self, state, _gaussian.State)
+        refuse_missing(self, updates, {"params": params})
+        batch, size = self._examples(updates, params)
+        arrays = [g for g in batch if is_inexact(g)]
+        dtype = widest(arrays)
+        numbers = narrowed(for_all_arrays(self, state.count), dtype)
+        treedef = jax.tree.structure(updates, is_leaf=is_none)
+        if arrays:
+            lengths = jax.vmap(global_norm)(arrays)
+            share = numbers.l2_norm_clip / jnp.maximum(lengths, numbers.l2_norm_clip)
+            batch = [_weighted(g, share / size) if is_inexact(g) else g for g in batch]
+        deviation = numbers.noise_multiplier * numbers.l2_norm_clip / size
+        noisy, state = _gaussian(deviation, self.key).update(
+            treedef.unflatten(batch), state, params
+        )
+        return jax.tree.map(
+            lambda u, g: u.astype(jnp.result_type(g)) if is_inexact(u) else u, noisy, updates
+        ), state
+
+    def _examples(self, updates: Tree, params: Tree | None) -> tuple[list[Any], int]:
+        """The arrays with a leading axis of examples, and how many these are."""
+        leaves, treedef = jax.tree.flatten(updates, is_leaf=is_none)
+        given = params is not None
+        ps = aligned(self, treedef, params, "parameters") if given else [None] * len(leaves)
+        pairs = [(g, p) for g, p in zip(leaves, ps, strict=True) if p is not None and is_inexact(g)]
+        if all(jnp.shape(g) == jnp.shape(p) for g, p in pairs):
+            return [jnp.asarray(g)[None] if is_inexact(g) else g for g in leaves], 1
+        sizes = {jnp.shape(g)[:1] for g, _ in pairs}
+        if len(sizes) > 1 or any(jnp.shape(g)[1:] != jnp.shape(p) for g, p in pairs):
+            odd = [
+                f"at {path!r} it is {list(jnp.shape(g))}, the parameter {list(jnp.shape(p))}"
+                for (path, g), p in zip(named_leaves(updates), ps, strict=True)
+                if p is not None and is_inexact(g) and jnp.shape(g) != jnp.shape(p)
+            ]
+            raise ValueError(
+                complaint(
+                    f"{self}.update",
+                    f"the update has no common axis of examples: {'; '.join(odd)}",
+                    "Pass gradients with one leading axis more, as jax.vmap(jax.grad(loss)) makes",
+                )
+            )
+        return leaves, next(iter(sizes))[0]
+
+
+def _weighted(g: Array, weights: Array) -> Array:
+    """The sum over the first axis with these weights, in wide arithmetic."""
+    g = g.astype(wide(g.dtype))
+    weights = weights.astype(g.dtype).reshape([-1] + [1] * (g.ndim - 1))
+    return jnp.sum(g * weights, axis=0)

@@ -1,0 +1,43 @@
+"""Gradients made to have norm one, or mean zero."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax.numpy as jnp
+from jax import Array
+
+from gradtx.axes import known
+from gradtx.rule import GlobalScale, Rule
+from gradtx.transforms.norms import size
+from gradtx.tree import Tree, global_norm
+
+
+class normalize(GlobalScale):
+    """Divides all arrays by their joint l2 norm: u = g / ||g||, and zero where all are zero.
+
+    Differs from Optax, where zero gradients become NaN.
+    """
+
+    def measure(self, updates: Tree, params: Tree | None, **extra: Any) -> Array:
+        length = global_norm(updates)
+        sound = length > 4 * jnp.finfo(length.dtype).tiny  # its inverse is a number
+        return jnp.where(sound, 1 / jnp.where(sound, length, 1), 0)
+
+
+class centralize(Rule):
+    """Takes from every output neuron the mean over its inputs: u = g - mean(g).
+
+    Yong+ 2020, 2004.01461. A matrix is taken as (inputs, outputs) and a vector left as it is;
+    arrays of more axes need `axes`. Differs from Optax, which averages over the outputs.
+    """
+
+    axes: Any = None  # an `Axes` of inputs, outputs and stacked axes
+
+    def update_leaf(self, g: Array, slots: Any, p: Array, t: Array) -> tuple[Array, Any]:
+        if self.axes is None and g.ndim < 2:
+            return g, slots
+        inputs = known(self.axes, g.ndim, "centralize").of("i")
+        if not inputs:
+            return g, slots
+        return g - jnp.sum(g, axis=inputs, keepdims=True) / size(g, inputs), slots

@@ -1,0 +1,146 @@
+"""Norms of one array at a time: clipped, or measured against the norm of the parameter.
+
+A block is a whole array, or one of those that it stacks: `axes=Axes("bio")`. A unit is what feeds
+one output: the entries that share every index but those of the input axes.
+
+    clip_by_block_rms            g min(1, threshold / RMS(g))                   of a block
+    adaptive_grad_clip           g min(1, clipping max(||p||, eps) / ||g||)     of a unit
+    scale_by_trust_ratio         g ||p|| / ||g||                                of a block
+    scale_by_param_block_norm    g max(||p||, min_scale)                        of a block
+    scale_by_param_block_rms     g max(RMS(p), min_scale)                       of a block
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, ClassVar
+
+import jax.numpy as jnp
+from jax import Array
+
+from gradtx.axes import known, within
+from gradtx.rule import Hyper, Rule
+from gradtx.tree import norm
+
+
+def block_norm(x: Array, axes: Any) -> Array:
+    """The l2 norm of every block of `x`, which keeps its number of axes."""
+    return norm(x, within(axes, x.ndim))
+
+
+def block_rms(x: Array, axes: Any) -> Array:
+    """The root mean square of every block of `x`, which keeps its number of axes."""
+    return block_norm(x, axes) / math.sqrt(size(x, within(axes, x.ndim)))
+
+
+def size(x: Array, axes: tuple[int, ...]) -> int:
+    """The number of entries along some axes, at least one."""
+    return max(math.prod(x.shape[i] for i in axes), 1)
+
+
+def unit_axes(axes: Any, ndim: int, called: Any) -> tuple[int, ...]:
+    """The axes along which the entries of one unit lie; vectors are one unit."""
+    if axes is None and ndim < 2:
+        return tuple(range(ndim))
+    axes = known(axes, ndim, called)
+    return axes.of("i") or within(axes, ndim)
+
+
+def ratio(a: Array, b: Array) -> Array:
+    """a / b, but one where a norm is zero or the quotient would overflow."""
+    sound = (a > 0) & (b > a / (jnp.finfo(a.dtype).max / 4))
+    return jnp.where(sound, a / jnp.where(sound, b, 1), 1)
+
+
+class clip_by_block_rms(Rule):
+    """Scales every block down to a root mean square of at most `threshold`.
+
+    u = g / max(1, RMS(g) / threshold), Shazeer & Stern 2018, 1804.04235. Differs from Optax in
+    `axes`: a stack of layers is clipped layer by layer.
+    """
+
+    threshold: Hyper
+    axes: Any = None  # an `Axes` where arrays are stacked
+
+    def check(self) -> None:
+        self.require("(0, inf)", "threshold")
+
+    def update_leaf(self, g: Array, slots: Any, p: Array, t: Array) -> tuple[Array, Any]:
+        return g * (self.threshold / jnp.maximum(block_rms(g, self.axes), self.threshold)), slots
+
+
+class adaptive_grad_clip(Rule):
+    """Clips the gradient of every unit by the norm of its parameters.
+
+    u = g min(1, clipping max(||p||, eps) / ||g||), norms along the input axes. Brock+ 2021,
+    2102.06171. A matrix is taken as (inputs, outputs), a vector as one unit; arrays of more axes
+    need `axes`. Differs from Optax, which guesses them.
+    """
+
+    clipping: Hyper
+    eps: Hyper = 1e-3
+    axes: Any = None  # an `Axes` of inputs, outputs and stacked axes
+
+    needs: ClassVar[tuple[str, ...]] = ("params",)
+
+    def check(self) -> None:
+        self.require("(0, inf)", "clipping", "eps")
+
+    def update_leaf(self, g: Array, slots: Any, p: Array, t: Array) -> tuple[Array, Any]:
+        along = unit_axes(self.axes, g.ndim, "adaptive_grad_clip")
+        most = self.clipping * jnp.maximum(norm(p, along), self.eps)
+        return g * (most / jnp.maximum(norm(g, along), most)), slots
+
+
+class scale_by_trust_ratio(Rule):
+    """Scales every block to the norm of its parameters: u = g trust_coefficient ||p|| / ||g||.
+
+    Norms count as at least `min_norm`, and ||g|| + eps is divided by; where a norm is zero, u = g.
+    You+ 2019, 1904.00962. Differs from Optax in `axes`: stacked layers have ratios of their own.
+    """
+
+    min_norm: Hyper = 0.0
+    trust_coefficient: Hyper = 1.0
+    eps: Hyper = 0.0
+    axes: Any = None  # an `Axes` where arrays are stacked
+
+    needs: ClassVar[tuple[str, ...]] = ("params",)
+
+    def check(self) -> None:
+        self.require("[0, inf)", "min_norm", "trust_coefficient", "eps")
+
+    def update_leaf(self, g: Array, slots: Any, p: Array, t: Array) -> tuple[Array, Any]:
+        ours, theirs = (jnp.maximum(block_norm(x, self.axes), self.min_norm) for x in (p, g))
+        zero = (ours == 0) | (theirs == 0)
+        trust = self.trust_coefficient * ratio(ours, theirs + self.eps)
+        return g * jnp.where(zero, 1, trust), slots
+
+
+class scale_by_param_block_norm(Rule):
+    """Multiplies every block by the norm of its parameters, `min_scale` at least."""
+
+    min_scale: Hyper = 1e-3
+    axes: Any = None  # an `Axes` where arrays are stacked
+
+    needs: ClassVar[tuple[str, ...]] = ("params",)
+
+    def check(self) -> None:
+        self.require("[0, inf)", "min_scale")
+
+    def update_leaf(self, g: Array, slots: Any, p: Array, t: Array) -> tuple[Array, Any]:
+        return g * jnp.maximum(block_norm(p, self.axes), self.min_scale), slots
+
+
+class scale_by_param_block_rms(Rule):
+    """Multiplies every block by the root mean square of its parameters, `min_scale` at least."""
+
+    min_scale: Hyper = 1e-3
+    axes: Any = None  # an `Axes` where arrays are stacked
+
+    needs: ClassVar[tuple[str, ...]] = ("params",)
+
+    def check(self) -> None:
+        self.require("[0, inf)", "min_scale")
+
+    def update_leaf(self, g: Array, slots: Any, p: Array, t: Array) -> tuple[Array, Any]:
+        return g * jnp.maximum(block_rms(p, self.axes), self.min_scale), slots

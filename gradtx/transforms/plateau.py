@@ -1,0 +1,77 @@
+"""Smaller steps once a value has stopped falling."""
+
+from __future__ import annotations
+
+from typing import ClassVar, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from gradtx.rule import Hyper
+from gradtx.transforms.memory import RememberingScale
+from gradtx.tree import Tree
+
+
+class PlateauGlobals(NamedTuple):
+    scale: Array
+    best_value: Array
+    plateau_count: Array  # values without an improvement
+    cooldown_count: Array  # values that are still left out
+    seen: Array  # values in the present average
+    avg_value: Array
+
+
+class reduce_on_plateau(RememberingScale):
+    """Multiplies updates by a scale that falls when `value=` has not improved for a while.
+
+    An improvement is avg < (1 - rtol) best - atol, where avg is the mean of `accumulation_size`
+    values. After `patience` averages without one the scale is multiplied by `factor`, but stays at
+    `min_scale`, and the next `cooldown` averages do not count. Pass `update(..., value=loss)`.
+    Differs from PyTorch, which waits for one average more than `patience`.
+    """
+
+    factor: Hyper = 0.1
+    patience: Hyper = 10
+    rtol: Hyper = 1e-4
+    atol: Hyper = 0.0
+    cooldown: Hyper = 0
+    accumulation_size: Hyper = 1
+    min_scale: Hyper = 0.0
+
+    Globals = PlateauGlobals
+    needs: ClassVar[tuple[str, ...]] = ("value",)
+
+    def check(self) -> None:
+        self.require("(0, 1)", "factor")
+        self.require("[0, 1]", "rtol", "min_scale")
+        self.require("[0, inf)", "atol", "cooldown")
+        self.require("(0, inf)", "patience", "accumulation_size")
+
+    def start(self) -> PlateauGlobals:
+        largest = float(np.finfo(np.float32).max)  # inf would not survive arithmetic
+        return PlateauGlobals(1.0, largest, 0.0, 0.0, 0.0, 0.0)  # pyright: ignore[reportArgumentType]
+
+    def decide(
+        self, updates: Tree, old: PlateauGlobals, t: Array, **extra: Array
+    ) -> tuple[Array, PlateauGlobals]:
+        seen = old.seen + 1
+        average = old.avg_value + (extra["value"] - old.avg_value) / seen
+        full = seen >= self.accumulation_size
+        better = average < (1 - self.rtol) * old.best_value - self.atol
+        cooling = old.cooldown_count > 0
+        waited = jnp.where(better | cooling, 0, old.plateau_count + 1)
+        lower = waited >= self.patience
+        decided = PlateauGlobals(
+            jnp.where(lower, jnp.maximum(old.scale * self.factor, self.min_scale), old.scale),
+            jnp.where(better, average, old.best_value),
+            jnp.where(lower, 0, waited),
+            jnp.where(cooling, old.cooldown_count - 1, jnp.where(lower, self.cooldown, 0)),
+            jnp.zeros_like(seen),
+            jnp.zeros_like(average),
+        )
+        waiting = old._replace(seen=seen, avg_value=average)
+        new = PlateauGlobals(
+            *(jnp.where(full, x, y) for x, y in zip(decided, waiting, strict=True))
+        )
+        return new.scale, new

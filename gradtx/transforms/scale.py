@@ -1,0 +1,29 @@
+"""Multiplication by a number."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jax import Array
+
+from gradtx.rule import Hyper, Rule
+from gradtx.struct import static
+
+
+class scale(Rule):
+    """Multiplies the update: u = step_size g."""
+
+    step_size: Hyper
+
+    def update_leaf(self, g: Array, slots: Any, p: Array, t: Array) -> tuple[Array, Any]:
+        return self.step_size * g, slots
+
+
+class scale_by_learning_rate(Rule):
+    """Turns a direction into a descent step: u = -learning_rate g."""
+
+    learning_rate: Hyper
+    flip_sign: bool = static(default=True)  # False keeps the sign: u = learning_rate g
+
+    def update_leaf(self, g: Array, slots: Any, p: Array, t: Array) -> tuple[Array, Any]:
+        return (-self.learning_rate if self.flip_sign else self.learning_rate) * g, slots

@@ -1,0 +1,210 @@
+"""Arithmetic on arrays and trees: safe roots, wide dtypes, norms, paths."""
+
+from __future__ import annotations
+
+import functools
+import zlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+
+from gradtx.struct import complaint
+
+Tree = Any
+"""A pytree of arrays."""
+
+
+# One array -----------------------------------------------------------------------------------
+
+
+@jax.custom_jvp
+def root(x: Array) -> Array:
+    """Square root whose derivative at zero is zero instead of infinite."""
+    return lax.sqrt(x)
+
+
+@root.defjvp
+def _root_jvp(primals: Any, tangents: Any) -> Any:
+    (x,), (dx,) = primals, tangents
+    positive = x > 0
+    y = root(x)
+    return y, jnp.where(positive, dx * 0.5 / jnp.where(positive, y, 1), 0)
+
+
+def abs2(x: Array) -> Array:
+    """|x|^2, real, with a derivative that is finite at zero (that of `jnp.abs` is not)."""
+    if jnp.issubdtype(x.dtype, jnp.complexfloating):
+        return lax.square(lax.real(x)) + lax.square(lax.imag(x))
+    return lax.square(x)
+
+
+@jax.custom_jvp
+def lacking(decay: Array, t: Array) -> Array:
+    """1 - decay^t, the weight that `t` steps of an average from zero have reached.
+
+    Accurate where `decay` is close to one, where the plain difference loses digits: with
+    decay = 0.999 in float32 the first steps would be off by 1e-5. `t` is a count, at least 1, and
+    no derivative is taken with respect to it.
+    """
+    return -lax.expm1(t * lax.log(decay))
+
+
+@lacking.defjvp
+def _lacking_jvp(primals: Any, tangents: Any) -> Any:
+    (decay, t), (d_decay, _) = primals, tangents
+    return lacking(decay, t), -t * decay ** (t - 1) * d_decay
+
+
+def real_dtype(dtype: Any) -> Any:
+    """The dtype of the absolute value of an array of dtype `dtype`."""
+    return np.dtype(jnp.finfo(dtype).dtype)
+
+
+def real_zeros_like(p: Array) -> Array:
+    """Zeros of the shape of `p` for a quantity like |p|^2, which is real for complex arrays."""
+    return jnp.zeros_like(p, dtype=real_dtype(p.dtype))
+
+
+def is_inexact(x: Any) -> bool:
+    """Whether `x` is a floating or complex array: what an optimizer moves."""
+    dtype = getattr(x, "dtype", None)
+    return isinstance(x, float | complex) if dtype is None else _is_inexact(dtype)
+
+
+@functools.cache
+def _is_inexact(dtype: Any) -> bool:
+    return jnp.issubdtype(dtype, jnp.inexact)
+
+
+def wide(dtype: Any) -> Any:
+    """The dtype in which arithmetic on `dtype` is done: at least float32."""
+    if jnp.issubdtype(dtype, jnp.complexfloating) or jnp.finfo(dtype).bits >= 32:
+        return jnp.dtype(dtype)
+    return jnp.dtype(jnp.float32)
+
+
+def widest(arrays: Sequence[Any]) -> Any:
+    """The dtype in which arithmetic on all of these arrays together is done."""
+    return _widest(tuple(jnp.result_type(x) for x in arrays))
+
+
+@functools.cache
+def _widest(dtypes: tuple[Any, ...]) -> Any:
+    return functools.reduce(np.promote_types, map(wide, dtypes), np.dtype(np.float32))
+
+
+# Trees ---------------------------------------------------------------------------------------
+
+
+def is_none(x: Any) -> bool:
+    return x is None
+
+
+def path_string(path: Any) -> str:
+    """A key path as `layers/0/bias`, the form that patterns are matched with."""
+    return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
+def named_leaves(tree: Tree) -> list[tuple[str, Any]]:
+    """The leaves of a tree with their paths; `None` counts as a leaf."""
+    flat = jax.tree_util.tree_flatten_with_path(tree, is_leaf=is_none)[0]
+    return [(path_string(path), leaf) for path, leaf in flat]
+
+
+def aligned(
+    called: Any, treedef: Any, tree: Tree, what: str, reference: str = "updates"
+) -> list[Any]:
+    """What `tree` has at each leaf of `treedef`, which may be a leaf where `tree` has `None`.
+
+    Raises `ValueError` with the paths that only one of the two has.
+    """
+    try:
+        return treedef.flatten_up_to(tree)
+    except ValueError:
+        pass
+    blank = jax.tree.unflatten(treedef, range(treedef.num_leaves))
+    ours = {path for path, _ in named_leaves(blank)}
+    theirs = {path for path, _ in named_leaves(tree)}
+    seen = f"the {reference} and the {what} are different trees"
+    for side, paths in ((reference, ours - theirs), (what, theirs - ours)):
+        if paths:
+            seen += f"; only in the {side}: {listed(paths)}"
+    raise ValueError(
+        complaint(called, seen, "Pass gradients, state and parameters of one and the same model")
+    )
+
+
+def listed(paths: Any, most: int = 5) -> str:
+    ordered = sorted(paths)
+    more = f" and {len(ordered) - most} more" if len(ordered) > most else ""
+    return ", ".join(repr(path) for path in ordered[:most]) + more
+
+
+def sum_squares(tree: Tree) -> Array:
+    """The sum of |x|^2 over a tree, at least float32; it may overflow (`global_norm` does not)."""
+    leaves = [x for x in jax.tree.leaves(tree) if is_inexact(x)]
+    return _sum_squares(leaves, 1.0)
+
+
+def global_norm(tree: Tree) -> Array:
+    """The l2 norm of all arrays of a tree together, a scalar of at least float32.
+
+    Neither overflows nor underflows: when the plain sum of squares leaves the safe range, it is
+    taken again with every number scaled by a power of two. Its derivative at zero is zero.
+    """
+    leaves = [x for x in jax.tree.leaves(tree) if is_inexact(x)]
+    return _norm(leaves, _sum_squares)
+
+
+def norm(x: Array, axes: tuple[int, ...]) -> Array:
+    """The l2 norm over some axes, which stay with size one; as safe as `global_norm`."""
+
+    def sum_over(x: Array, scale: Any) -> Array:
+        squares = [lax.square(part * scale) for part in _real_parts(x)]
+        return jnp.sum(sum(squares[1:], squares[0]), axis=axes, keepdims=True)
+
+    return _norm(x, sum_over)
+
+
+def _norm(x: Any, sum_squares: Callable[[Any, Any], Array]) -> Array:
+    plain = sum_squares(x, 1.0)
+    exponent = jnp.finfo(plain.dtype).maxexp
+    small, large = 2.0 ** (-0.75 * exponent), 2.0 ** (0.75 * exponent)
+    step = 2.0 ** (0.625 * exponent)
+    scale = jnp.where(plain < small, step, jnp.where(plain > large, 1 / step, 1))
+    scale = lax.stop_gradient(scale.astype(plain.dtype))
+    total = lax.cond(jnp.all(scale == 1), lambda _: plain, lambda x: sum_squares(x, scale), x)
+    return root(total) / scale
+
+
+def _sum_squares(leaves: list[Array], scale: Any) -> Array:
+    if not leaves:
+        return jnp.zeros((), jnp.float32)
+    dtype = real_dtype(widest(leaves))
+    sums = [
+        jnp.sum(lax.square(part * scale)).astype(dtype) for x in leaves for part in _real_parts(x)
+    ]
+    return sum(sums[1:], sums[0])
+
+
+def _real_parts(x: Any) -> tuple[Array, ...]:
+    x = jnp.asarray(x)
+    x = x.astype(wide(x.dtype))
+    return (lax.real(x), lax.imag(x)) if jnp.iscomplexobj(x) else (x,)
+
+
+def dot(a: Tree, b: Tree) -> Array:
+    """The real inner product of two trees, a scalar of at least float32."""
+    pairs = list(zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True))
+    dtype = widest([x for pair in pairs for x in pair])
+    parts = (jnp.sum((jnp.conj(x.astype(dtype)) * y.astype(dtype)).real) for x, y in pairs)
+    return sum(parts, jnp.zeros((), real_dtype(dtype)))
+
+
+def path_salt(path: str) -> np.uint32:
+    """A number that belongs to a path, so that randomness depends on no leaf order."""
+    return np.uint32(zlib.crc32(path.encode()))

@@ -1,0 +1,162 @@
+"""A learning rate learned on the fly for any transformation: `mechanic`."""
+
+from __future__ import annotations
+
+from collections import namedtuple
+from typing import Any, ClassVar, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from gradtx.engine import measured, next_count, run
+from gradtx.hyper import for_all_arrays, narrowed
+from gradtx.refusals import refuse_missing, refuse_other_state
+from gradtx.rule import Hyper, JointRule, register_for_export
+from gradtx.transform import GradientTransformation, State, as_transformation, compiled
+from gradtx.tree import Tree, abs2, is_inexact, real_dtype, root, widest
+
+N = 6
+DECAYS = tuple(1 - 0.1**i for i in range(1, N + 1))
+
+
+class MechanicSlots(NamedTuple):
+    x0: Array
+
+
+MechanicGlobals = namedtuple(  # what each of the learners remembers
+    "MechanicGlobals", [f"{name}{i}" for name in "rmvs" for i in range(1, N + 1)]
+)
+
+
+class MechanicSums(NamedTuple):
+    gradient: Array  # |g|^2
+    parameter: Array  # |x|^2
+    back: Array  # <g, x0 - x>
+    along: Array  # <x, x0 - x>
+
+
+class scale_by_mechanic(JointRule):
+    """The part of `mechanic` that follows the wrapped transformation."""
+
+    weight_decay: Hyper = 1e-2
+    eps: Hyper = 1e-8
+    s_init: Hyper = 1e-6
+
+    Slots = MechanicSlots
+    Globals = MechanicGlobals
+    Sums = MechanicSums
+
+    def init_leaf(self, p: Array) -> MechanicSlots:
+        return MechanicSlots(p)
+
+    def init_globals(self) -> Any:
+        return MechanicGlobals(*[0.0] * (3 * N), *[self.s_init] * N)
+
+    def measure_leaf(
+        self, g: Array, slots: MechanicSlots, p: Array, known: Any = None
+    ) -> MechanicSums:
+        moved = slots.x0 - p
+        squares = jnp.sum(abs2(g)), jnp.sum(abs2(p))
+        if jnp.iscomplexobj(g):
+            g, p = jnp.conj(g), jnp.conj(p)
+        return MechanicSums(*squares, jnp.sum((g * moved).real), jnp.sum((p * moved).real))
+
+    def decide(self, sums: MechanicSums, globals_: Any, t: Array, **extra: Any) -> tuple[Any, Any]:
+        r, m, v, s = (jnp.stack(globals_[k * N : (k + 1) * N]) for k in range(4))
+        decays = jnp.asarray(DECAYS, r.dtype)
+        total = jnp.sum(s)
+        pull = self.weight_decay * total * root(sums.gradient) / (root(sums.parameter) + self.eps)
+        h = (sums.back + pull * sums.along) / (total + self.eps)
+        reward = jnp.clip(h, -m, m) * s
+        m = jnp.maximum(decays * m, jnp.abs(h) + self.eps)
+        v = decays * decays * v + h * h
+        r = jnp.maximum(decays * r + reward, 0)
+        s = (self.s_init / N * m + r) / (root(v) + self.eps)
+        new = MechanicGlobals(*(x[i] for x in (r, m, v, s) for i in range(N)))
+        scale = jnp.sum(s)
+        return new, (1 - scale / (total + self.eps), scale)
+
+    def update_leaf(
+        self, g: Array, slots: MechanicSlots, p: Array, t: Any
+    ) -> tuple[Array, MechanicSlots]:
+        back, scale = t
+        return back * (slots.x0 - p) + scale * g, slots
+
+
+class MechanicState(NamedTuple):
+    """State of `mechanic`: that of what it wraps, and its own."""
+
+    inner: Any
+    tuner: Any
+
+
+register_for_export(MechanicState)
+
+
+class mechanic(GradientTransformation):
+    """Learns the scale of the steps that `inner` takes: x = x0 + S sum of u.
+
+    S is the sum over decays b = 1 - 0.1^i, i = 1 ... 6 of s = (s_init / 6 m + r) / (sqrt(v) + eps)
+    with m = max(b m, |h| + eps), v = b^2 v + h^2, r = max(b r + clip(h, -m, m) s, 0) (m and s the
+    old ones), h = <g + weight_decay S ||g|| / ||x|| x, x0 - x> / (S + eps). Cutkosky, Defazio &
+    Mehta 2023, 2306.00144. Give `inner` a learning rate of 1, or a schedule that falls from 1.
+    """
+
+    inner: Any
+    weight_decay: Hyper = 1e-2
+    eps: Hyper = 1e-8
+    s_init: Hyper = 1e-6  # the scale before the first step, for every decay
+
+    needs: ClassVar[tuple[str, ...]] = ("params",)
+
+    def __init__(
+        self,
+        inner: Any,
+        weight_decay: Hyper = 1e-2,
+        eps: Hyper = 1e-8,
+        s_init: Hyper = 1e-6,
+    ) -> None:
+        object.__setattr__(self, "inner", as_transformation("mechanic", inner))
+        object.__setattr__(self, "weight_decay", weight_decay)
+        object.__setattr__(self, "eps", eps)
+        object.__setattr__(self, "s_init", s_init)
+        self.__post_init__()
+
+    def check(self) -> None:
+        self.require("[0, inf)", "weight_decay")
+        self.require("(0, inf)", "eps", "s_init")
+
+    def _tuner(self) -> scale_by_mechanic:
+        return scale_by_mechanic(self.weight_decay, self.eps, self.s_init)
+
+    def init(self, params: Tree) -> State:
+        return MechanicState(self.inner.init(params), self._tuner().init(params))
+
+    @compiled
+    def update(
+        self, updates: Tree, state: State, params: Tree | None = None, **extra: Any
+    ) -> tuple[Tree, State]:
+        tuner = self._tuner()
+        refuse_other_state(self, state, MechanicState)
+        refuse_missing(self, updates, {"params": params})
+        own = state.tuner
+        refuse_other_state(tuner, own, tuner.State)
+        sums = measured(for_all_arrays(tuner, own.count), updates, own, params, own.count)
+        steps, inner = self.inner.update(updates, state.inner, params, **extra)
+        old = MechanicGlobals(*(getattr(own, name) for name in MechanicGlobals._fields))
+        arrays = [g for g in jax.tree.leaves(updates) if is_inexact(g)]
+        real = real_dtype(widest([*arrays, *old]))
+        numbers = narrowed(for_all_arrays(tuner, own.count), real)
+        new, shared = numbers.decide(
+            MechanicSums(*(x.astype(real) for x in sums)),
+            MechanicGlobals(*(x.astype(real) for x in old)),
+            next_count(own.count).astype(real),
+        )
+        steps, (own,) = run((tuner,), steps, (own,), params, shared=shared)
+        kept = (x.astype(y.dtype) for x, y in zip(new, old, strict=True))
+        own = own._replace(**dict(zip(MechanicGlobals._fields, kept, strict=True)))
+        return steps, MechanicState(inner, own)
+
+    def eval_params(self, state: State, params: Tree) -> Tree:
+        return self.inner.eval_params(state.inner, params)

@@ -1,0 +1,168 @@
+"""A different transformation for different arrays: `partition`, `masked`, `freeze`.
+
+Arrays that are not a transformation's business are `None` in the trees that it sees, so they cost
+it no state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from gradtx.routing import Labels, label_tree, matches, refuse_unused, route
+from gradtx.struct import Table, complaint, static
+from gradtx.transform import (
+    GradientTransformation,
+    State,
+    as_transformation,
+    compiled,
+    refuse_other_parts,
+)
+from gradtx.tree import Tree, aligned, is_inexact, is_none
+
+
+class partition(GradientTransformation):
+    """Routes every array to a transformation of its own.
+
+    The keys of `transforms` are path patterns, of which the first that fits counts:
+    `partition({"head/*": adam(1e-3), "*": freeze()})`. With `labels` they are labels, and `labels`
+    is a (prefix) tree of them or a predicate `(path, array) -> label`. The state is a dict with the
+    same keys. Raises `ValueError` listing arrays without an entry and entries without an array.
+    """
+
+    transforms: Mapping[Any, Any]
+    labels: Labels | None = static(default=None)
+
+    def __init__(self, transforms: Mapping[Any, Any], labels: Labels | None = None) -> None:
+        entries = {k: as_transformation("partition", tx) for k, tx in transforms.items()}
+        object.__setattr__(self, "transforms", Table(entries))
+        object.__setattr__(self, "labels", labels)
+        self.__post_init__()
+
+    def init(self, params: Tree) -> State:
+        keys = route(self, self.transforms, self.labels, params)
+        refuse_unused(self, self.transforms, keys, params)
+        return {key: tx.init(_only(params, keys, key)) for key, tx in self.transforms.items()}
+
+    @compiled
+    def update(
+        self, updates: Tree, state: State, params: Tree | None = None, **extra: Any
+    ) -> tuple[Tree, State]:
+        refuse_other_parts(self, state, self.transforms)
+        keys = route(self, self.transforms, self.labels, _model(self, updates, params))
+        merged, new = updates, {}
+        for key, tx in self.transforms.items():
+            part, new[key] = tx.update(
+                _only(updates, keys, key), state[key], _only(params, keys, key), **extra
+            )
+            merged = _with(merged, keys, key, part)
+        return merged, new
+
+    def eval_params(self, state: State, params: Tree) -> Tree:
+        keys = route(self, self.transforms, self.labels, params)
+        for key, tx in self.transforms.items():
+            part = tx.eval_params(state[key], _only(params, keys, key))
+            params = _with(params, keys, key, part)
+        return params
+
+
+class masked(GradientTransformation):
+    """Applies `inner` to some arrays only; the update of the others is zero.
+
+    `mask` is a path pattern, a (prefix) tree of bools or a predicate `(path, array) -> bool`. With
+    `outside="pass"` the other updates pass unchanged. Differs from Optax, which lets them pass.
+    """
+
+    inner: Any
+    mask: Labels = static()
+    outside: str = static(default="zero")
+
+    def __init__(self, inner: Any, mask: Labels, outside: str = "zero") -> None:
+        object.__setattr__(self, "inner", as_transformation("masked", inner))
+        object.__setattr__(self, "mask", mask)
+        object.__setattr__(self, "outside", outside)
+        self.__post_init__()
+
+    def check(self) -> None:
+        if self.outside not in ("zero", "pass"):
+            raise ValueError(
+                complaint(self, f"outside is {self.outside!r}", 'Pass "zero" or "pass"')
+            )
+
+    def init(self, params: Tree) -> State:
+        return self.inner.init(_only(params, _flags(self, self.mask, params), True))
+
+    @compiled
+    def update(
+        self, updates: Tree, state: State, params: Tree | None = None, **extra: Any
+    ) -> tuple[Tree, State]:
+        flags = _flags(self, self.mask, _model(self, updates, params))
+        part, state = self.inner.update(
+            _only(updates, flags, True), state, _only(params, flags, True), **extra
+        )
+        rest = updates if self.outside == "pass" else zeros(updates)
+        return _with(rest, flags, True, part), state
+
+    def eval_params(self, state: State, params: Tree) -> Tree:
+        flags = _flags(self, self.mask, params)
+        part = self.inner.eval_params(state, _only(params, flags, True))
+        return _with(params, flags, True, part)
+
+
+class freeze(GradientTransformation):
+    """Makes the updates zero where `mask` holds (everywhere by default), without any state.
+
+    In a `partition` it keeps arrays as they are; see `masked` for the forms of the mask.
+    """
+
+    mask: Labels = static(default=True)
+
+    def init(self, params: Tree) -> State:
+        return ()
+
+    @compiled
+    def update(
+        self, updates: Tree, state: State, params: Tree | None = None, **extra: Any
+    ) -> tuple[Tree, State]:
+        flags = _flags(self, self.mask, _model(self, updates, params))
+        return _with(updates, flags, True, zeros(updates)), state
+
+
+def zeros(updates: Tree) -> Tree:
+    """Zero updates; what cannot be added stays."""
+    return jax.tree.map(lambda u: jnp.zeros_like(u) if is_inexact(u) else u, updates)
+
+
+def _flags(called: Any, mask: Labels, tree: Tree) -> list[Any]:
+    if isinstance(mask, str):
+        return label_tree(called, lambda path, _: matches(mask, path), tree)
+    return [None if flag is None else bool(flag) for flag in label_tree(called, mask, tree)]
+
+
+def _model(called: Any, updates: Tree, params: Tree | None) -> Tree:
+    """What arrays are told apart by: the parameters if given, of the same tree as the updates."""
+    if params is None:
+        return updates
+    aligned(called, jax.tree.structure(updates, is_leaf=is_none), params, "parameters")
+    return params
+
+
+def _only(tree: Tree | None, keys: list[Any], key: Any) -> Tree | None:
+    """The tree with `None` for the leaves of other keys."""
+    if tree is None:
+        return None
+    treedef = jax.tree.structure(tree, is_leaf=is_none)
+    leaves = jax.tree.leaves(tree, is_leaf=is_none)
+    return treedef.unflatten(x if k == key else None for x, k in zip(leaves, keys, strict=True))
+
+
+def _with(tree: Tree, keys: list[Any], key: Any, part: Tree) -> Tree:
+    """The tree with the leaves of one key taken from `part`."""
+    leaves, treedef = jax.tree.flatten(tree, is_leaf=is_none)
+    news = treedef.flatten_up_to(part)
+    return treedef.unflatten(
+        new if k == key else old for old, new, k in zip(leaves, news, keys, strict=True)
+    )

@@ -1,0 +1,62 @@
+"""A table at the end of a test run: which laws hold for how many rows of the catalogue."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from typing import Any
+
+from gradtx.catalogue import links, optimizers
+
+TITLES = {
+    1: "pure, same under jit, traced once",
+    2: "stable state; scan, vmap",
+    3: "precision and dtypes",
+    4: "zero gradients",
+    5: "other leaves, complex arrays",
+    6: "structure follows no number",
+    7: "aliases, donation, placement",
+    8: "round trips",
+    9: "interoperability",
+    10: "errors",
+}
+_TEST = re.compile(r"laws/test_law_(\d+)_\w+\.py::([^\[]+)(?:\[(.*)\])?$")
+
+
+def counts(stats: dict[str, list[Any]]) -> dict[int, dict[str, list[bool]]]:
+    """For every law, whether each test passed, by the row it is about ("" for none).
+
+    `stats` is the terminal reporter's; it holds the reports of all workers of pytest-xdist.
+    """
+    rows = {*optimizers, *links}
+    found: dict[int, dict[str, list[bool]]] = defaultdict(lambda: defaultdict(list))
+    for outcome in ("passed", "failed", "error"):
+        for report in stats.get(outcome, ()):
+            match = _TEST.search(getattr(report, "nodeid", ""))
+            if match is None or (outcome == "passed" and report.when != "call"):
+                continue
+            named = set((match[3] or "").split("-")) & rows
+            found[int(match[1])][min(named, default="")].append(outcome == "passed")
+    return found
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    config = terminalreporter.config
+    found = counts(terminalreporter.stats)
+    if not found or getattr(config, "_table_of_laws_shown", False):
+        return
+    config._table_of_laws_shown = True
+    total = len(optimizers) + len(links)
+    line = terminalreporter.write_line
+    terminalreporter.section(f"laws x rows ({len(optimizers)} optimizers, {len(links)} links)")
+    line(f"{'law':<40}{'rows that pass':>16}{'tests':>8}{'failed':>8}")
+    for law in sorted(found):
+        by_row = found[law]
+        passing = sum(all(results) for row, results in by_row.items() if row)
+        results = [passed for many in by_row.values() for passed in many]
+        title = f"{law:>2}  {TITLES.get(law, '')}"
+        share = f"{passing}/{total}"
+        line(f"{title:<40}{share:>16}{len(results):>8}{results.count(False):>8}")
+        broken = sorted(row for row, results in by_row.items() if row and not all(results))
+        if broken:
+            line(f"    not for: {', '.join(broken)}")

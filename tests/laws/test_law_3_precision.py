@@ -1,0 +1,204 @@
+"""Law 3: arithmetic in float32 at least; hyperparameters neither lose digits nor widen."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import gradtx
+
+from .cases import (
+    NARROW,
+    arrays,
+    assert_close,
+    avals,
+    build,
+    mixed,
+    over_rows,
+    tree,
+    update,
+    update_as_data,
+    with_floats,
+)
+
+
+@over_rows
+def test_slots_are_wide_and_updates_leave_as_they_came(row):
+    """Every floating slot has 32 bits or more; every update has the dtype of its gradient."""
+    tx = build(row)
+    for p in NARROW:
+        for g in NARROW:
+            params, grads = tree(0, p), tree(1, g)
+            state = jax.eval_shape(tx.init, params)
+            updates, new = jax.eval_shape(lambda *a: update(tx, *a), grads, state, params)
+            for slot in jax.tree.leaves((state, new)):
+                assert not gradtx.tree.is_inexact(slot) or jnp.finfo(slot.dtype).bits >= 32
+            assert avals(updates) == avals(grads)
+
+
+def _kinds(x64):
+    kinds = {
+        "np.float64": np.float64,
+        "np.float32": np.float32,
+        "np.array": np.asarray,
+        "array": jnp.asarray,
+        "bfloat16 array": lambda x: jnp.asarray(x, jnp.bfloat16),
+    }
+    return {**kinds, "float64 array": lambda x: jnp.asarray(x, jnp.float64)} if x64 else kinds
+
+
+def _assert_no_dtype_moves(tx, dtypes, x64):
+    for dtype in dtypes:
+        params, grads = tree(0, dtype), tree(1, dtype)
+
+        def run(tx, params, grads):
+            state = tx.init(params)
+            return state, update(tx, grads, state, params)
+
+        expected = avals(jax.eval_shape(run, tx, params, grads))
+        for name, kind in _kinds(x64).items():
+            other = with_floats(kind, tx)
+            assert avals(jax.eval_shape(run, other, params, grads)) == expected, name
+            closed = jax.eval_shape(lambda *a, other=other: run(other, *a), params, grads)
+            assert avals(closed) == expected, name
+
+
+@over_rows
+def test_kinds_of_hyperparameters_change_no_dtype(row):
+    """NumPy numbers and arrays, traced or not, give the dtypes that Python floats give."""
+    _assert_no_dtype_moves(build(row), ("bfloat16", "float32"), x64=False)
+
+
+@pytest.mark.usefixtures("x64")
+@over_rows
+def test_kinds_of_hyperparameters_change_no_dtype_with_x64(row):
+    """A float64 hyperparameter widens nothing when 64-bit types are switched on."""
+    _assert_no_dtype_moves(build(row), ("bfloat16", "float32", "float64"), x64=True)
+
+
+@pytest.mark.parametrize("kind", [np.float64, np.float32, jnp.asarray])
+def test_kinds_of_hyperparameters_change_no_number(kind):
+    """The numbers too are those of Python floats, to the last bit."""
+    tx, params, grads = gradtx.adamw(1e-3), arrays(0), arrays(1)
+    state = tx.init(params)
+    expected = tx.update(grads, state, params)
+    found = with_floats(kind, tx).update(grads, state, params)
+    for x, y in zip(jax.tree.leaves(expected), jax.tree.leaves(found), strict=True):
+        np.testing.assert_array_equal(x, y)
+
+
+@over_rows
+def test_narrow_arrays_get_wide_arithmetic(row):
+    """Updates of narrow arrays are those of the widened arrays, rounded once at the end.
+
+    A hyperparameter cast to bfloat16 (0.999 becomes 1), a slot or a sum kept in it would show.
+    """
+    tx, (params, grads) = build(row), mixed()
+    wide_params, wide_grads = jax.tree.map(lambda x: x.astype(jnp.float32), (params, grads))
+    state, wide_state = tx.init(params), tx.init(wide_params)
+    for _ in range(2):
+        updates, state = update_as_data(tx, grads, state, params)
+        exact, wide_state = update_as_data(tx, wide_grads, wide_state, wide_params)
+        assert_close(state, wide_state)
+        for name, u in updates.items():
+            half_a_digit = float(jnp.finfo(u.dtype).eps) / 2
+            np.testing.assert_allclose(
+                np.asarray(u, np.float64), exact[name], rtol=1.02 * half_a_digit, atol=1e-7
+            )
+
+
+# Norms -----------------------------------------------------------------------------------------
+
+MAGNITUDES = {"float32": (1e30, 1.0, 1e-30), "bfloat16": (1e30, 1e-30), "float16": (6e4, 1e-7)}
+
+
+def _two_arrays(dtype, magnitude):
+    return {"a": jnp.full((3,), magnitude, dtype), "b": jnp.full((2, 3), -magnitude, dtype)}
+
+
+@pytest.mark.parametrize(
+    ("dtype", "magnitude"), [(d, m) for d, many in MAGNITUDES.items() for m in many]
+)
+class TestNorms:
+    """Norms neither overflow nor underflow, in any dtype and at any magnitude."""
+
+    def test_global_norm(self, dtype, magnitude):
+        updates = _two_arrays(dtype, magnitude)
+        norm = gradtx.tree.global_norm(updates)
+        assert norm.dtype == jnp.float32
+        np.testing.assert_allclose(norm, 3 * float(updates["a"][0]), rtol=1e-6)
+
+    def test_derivative_of_global_norm(self, dtype, magnitude):
+        updates = _two_arrays("float32", magnitude)
+        slope = jax.grad(gradtx.tree.global_norm)(updates)
+        np.testing.assert_allclose(slope["a"], np.full(3, 1 / 3), rtol=1e-5)
+        np.testing.assert_allclose(slope["b"], np.full((2, 3), -1 / 3), rtol=1e-5)
+
+    def test_clip_by_global_norm(self, dtype, magnitude):
+        updates = _two_arrays(dtype, magnitude)
+        for limit in (0.5 * magnitude, 10 * magnitude):
+            tx = gradtx.clip_by_global_norm(limit)
+            clipped, _ = tx.update(updates, tx.init(updates))
+            expected = min(1.0, limit / (3 * float(updates["a"][0])))
+            _assert_scaled(clipped, updates, expected, dtype)
+
+    def test_clip_by_norm(self, dtype, magnitude):
+        updates = _two_arrays(dtype, magnitude)
+        tx = gradtx.clip_by_norm(0.5 * magnitude)
+        clipped, _ = tx.update(updates, tx.init(updates))
+        for name, size in {"a": 3, "b": 6}.items():
+            expected = min(1.0, 0.5 * magnitude / (size**0.5 * float(updates["a"][0])))
+            _assert_scaled({name: clipped[name]}, {name: updates[name]}, expected, dtype)
+
+
+def _assert_scaled(found, updates, factor, dtype):
+    smallest = float(jnp.finfo(dtype).smallest_subnormal)
+    for name, u in updates.items():
+        assert found[name].dtype == u.dtype
+        np.testing.assert_allclose(
+            np.asarray(found[name], np.float64),
+            np.asarray(u, np.float64) * factor,
+            rtol=2 * float(jnp.finfo(dtype).eps),
+            atol=smallest if dtype == "float16" else 0,
+        )
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("magnitude", [1e300, 1e-300])
+def test_norms_of_float64(magnitude):
+    """The same at the ends of float64."""
+    updates = _two_arrays("float64", magnitude)
+    np.testing.assert_allclose(gradtx.tree.global_norm(updates), 3 * magnitude, rtol=1e-12)
+    tx = gradtx.clip_by_global_norm(0.5 * magnitude)
+    clipped, _ = tx.update(updates, tx.init(updates))
+    _assert_scaled(clipped, updates, 1 / 6, "float64")
+
+
+def test_many_small_entries_add_up():
+    """A norm of narrow arrays is summed in float32: 2^16 ones in bfloat16 have the norm 256."""
+    for dtype in NARROW:
+        norm = gradtx.tree.global_norm([jnp.ones(2**16, dtype)])
+        np.testing.assert_allclose(norm, 256, rtol=1e-6)
+
+
+def test_norm_under_vmap():
+    """Scaling is decided for each member of a batch alone."""
+    batch = jnp.stack([jnp.full(4, x) for x in (1e30, 1.0, 1e-30, 0.0)])
+    norms = jax.vmap(gradtx.tree.global_norm)(batch)
+    np.testing.assert_allclose(norms, np.array([2e30, 2.0, 2e-30, 0.0]), rtol=1e-6)
+
+
+def test_norm_of_complex_arrays():
+    """|x|^2 counts the imaginary part, at any magnitude."""
+    for magnitude in (1e30, 1.0, 1e-30):
+        norm = gradtx.tree.global_norm({"a": jnp.full(4, (3 + 4j) * magnitude)})
+        assert norm.dtype == jnp.float32
+        np.testing.assert_allclose(norm, 10 * magnitude, rtol=1e-6)
+
+
+def test_norm_shows_what_is_not_finite():
+    """inf and nan entries are not scaled away."""
+    assert jnp.isinf(gradtx.tree.global_norm([jnp.array([1.0, jnp.inf])]))
+    assert jnp.isnan(gradtx.tree.global_norm([jnp.array([1.0, jnp.nan])]))

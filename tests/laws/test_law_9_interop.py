@@ -1,0 +1,498 @@
+"""Law 9: works wherever Optax's transformations do, and Optax's work in ours."""
+
+from __future__ import annotations
+
+import functools
+import pickle
+import subprocess
+import sys
+
+import equinox as eqx
+import flax
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import optimistix
+import pytest
+from flax import nnx
+from flax.training.train_state import TrainState
+from numpyro.optim import optax_to_numpyro
+
+import gradtx
+from gradtx.interop import from_optax, to_optax
+
+from .cases import (
+    arrays,
+    assert_close,
+    assert_same,
+    assert_three_parts,
+    avals,
+    build,
+    extras,
+    needs,
+    over_optimizers,
+    over_rows,
+    update,
+)
+
+
+def _assert_runs(tx, params, **more):
+    """Two updates under trace: avals of state and updates are those of the start."""
+    state = jax.eval_shape(tx.init, params)
+    for _ in range(2):
+        updates, new = jax.eval_shape(
+            lambda g, s, p: tx.update(g, s, p, **more), params, state, params
+        )
+        assert avals(new) == avals(state)
+        assert avals(updates) == avals(params)
+
+
+@pytest.fixture
+def standard_promotion():
+    """For the arithmetic of libraries that is not written for strict promotion."""
+    with jax.numpy_dtype_promotion("standard"):
+        yield
+
+
+# Optax -----------------------------------------------------------------------------------------
+
+
+@over_rows
+def test_is_a_pair(row):
+    """`init, update = tx` unpacks, as it does for Optax's named tuple."""
+    tx = build(row)
+    init, second = tx
+    assert len(tx) == 2
+    assert (init, second) == (tx.init, tx.update)
+
+
+@over_rows
+def test_in_an_optax_chain(row):
+    """Between Optax's own links it computes what it computes alone."""
+    tx, params, grads = build(row), arrays(0), arrays(1)
+    state = tx.init(params)
+    expected = update(tx, grads, state, params)
+    for own in (tx, to_optax(tx)):
+        if own is tx and needs(tx) - {"params"}:
+            continue  # Optax hands extra arguments to its own types only
+        outer = optax.chain(optax.identity(), own, optax.identity())
+        found, new = outer.update(grads, outer.init(params), params, **extras(tx, params, grads))
+        assert_same(found, expected[0])
+        assert_same(new[1], expected[1])
+
+
+WRAPPERS = {
+    "chain": lambda tx: optax.chain(optax.clip(1.0), tx, optax.scale(0.5)),
+    "named_chain": lambda tx: optax.named_chain(("first", tx), ("second", optax.scale(0.5))),
+    "masked": lambda tx: optax.masked(tx, {"dense": True, "scale": False}),
+    "MultiSteps": lambda tx: optax.MultiSteps(tx, 2),
+    "apply_if_finite": lambda tx: optax.apply_if_finite(tx, 3),
+    "partition": lambda tx: optax.partition(
+        {"a": tx, "b": optax.set_to_zero()}, {"dense": "a", "scale": "b"}
+    ),
+    "conditionally_transform": lambda tx: optax.conditionally_transform(
+        tx, should_transform_fn=lambda step: step < 2
+    ),
+    "flatten": optax.flatten,
+}
+
+
+@pytest.mark.usefixtures("standard_promotion")
+@over_rows
+@pytest.mark.parametrize("wrapper", WRAPPERS)
+def test_in_optax_wrappers(row, wrapper):
+    """Optax's wrappers take it bare and as `to_optax` makes it; states stay stable."""
+    tx, params = build(row), arrays(0)
+    more = extras(tx, params, params)
+    _assert_runs(WRAPPERS[wrapper](to_optax(tx)), params, **more)
+    if not more:
+        _assert_runs(WRAPPERS[wrapper](tx), params)
+
+
+@pytest.mark.usefixtures("standard_promotion")
+def test_numbers_in_optax_wrappers():
+    """MultiSteps and partition around ours give what they give around Optax's AdamW."""
+    params, grads = arrays(0), arrays(1)
+    ours, theirs = gradtx.adamw(1e-2), optax.adamw(1e-2)
+    for wrapper in ("chain", "masked", "MultiSteps", "partition"):
+        results = []
+        for inner in (ours, to_optax(ours), theirs):
+            tx = WRAPPERS[wrapper](inner)
+            state = tx.init(params)
+            for _ in range(3):
+                updates, state = jax.jit(tx.update)(grads, state, params)
+            results.append(updates)
+        assert_close(results[0], results[2], rtol=1e-4)
+        assert_same(results[0], results[1])
+
+
+@over_rows
+def test_optax_objects_in_our_chain(row):
+    """Optax's links stand in a chain of ours, which still compares, prints and traces as one."""
+    tx, clip = build(row), optax.clip_by_global_norm(1.0)
+    both = gradtx.chain(clip, tx, optax.scale(0.5))
+    params = arrays(0)
+    _assert_runs(both, params, **extras(tx, params, params))
+    again = gradtx.chain(clip, tx, optax.scale(0.5))
+    assert both.replace({}) == both
+    assert again != both  # another closure is another link
+    assert hash(both) == hash(jax.tree.map(lambda x: x, both))
+
+
+@pytest.mark.usefixtures("standard_promotion")
+def test_numbers_of_optax_objects_in_our_chain():
+    """The same numbers in our chain as in Optax's, extra arguments included."""
+    params, grads = arrays(0), arrays(1)
+    parts = optax.clip_by_global_norm(0.1), optax.scale_by_adam(), optax.scale(-0.1)
+    ours, theirs = gradtx.chain(*parts), optax.chain(*parts)
+    found, _ = ours.update(grads, ours.init(params), params)
+    expected, _ = theirs.update(grads, theirs.init(params), params)
+    assert_close(found, expected)
+    needy = gradtx.chain(gradtx.scale(1.0), optax.polyak_sgd())
+    value = jnp.float32(0.3)
+    found, _ = needy.update(grads, needy.init(params), params, value=value)
+    alone = optax.polyak_sgd()
+    expected, _ = alone.update(grads, alone.init(params), params, value=value)
+    assert_close(found, expected)
+
+
+def _injectable(row):
+    """What makes the row, as an Optax object where extra arguments have to reach it."""
+    if not needs(build(row)) - {"params"}:
+        return row.make
+    return functools.wraps(row.make)(lambda *args, **named: to_optax(row.make(*args, **named)))
+
+
+@over_optimizers
+def test_inject_hyperparams(row):
+    """`optax.inject_hyperparams(gradtx.adam)(learning_rate=...)` makes the rate part of a state."""
+    factory = optax.inject_hyperparams(_injectable(row))
+    injected, tx = factory(learning_rate=row.learning_rate), build(row)
+    params, grads = arrays(0), arrays(1)
+    state = injected.init(params)
+    assert float(state.hyperparams["learning_rate"]) == np.float32(row.learning_rate)
+    jitted = jax.jit(injected.update)
+    more = extras(tx, params, grads)
+    updates, new = jitted(grads, state, params, **more)
+    assert avals(new) == avals(state)
+    assert_close(updates, update(tx, grads, tx.init(params), params)[0], rtol=2e-5, atol=1e-7)
+    updates, _ = jitted(grads, new, params, **more)  # a first step may only look
+    new.hyperparams["learning_rate"] = new.hyperparams["learning_rate"] / 2
+    slower, _ = jitted(grads, new, params, **more)
+    assert (slower["dense"]["kernel"] != updates["dense"]["kernel"]).any()
+
+
+@pytest.mark.usefixtures("standard_promotion")
+@over_optimizers
+def test_inject_hyperparams_with_schedules_and_narrow_parameters(row):
+    """A function of the count is evaluated by Optax, also for bfloat16 parameters."""
+    falling = optax.linear_schedule(0.1, 0.0, 9)
+    injected = optax.inject_hyperparams(_injectable(row))(learning_rate=falling)
+    tx, params = build(row), arrays(0, "bfloat16")
+    _assert_runs(injected, params, **extras(tx, params, params))
+
+
+@over_rows
+def test_map_params(row):
+    """`optax.tree.map_params` finds every slot that is like the parameters, and no other."""
+    tx, params = build(row), arrays(0)
+    state = tx.init(params)
+    marked = optax.tree.map_params(
+        tx, lambda _: "slot", state, transform_non_params=lambda _: "other"
+    )
+    shapes = {p.shape for p in jax.tree.leaves(params)} - {()}
+    for (path, leaf), mark in zip(
+        jax.tree_util.tree_leaves_with_path(state), jax.tree.leaves(marked), strict=True
+    ):
+        if leaf.shape in shapes:
+            assert mark == "slot", path
+        if path[-1] == jax.tree_util.GetAttrKey("count"):
+            assert mark == "other", path
+
+
+@over_rows
+def test_tree_get_and_set(row):
+    """`optax.tree.get` finds slots by their names and `optax.tree.set` replaces them."""
+    state = build(row).init(arrays(0))
+    named = jax.tree.leaves(state, is_leaf=lambda x: hasattr(x, "_fields"))
+    for part in named:
+        for name in getattr(part, "_fields", ()):
+            found = [value for _, value in optax.tree.get_all_with_path(state, name)]
+            assert any(value is getattr(part, name) for value in found)
+            new = jax.tree.map(lambda x: x + 1, getattr(part, name))
+            others = optax.tree.set(state, **{name: new})
+            assert avals(others) == avals(state)
+            assert all(x is new for _, x in optax.tree.get_all_with_path(others, name))
+
+
+def test_tree_get_of_adam():
+    """The example of the documentation: one `mu`, found by its name alone."""
+    tx, params = gradtx.adam(1e-3), arrays(0)
+    state = tx.init(params)
+    assert optax.tree.get(state, "mu") is state["scale_by_adam"].mu
+
+
+@over_rows
+def test_unknown_extra_arguments_are_ignored(row):
+    """Arguments that nobody asked for change nothing: arrays and functions alike."""
+    tx, params = build(row), arrays(0)
+    more = {"stranger": jnp.ones(2), "strange_fn": lambda x: x, **extras(tx, params, params)}
+    _assert_runs(tx, params, **more)
+    state, grads = tx.init(params), arrays(1)
+    expected = jax.jit(lambda *a: update(tx, *a))(grads, state, params)
+    assert_same(jax.jit(lambda *a: tx.update(*a, **more))(grads, state, params), expected)
+
+
+@over_rows
+def test_needed_extra_arguments_are_named(row):
+    """What a row needs is asked for by name; a row that needs nothing runs without."""
+    tx, params = build(row), arrays(0)
+    state = tx.init(params)
+    needed = needs(tx) - {"params"}
+    for name in needed:
+        more = {k: v for k, v in extras(tx, params, params).items() if k != name}
+        with pytest.raises((TypeError, ValueError)) as raised:
+            jax.eval_shape(lambda g, more=more: tx.update(g, state, params, **more), params)
+        assert_three_parts(raised.value, name)
+    if not needed:
+        jax.eval_shape(lambda g: tx.update(g, state, params), params)
+
+
+class TestToOptax:
+    """`to_optax` makes a real Optax object out of comparable, picklable callables."""
+
+    @over_rows
+    def test_is_an_optax_object(self, row):
+        tx = build(row)
+        made = to_optax(tx)
+        assert isinstance(made, optax.GradientTransformationExtraArgs)
+        assert made == to_optax(jax.tree.map(lambda x: x, tx))
+        assert hash(made) == hash(to_optax(tx))
+        assert made != to_optax(gradtx.chain(gradtx.scale(0.123), tx))
+        back = pickle.loads(pickle.dumps(made))
+        assert back == made
+        params = arrays(0)
+        assert_same(back.init(params), tx.init(params))
+
+    @over_rows
+    def test_round_trip(self, row):
+        """To Optax and back it still computes the same."""
+        tx, params, grads = build(row), arrays(0), arrays(1)
+        back = from_optax(to_optax(tx))
+        assert isinstance(back, gradtx.GradientTransformation)
+        assert_same(
+            update(back, grads, back.init(params), params)
+            if not extras(tx, params, grads)
+            else back.update(grads, back.init(params), params, **extras(tx, params, grads)),
+            update(tx, grads, tx.init(params), params),
+        )
+
+    def test_keeps_extra_arguments(self):
+        """Extra arguments pass through Optax's chain and wrappers to the part that needs them."""
+        seen = []
+
+        class spy(gradtx.identity):
+            def update(self, updates, state, params=None, **extra):
+                seen.append(sorted(extra))
+                return updates, state
+
+        params = arrays(0)
+        tx = optax.chain(optax.masked(to_optax(spy()), {"dense": True, "scale": False}))
+        tx.update(params, tx.init(params), params, value=1.0, grad=params)
+        assert seen == [["grad", "value"]]
+
+    def test_is_static_argument(self):
+        """Equal optimizers hit one jit cache entry as static arguments."""
+        traces = []
+
+        def run(tx, x):
+            traces.append(None)
+            return tx.update(x, tx.init(x))[0]
+
+        jitted = jax.jit(run, static_argnums=0)
+        for rate in (0.1, 0.1, 0.2):
+            jitted(to_optax(gradtx.sgd(rate)), jnp.ones(3))
+        assert len(traces) == 2
+
+
+def test_from_optax_refuses_what_is_none():
+    """A function that makes a transformation is not one, and the message says so."""
+    for wrong in (optax.adam, gradtx.adam, 3, None, "adam"):
+        with pytest.raises(TypeError) as raised:
+            from_optax(wrong)
+        assert_three_parts(raised.value, "from_optax", "not a gradient transformation")
+
+
+def test_optax_is_imported_lazily():
+    """`import gradtx` loads JAX and NumPy, none of the libraries that it works with."""
+    code = (
+        "import gradtx, gradtx.interop, sys;"
+        "print([m for m in ('optax', 'flax', 'equinox', 'torch', 'orbax') if m in sys.modules])"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (result.returncode, result.stdout.strip()) == (0, "[]"), result.stderr
+
+
+# Frameworks ------------------------------------------------------------------------------------
+
+
+@over_rows
+def test_flax_train_state(row):
+    """`TrainState` trains, in jit as a static field, and its state dict restores every bit."""
+    tx, params, grads = build(row), arrays(0), arrays(1)
+    if extras(tx, params, grads):
+        return  # such a framework passes no extra arguments: `update` says what is missing
+    state = TrainState.create(apply_fn=None, params=params, tx=tx)
+    traced = jax.eval_shape(lambda s, g: s.apply_gradients(grads=g), state, grads)
+    assert jax.tree.structure(traced) == jax.tree.structure(state)
+    assert avals(traced.opt_state) == avals(state.opt_state)
+    stepped = state.apply_gradients(grads=grads)
+    updates, new = tx.update(grads, tx.init(params), params)
+    assert_same(stepped.opt_state, new)
+    assert_close(stepped.params, gradtx.apply_updates(params, updates))
+    saved = flax.serialization.to_state_dict(stepped)
+    assert_same(flax.serialization.from_state_dict(state, saved).opt_state, new)
+    as_bytes = flax.serialization.to_bytes(stepped.opt_state)
+    assert_same(flax.serialization.from_bytes(state.opt_state, as_bytes), new)
+
+
+def test_flax_train_state_is_compiled_once():
+    """Two states with equal optimizers are one compilation."""
+    traces = []
+
+    @jax.jit
+    def train(state, grads):
+        traces.append(None)
+        return state.apply_gradients(grads=grads)
+
+    for _ in range(2):
+        state = TrainState.create(apply_fn=None, params=arrays(0), tx=gradtx.adamw(1e-3))
+        for _ in range(2):
+            state = train(state.replace(step=jnp.asarray(state.step)), arrays(1))
+    assert len(traces) == 1
+    assert int(state.step) == 2
+
+
+@over_rows
+def test_nnx_optimizer(row):
+    """`nnx.Optimizer` takes it as a static attribute and its state as variables."""
+    tx = build(row)
+
+    def train():
+        model = nnx.Linear(2, 3, rngs=nnx.Rngs(0))
+        optimizer = nnx.Optimizer(model, tx, wrt=nnx.Param)
+        before = nnx.state(optimizer)
+        grads = nnx.grad(lambda model: (model(jnp.ones((4, 2))) ** 2).sum())(model)
+        more = extras(tx, nnx.state(model, nnx.Param), grads)
+        optimizer.update(model, grads, **more)
+        optimizer.update(model, grads, **more)
+        return before, nnx.state(optimizer), optimizer.step[...]
+
+    before, after, _ = nnx.eval_shape(train)
+    assert avals(before) == avals(after)
+
+
+def test_nnx_optimizer_trains():
+    """One step in `nnx.jit` moves the parameters as a step of our own does."""
+    tx, model = gradtx.adamw(0.1), nnx.Linear(2, 3, rngs=nnx.Rngs(0))
+    optimizer = nnx.Optimizer(model, tx, wrt=nnx.Param)
+    params = nnx.to_pure_dict(nnx.state(model, nnx.Param))
+
+    def loss(model):
+        return (model(jnp.ones((4, 2))) ** 2).sum()
+
+    grads = nnx.to_pure_dict(nnx.grad(loss)(model))
+    expected, _ = tx.step(grads, tx.init(params), params)
+
+    @nnx.jit
+    def train(model, optimizer):
+        optimizer.update(model, nnx.grad(loss)(model))
+
+    train(model, optimizer)
+    assert_close(nnx.to_pure_dict(nnx.state(model, nnx.Param)), expected, rtol=1e-5)
+    assert int(optimizer.step[...]) == 1
+
+
+def _equinox_model():
+    return eqx.nn.MLP(2, "scalar", 3, 1, key=jax.random.key(0))
+
+
+@eqx.filter_grad
+def _equinox_loss(model, x):
+    return jax.vmap(model)(x).sum() ** 2
+
+
+@over_rows
+def test_equinox(row):
+    """A model that holds functions and numbers besides arrays trains as Equinox's docs show."""
+    tx, model = build(row), _equinox_model()
+
+    def train(model, state, x):
+        grads = _equinox_loss(model, x)
+        params = eqx.filter(model, eqx.is_inexact_array)
+        updates, state = update(tx, grads, state, params)
+        return eqx.apply_updates(model, updates), state
+
+    state = eqx.filter_eval_shape(tx.init, eqx.filter(model, eqx.is_inexact_array))
+    new_model, new = eqx.filter_eval_shape(train, model, state, jnp.ones((4, 2)))
+    assert avals(new) == avals(state)
+    assert jax.tree.structure(new_model) == jax.tree.structure(model)
+
+
+@pytest.mark.usefixtures("standard_promotion")
+def test_equinox_trains():
+    """The numbers are those of Optax's AdamW, the gradients with their `None`s as they come."""
+    model = _equinox_model()
+    x = jnp.ones((4, 2))
+
+    @eqx.filter_jit
+    def train(tx, model, state):
+        params = eqx.filter(model, eqx.is_inexact_array)
+        updates, state = tx.update(_equinox_loss(model, x), state, params)
+        return eqx.apply_updates(model, updates), state
+
+    results = []
+    for tx in (gradtx.adamw(0.1), optax.adamw(0.1)):
+        trained, state = model, tx.init(eqx.filter(model, eqx.is_inexact_array))
+        for _ in range(3):
+            trained, state = train(tx, trained, state)
+        results.append(eqx.filter(trained, eqx.is_inexact_array))
+    assert_close(results[0], results[1], rtol=1e-4, atol=1e-6)
+
+
+@over_rows
+def test_numpyro(row):
+    """`optax_to_numpyro` wraps it; a step gives its update."""
+    tx, params, grads = build(row), arrays(0), arrays(1)
+    more = extras(tx, params, grads)
+    updates, _ = tx.update(grads, tx.init(params), params, **more)
+    for own in (to_optax(tx), *([] if more else [tx])):
+        wrapped = optax_to_numpyro(own)
+        state = wrapped.update(grads, wrapped.init(params), value=more.get("value", 1.0))
+        assert_close(wrapped.get_params(state), gradtx.apply_updates(params, updates))
+
+
+@over_optimizers
+def test_optimistix(row):
+    """`OptaxMinimiser` descends a parabola with it."""
+    solver = optimistix.OptaxMinimiser(build(row), rtol=1e-9, atol=1e-9)
+    start = jnp.array([1.0, -2.0])
+
+    def fn(y, _):
+        return (y**2).sum()
+
+    def run(start):
+        return optimistix.minimise(fn, solver, start, max_steps=20, throw=False).value
+
+    assert jax.eval_shape(run, start).shape == (2,)
+
+
+def test_optimistix_descends():
+    """The loss falls, with an optimizer and with a chain of ours around Optax's links."""
+    for tx in (gradtx.sgd(0.1), gradtx.chain(optax.clip(1.0), gradtx.adam(0.1))):
+        solver = optimistix.OptaxMinimiser(tx, rtol=1e-9, atol=1e-9)
+        solution = optimistix.minimise(
+            lambda y, _: (y**2).sum(), solver, jnp.array([1.0, -2.0]), max_steps=40, throw=False
+        )
+        assert (solution.value**2).sum() < 0.5

@@ -1,0 +1,30 @@
+"""Every algorithm of the catalogue in NumPy float64, written from the papers.
+
+To add one: its formula in the file of its family, and a line in `REFERENCES` there under the
+name of its row.
+"""
+
+from __future__ import annotations
+
+from . import adam, classic, factored, layerwise, levers, parameter_free, sign
+from .formula import Arrays as Arrays, Reference, descend as descend, each as each
+from .problem import (
+    NOISE as NOISE,
+    PARAMS as PARAMS,
+    STEPS as STEPS,
+    Run as Run,
+    error as error,
+    gradients as gradients,
+    run as run,
+    trajectory as trajectory,
+)
+
+REFERENCES: dict[str, Reference] = {
+    **adam.REFERENCES,
+    **classic.REFERENCES,
+    **factored.REFERENCES,
+    **layerwise.REFERENCES,
+    **parameter_free.REFERENCES,
+    **sign.REFERENCES,
+    **levers.REFERENCES,
+}

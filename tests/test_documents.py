@@ -1,0 +1,66 @@
+"""What the documents show is true: every code block runs, every link leads somewhere."""
+
+from __future__ import annotations
+
+import pathlib
+import re
+import sys
+import types
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+ROOT = pathlib.Path(__file__).parent.parent
+DOCUMENTS = ["README.md", "CONTRIBUTING.md"]
+
+
+def run(code: str) -> types.ModuleType:
+    """Runs code as a module of its own, which is what classes in it need."""
+    module = sys.modules["pasted"] = types.ModuleType("pasted")
+    exec(compile(code, "pasted", "exec"), module.__dict__)
+    return module
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_code_blocks_run_in_order(name: str) -> None:
+    """The Python blocks of a document, pasted one after the other, run."""
+    text = (ROOT / name).read_text()
+    code = "\n".join(re.findall(r"```python\n(.*?)```", text, re.DOTALL))
+    assert code
+    run(code)
+
+
+def test_printed_optimizer_in_the_readme() -> None:
+    """The comment under `print(tx)` is what is printed."""
+    text = (ROOT / "README.md").read_text()
+    found = re.search(r"```python\n(tx = .*\n)print\(tx\)\n((?:# .*\n)+)", text)
+    assert found
+    code, comment = found.groups()
+    shown = "\n".join(line[2:] for line in comment.splitlines())
+    assert repr(run(f"import gradtx as gx\n{code}").tx) == shown
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_links_lead_to_files(name: str) -> None:
+    links = re.findall(r"\]\(([^)#]+)\)", (ROOT / name).read_text())
+    missing = [link for link in links if "://" not in link and not (ROOT / link).exists()]
+    assert not missing
+
+
+def test_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 100
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda p: p.name)
+def test_notebook_runs(path: pathlib.Path) -> None:
+    notebook = nbformat.read(path, as_version=4)
+    client = NotebookClient(notebook, timeout=300, kernel_name="python3")
+    client.execute(cwd=str(ROOT))
+    pictures = [
+        output
+        for cell in notebook.cells
+        for output in cell.get("outputs", [])
+        if "image/png" in output.get("data", {})
+    ]
+    assert len(pictures) >= 4

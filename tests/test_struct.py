@@ -1,0 +1,477 @@
+"""An optimizer is data: printed, compared, hashed, edited, seen through by JAX."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import pickle
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from hypothesis import given, settings, strategies as st
+from laws.cases import (
+    arrays,
+    assert_same,
+    assert_three_parts,
+    build,
+    over_optimizers,
+    over_rows,
+)
+
+import gradtx
+from gradtx.struct import Static, Struct, Table, same, static
+
+
+class point(Struct):
+    """A struct of the tests."""
+
+    x: Any
+    y: Any = 2.0
+    label: Any = static(default="a")
+
+    def check(self) -> None:
+        self.require("[0, 1)", "x")
+
+
+NAMES = {**vars(gradtx), "point": point, "Table": Table}
+
+
+def again(shown):
+    """What a printed object is when it is typed."""
+    return eval(shown, dict(NAMES))
+
+
+COMPOSED = {
+    "chain": lambda: gradtx.chain(gradtx.clip(1.0), gradtx.adam(1e-3)),
+    "repeated": lambda: gradtx.chain(gradtx.scale(1.0), gradtx.scale(2.0), gradtx.scale(3.0)),
+    "named": lambda: gradtx.chain(gradtx.clip(1.0), first=gradtx.scale(1.0), last=gradtx.scale(2)),
+    "odd name": lambda: gradtx.chain(scale_2=gradtx.scale(1.0), scale=gradtx.scale(2.0)),
+    "nested": lambda: gradtx.chain(gradtx.chain(gradtx.clip(1.0)), gradtx.chain(x=gradtx.adam(1))),
+    "empty": lambda: gradtx.chain(),
+    "partition": lambda: gradtx.partition(
+        {"*/bias": gradtx.sgd(0.1, momentum=0.9, nesterov=True), "*": gradtx.adamw(1e-3)}
+    ),
+    "labels": lambda: gradtx.partition(
+        {"a": gradtx.sgd(0.1), "b": gradtx.freeze()}, {"dense": "a", "scale": "b"}
+    ),
+    "masked": lambda: gradtx.masked(gradtx.adam(0.1), "*/kernel", outside="pass"),
+    "mask tree": lambda: gradtx.masked(gradtx.adam(0.1), {"dense": True, "scale": False}),
+    "freeze": lambda: gradtx.chain(gradtx.freeze("*/bias"), gradtx.freeze()),
+    "by_path": lambda: gradtx.adamw(1e-3, weight_decay=gradtx.by_path({"*/bias": 0.0, "*": 0.1})),
+    "tree": lambda: gradtx.adamw({"dense": 1e-3, "scale": [1e-2, (1e-1,)]}),
+    "mask": lambda: gradtx.adamw(1e-3, mask={"dense": True, "scale": False}),
+    "schedule": lambda: gradtx.adamw(gradtx.warmup_cosine_decay_schedule(0.0, 1e-3, 10, 100)),
+    "arithmetic": lambda: gradtx.sgd(
+        2 * gradtx.linear_schedule(1.0, 0.0, 10).clip(0.1) + gradtx.constant_schedule(1.0)
+    ),
+    "joined": lambda: gradtx.sgd(
+        gradtx.join_schedules([gradtx.linear_schedule(0, 1, 5), gradtx.constant_schedule(1.0)], [5])
+    ),
+    "piecewise": lambda: gradtx.sgd(gradtx.piecewise_constant_schedule(1.0, {10: 0.1, 20: 0.1})),
+    "numbers": lambda: gradtx.chain(
+        gradtx.scale(float("inf")), gradtx.scale(-0.0), gradtx.scale(1), gradtx.scale(True)
+    ),
+}
+over_composed = pytest.mark.parametrize("name", COMPOSED)
+
+
+# Printing and comparing ------------------------------------------------------------------------
+
+
+def _assert_is_its_print(tx):
+    back = again(repr(tx))
+    assert back == tx
+    assert hash(back) == hash(tx)
+    assert repr(back) == repr(tx)
+    assert jax.tree.structure(back) == jax.tree.structure(tx)
+
+
+@over_rows
+def test_rows_are_what_they_print(row):
+    """eval(repr(tx)) == tx, with the same hash and structure."""
+    _assert_is_its_print(build(row))
+
+
+@over_composed
+def test_compositions_are_what_they_print(name):
+    """The same for chains, partitions, masks, tables, trees and schedules."""
+    _assert_is_its_print(COMPOSED[name]())
+
+
+@given(st.floats(allow_nan=False), st.booleans(), st.integers())
+@settings(max_examples=50, deadline=None, derandomize=True, database=None)
+def test_numbers_are_what_they_print(rate, nesterov, seed):
+    """Any float, flag or integer comes back exactly."""
+    parts = (
+        gradtx.scale(rate),
+        gradtx.scale_by_momentum(0.5, nesterov),
+        gradtx.add_noise(0, 0, seed),
+    )
+    tx = gradtx.chain(*parts)
+    assert again(repr(tx)) == tx
+
+
+def test_defaults_are_left_out():
+    """What is printed is what one would type."""
+    assert repr(gradtx.scale_by_adam()) == "scale_by_adam()"
+    assert repr(gradtx.scale_by_adam(b1=0.9, b2=0.99)) == "scale_by_adam(b2=0.99)"
+    assert repr(gradtx.scale(1.0)) == "scale(1.0)"
+    assert repr(gradtx.sgd(0.1)) == "chain(scale_by_learning_rate(0.1))"
+    assert repr(gradtx.clip(1)) == "clip(1)"
+    assert repr(gradtx.scale_by_momentum(nesterov=True)) == "scale_by_momentum(nesterov=True)"
+
+
+def test_functions_print_by_name():
+    """A bare function as a schedule shows its name, tracers and arrays their shape or values."""
+
+    def halving(count):
+        return 0.5**count
+
+    assert "halving" in repr(gradtx.sgd(halving))
+    assert "Array([1., 2.])" in repr(gradtx.scale(jnp.array([1.0, 2.0])))
+    shown = []
+    jax.jit(lambda x: shown.append(repr(gradtx.scale(x))) or x)(1.0)
+    assert shown == ["scale(float32[])"]
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (lambda: gradtx.scale(1), lambda: gradtx.scale(1.0)),
+        (lambda: gradtx.scale(1), lambda: gradtx.scale(True)),
+        (lambda: gradtx.scale(0.0), lambda: gradtx.scale(1e-300)),
+        (lambda: gradtx.scale(1.0), lambda: gradtx.clip(1.0)),
+        (
+            lambda: gradtx.scale_by_learning_rate(1.0),
+            lambda: gradtx.scale_by_learning_rate(1.0, False),
+        ),
+        (lambda: gradtx.adam(1e-3), lambda: gradtx.adamw(1e-3, weight_decay=0.0)),
+        (lambda: gradtx.chain(a=gradtx.scale(1.0)), lambda: gradtx.chain(b=gradtx.scale(1.0))),
+        (
+            lambda: gradtx.chain(gradtx.scale(1.0), gradtx.clip(2.0)),
+            lambda: gradtx.chain(gradtx.clip(2.0), gradtx.scale(1.0)),
+        ),
+        (
+            lambda: gradtx.partition({"a": gradtx.freeze(), "*": gradtx.scale(1.0)}),
+            lambda: gradtx.partition({"*": gradtx.scale(1.0), "a": gradtx.freeze()}),
+        ),
+        (lambda: gradtx.freeze(), lambda: gradtx.freeze("*")),
+    ],
+)
+def test_what_differs_is_not_equal(one, other):
+    """Type and value of a number, static fields, names and the order of parts all count."""
+    assert one() == one()
+    assert hash(one()) == hash(one())
+    assert one() != other()
+    assert other() != one()
+
+
+@over_optimizers
+def test_equal_optimizers_hit_one_cache_entry(row):
+    """As static arguments, equal optimizers are one trace and others are another."""
+    traces = []
+
+    def run(tx, x):
+        traces.append(None)
+        return x
+
+    jitted = jax.jit(run, static_argnums=0)
+    for factor in (1, 1, 2, 1, 2):
+        jitted(row.make(row.learning_rate * factor), 1.0)
+    assert len(traces) == 2
+
+
+def test_equality_never_fails():
+    """Arrays, tracers and NaN inside: compared by identity, never by value, never an error."""
+    array = jnp.ones(3)
+    assert gradtx.scale(array) == gradtx.scale(array)
+    assert gradtx.scale(array) != gradtx.scale(jnp.ones(3))
+    assert hash(gradtx.scale(array)) == hash(gradtx.scale(array))
+    numpy = np.ones(3)
+    assert gradtx.scale(numpy) == gradtx.scale(numpy)
+    assert gradtx.scale(numpy) != gradtx.scale(np.ones(3))
+    assert gradtx.scale(np.float64(1)) != gradtx.scale(1.0)  # another type, another dtype
+    assert gradtx.scale(1.0) != 1.0
+    assert gradtx.scale(1.0) != optax.scale(1.0)
+    assert gradtx.scale(1.0) is not None
+    seen = []
+
+    @jax.jit
+    def traced(x):
+        one, other = gradtx.adam(x), gradtx.adam(x + 0)
+        seen.extend([one == one, one == gradtx.adam(x), one == other, one == gradtx.adam(1.0)])
+        hash(one)
+        return x
+
+    traced(1.0)
+    assert seen == [True, True, False, False]
+    jax.vmap(lambda x: hash(gradtx.adam(x)) and x)(jnp.ones(2))
+
+
+def test_objects_are_keys():
+    """Equal objects are one key of a dict and one member of a set."""
+    assert len({gradtx.adam(1e-3), gradtx.adam(1e-3), gradtx.adam(1e-2)}) == 2
+
+
+# A pytree --------------------------------------------------------------------------------------
+
+
+@over_rows
+def test_every_number_is_a_leaf_with_a_path(row):
+    """The paths of the leaves are names of fields and parts, no two the same."""
+    tx = build(row)
+    flat, _ = jax.tree_util.tree_flatten_with_path(tx)
+    paths = [jax.tree_util.keystr(path) for path, _ in flat]
+    assert len(set(paths)) == len(paths)
+    assert all(isinstance(leaf, int | float) for _, leaf in flat)
+    assert not any("<flat index" in path for path in paths)
+
+
+def test_paths_of_leaves():
+    """`parts['scale_by_adam'].b1` is where it says."""
+    flat, _ = jax.tree_util.tree_flatten_with_path(gradtx.adam(1e-3))
+    paths = {jax.tree_util.keystr(path): leaf for path, leaf in flat}
+    assert paths[".parts['scale_by_adam'].b1"] == 0.9
+    assert paths[".parts['scale_by_learning_rate'].learning_rate"] == 1e-3
+
+
+@over_rows
+def test_objects_are_frozen(row):
+    """No field can be assigned or deleted."""
+    tx = build(row)
+    for name in (*(f.name for f in dataclasses.fields(tx)), "new"):
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            setattr(tx, name, 1.0)
+
+
+def test_constructors_keep_plain_numbers():
+    """Python numbers stay what they are: no array is made of them."""
+    leaves = jax.tree.leaves(gradtx.chain(gradtx.scale(1), gradtx.adamw(1e-3)))
+    assert {type(leaf) for leaf in leaves} == {int, float}
+
+
+def test_rebuilding_runs_no_constructor():
+    """JAX rebuilds with whatever leaves it likes; the constructor judges what people type."""
+    tx = gradtx.scale_by_adam()
+    for leaf in (object(), None, "text", -1.0):
+        rebuilt = jax.tree.map(lambda _, x=leaf: x, tx)
+        assert rebuilt.b1 is leaf
+    with pytest.raises(ValueError, match="b1 is"):
+        gradtx.scale_by_adam(b1=-1.0)
+
+
+def test_static_fields_are_no_leaves():
+    """They choose code: in the structure, not among the leaves."""
+    one, other = point(0.1, label="a"), point(0.1, label="b")
+    assert jax.tree.leaves(one) == jax.tree.leaves(other) == [0.1, 2.0]
+    assert jax.tree.structure(one) != jax.tree.structure(other)
+
+
+def test_static_trees_become_hashable():
+    """Label and mask trees of dicts, lists and callable modules can be static."""
+    for tree in ({"a": "x", "b": ["y", True]}, [1, {"c": None}]):
+        one, other = point(0.1, label=tree), point(0.1, label=copy.deepcopy(tree))
+        assert hash(one) == hash(other)
+        assert one == other
+        assert again(repr(one)) == one
+        assert pickle.loads(pickle.dumps(one)) == one
+    with pytest.raises(TypeError) as raised:
+        point(0.1, label={"a": jnp.ones(2)})
+    assert_three_parts(raised.value)
+
+
+def test_static_trees_are_never_called():
+    """A mask that is an Equinox module, and so callable, is a tree of flags."""
+    model = eqx.nn.MLP(2, 2, 3, 1, key=jax.random.key(0))
+    params = eqx.filter(model, eqx.is_inexact_array)
+    mask = jax.tree.map(lambda x: x.ndim == 2, params)
+    assert callable(mask)
+    tx = gradtx.masked(gradtx.scale(2.0), mask)
+    updates, _ = tx.update(params, tx.init(params), params)
+    assert_same(updates.layers[0].weight, 2 * params.layers[0].weight)
+    assert not updates.layers[0].bias.any()
+    assert hash(tx) == hash(gradtx.masked(gradtx.scale(2.0), jax.tree.map(lambda x: x, mask)))
+
+
+def test_tables_keep_their_order():
+    """A table is a mapping whose order and keys survive JAX, pickle and copies."""
+    table = Table({"z": 1.0, "a": 2.0, "m/*": point(0.1)})
+    for back in (
+        jax.tree.map(lambda x: x, table),
+        pickle.loads(pickle.dumps(table)),
+        copy.deepcopy(table),
+        again(f"Table({table!r})"),
+    ):
+        assert list(back) == ["z", "a", "m/*"]
+        assert back == table
+        assert hash(back) == hash(table)
+    assert table != Table({"a": 2.0, "z": 1.0, "m/*": point(0.1)})
+    assert dict(table) == {"z": 1.0, "a": 2.0, "m/*": point(0.1)}
+    with pytest.raises(KeyError):
+        table["b"]
+
+
+def test_functions_are_wrapped():
+    """A bare function in the place of a number is static, equal to itself, and callable."""
+
+    def half(count):
+        return 0.5
+
+    tx = gradtx.sgd(half)
+    assert jax.tree.leaves(tx) == []
+    assert tx == gradtx.sgd(half)
+    assert tx != gradtx.sgd(lambda count: 0.5)
+    assert isinstance(tx.parts["scale_by_learning_rate"].learning_rate, Static)
+
+
+def test_same_compares_trees():
+    """`same` is equality of trees with arrays by identity."""
+    x = jnp.ones(2)
+    assert same({"a": x, "b": 1}, {"a": x, "b": 1})
+    assert not same({"a": x, "b": 1}, {"a": x, "b": 1.0})
+    assert not same({"a": x}, {"b": x})
+
+
+# Editing ---------------------------------------------------------------------------------------
+
+
+@over_optimizers
+def test_replace_learning_rate(row):
+    """`tx.replace(learning_rate=...)` is what the maker makes, and changes nothing else."""
+    tx = build(row)
+    assert tx.replace(learning_rate=0.123) == row.make(0.123)
+    assert tx.replace(learning_rate=0.123) != tx
+    assert tx == build(row) == row.make(row.learning_rate)
+
+
+def test_replace_by_path():
+    """A path finds one of several; a plain name that is not unique lists them."""
+    tx = gradtx.chain(gradtx.scale(1.0), gradtx.scale(2.0), gradtx.adam(1e-3))
+    assert tx.replace({"scale_2.step_size": 5.0}) == gradtx.chain(
+        gradtx.scale(1.0), gradtx.scale(5.0), gradtx.adam(1e-3)
+    )
+    assert tx.replace(b1=0.5, b2=0.6).parts["scale_by_adam"] == gradtx.scale_by_adam(0.5, 0.6)
+    with pytest.raises(ValueError, match="occurs more than once") as raised:
+        tx.replace(step_size=1.0)
+    assert_three_parts(raised.value, "scale.step_size", "scale_2.step_size")
+
+
+def test_replace_goes_through_wrappers_and_schedules():
+    """Masks, partitions with pattern keys, tables and schedules are entered."""
+    tx = gradtx.partition(
+        {"*/bias": gradtx.sgd(0.1), "*": gradtx.masked(gradtx.adam(1e-3), "*/kernel")}
+    )
+    edited = tx.replace(b1=0.5).replace({"*/bias.scale_by_learning_rate.learning_rate": 0.2})
+    assert edited == gradtx.partition(
+        {"*/bias": gradtx.sgd(0.2), "*": gradtx.masked(gradtx.adam(1e-3, 0.5), "*/kernel")}
+    )
+    assert list(edited.transforms) == ["*/bias", "*"]
+    schedule = gradtx.sgd(gradtx.linear_schedule(1.0, 0.0, 10))
+    assert schedule.replace(init_value=2.0) == gradtx.sgd(gradtx.linear_schedule(2.0, 0.0, 10))
+    table = gradtx.adamw(1e-3, weight_decay=gradtx.by_path({"*/bias": 0.0, "*": 0.1}))
+    path = "add_decayed_weights.weight_decay.*"
+    assert table.replace({path: 0.5}) == gradtx.adamw(
+        1e-3, weight_decay=gradtx.by_path({"*/bias": 0.0, "*": 0.5})
+    )
+
+
+def test_replace_takes_anything_that_the_constructor_takes():
+    """Schedules, arrays, tracers, static fields and whole parts."""
+    tx = gradtx.sgd(0.1, momentum=0.9)
+    schedule = gradtx.linear_schedule(1.0, 0.0, 10)
+    assert tx.replace(learning_rate=schedule) == gradtx.sgd(schedule, momentum=0.9)
+    assert tx.replace(nesterov=True) == gradtx.sgd(0.1, 0.9, nesterov=True)
+    masked = gradtx.masked(gradtx.scale(1.0), True)
+    assert masked.replace(inner=gradtx.clip(1.0)) == gradtx.masked(gradtx.clip(1.0), True)
+    updates = jax.jit(lambda x: tx.replace(learning_rate=x).update(x, tx.init(x))[0])(2.0)
+    assert updates == -4.0
+
+
+def test_replace_that_fits_no_more_is_refused():
+    """An unknown name is answered with the nearest; a bad value as the constructor does."""
+    tx = gradtx.adam(1e-3)
+    with pytest.raises(ValueError, match="Did you mean") as raised:
+        tx.replace({"scale_by_adm.b1": 0.5})
+    assert "scale_by_adam.b1" in str(raised.value)
+    with pytest.raises(ValueError, match="b1 is 2"):
+        tx.replace(b1=2)
+    with pytest.raises(TypeError, match="b1"):
+        tx.replace(b1="0.5")
+
+
+# Hyperparameters -------------------------------------------------------------------------------
+
+
+@over_rows
+def test_hyperparameters_are_a_flat_dict(row):
+    """Every number by its path, each of them a path that `replace` takes."""
+    tx = build(row)
+    found = tx.hyperparameters()
+    assert sorted(found.values()) == sorted(jax.tree.leaves(tx))
+    for path, value in found.items():
+        assert tx.replace({path: value}) == tx
+
+
+def test_hyperparameters_evaluates_schedules():
+    """Schedules and bare functions at the count that is asked for, by path and by tree."""
+    tx = gradtx.chain(
+        gradtx.scale_by_adam(b1=lambda count: 0.1 * count),
+        gradtx.add_decayed_weights(gradtx.by_path({"*/bias": 0.0, "*": 0.5})),
+        gradtx.scale_by_learning_rate({"dense": gradtx.linear_schedule(1.0, 0.0, 10), "x": 3.0}),
+    )
+    found = {name: float(value) for name, value in tx.hyperparameters(5).items()}
+    assert found == pytest.approx(
+        {
+            "scale_by_adam.b1": 0.5,
+            "scale_by_adam.b2": 0.999,
+            "scale_by_adam.eps": 1e-8,
+            "scale_by_adam.eps_root": 0.0,
+            "add_decayed_weights.weight_decay.*/bias": 0.0,
+            "add_decayed_weights.weight_decay.*": 0.5,
+            "scale_by_learning_rate.learning_rate.dense": 0.5,
+            "scale_by_learning_rate.learning_rate.x": 3.0,
+        }
+    )
+    assert float(tx.hyperparameters()["scale_by_learning_rate.learning_rate.dense"]) == 1.0
+
+
+def test_hyperparameters_in_jit():
+    """A logger inside jit passes a traced count."""
+    tx = gradtx.sgd(gradtx.linear_schedule(1.0, 0.0, 10))
+    found = jax.jit(tx.hyperparameters)(jnp.int32(4))
+    assert float(found["scale_by_learning_rate.learning_rate"]) == pytest.approx(0.6)
+
+
+# Data ------------------------------------------------------------------------------------------
+
+
+def test_gradient_of_an_optimizer_is_an_optimizer():
+    """Differentiating with respect to an optimizer gives one with derivatives as numbers."""
+    params, grads = arrays(0), arrays(1)
+
+    def loss(tx):
+        updates, _ = tx.update(grads, tx.init(params), params)
+        return gradtx.tree.sum_squares(gradtx.apply_updates(params, updates))
+
+    slope = jax.grad(loss)(gradtx.adamw(1e-2))
+    assert isinstance(slope, gradtx.chain)
+    exact = slope.parts["scale_by_learning_rate"].learning_rate
+    h = 1e-3
+    about = (loss(gradtx.adamw(1e-2 + h)) - loss(gradtx.adamw(1e-2 - h))) / (2 * h)
+    np.testing.assert_allclose(exact, about, rtol=1e-2)
+
+
+def test_a_stack_of_optimizers_is_an_optimizer():
+    """Optimizers stack, unstack and print like any tree of arrays."""
+    stack = jax.tree.map(lambda *xs: jnp.stack(xs), *map(gradtx.adam, (0.1, 0.2)))
+    assert isinstance(stack, gradtx.chain)
+    assert "Array([0.1, 0.2])" in repr(stack)
+    second = jax.tree.map(lambda x: x[1], stack)
+    assert float(second.parts["scale_by_learning_rate"].learning_rate) == np.float32(0.2)
+    updates = jax.vmap(lambda tx: tx.update(1.0, tx.init(1.0))[0])(stack)
+    np.testing.assert_allclose(updates, [-0.1, -0.2], rtol=1e-5)
