@@ -174,8 +174,9 @@ def _norm(x: Any, sum_squares: Callable[[Any, Any], Array]) -> Array:
     plain = sum_squares(x, 1.0)
     exponent = jnp.finfo(plain.dtype).maxexp
     small, large = 2.0 ** (-0.75 * exponent), 2.0 ** (0.75 * exponent)
-    step = 2.0 ** (0.625 * exponent)
-    scale = jnp.where(plain < small, step, jnp.where(plain > large, 1 / step, 1))
+    # The square of what scales up is finite: XLA multiplies by it where the array is a constant.
+    up, down = 2.0 ** (exponent / 2 - 1), 2.0 ** (-0.625 * exponent)
+    scale = jnp.where(plain < small, up, jnp.where(plain > large, down, 1))
     scale = lax.stop_gradient(scale.astype(plain.dtype))
     total = lax.cond(jnp.all(scale == 1), lambda _: plain, lambda x: sum_squares(x, scale), x)
     return root(total) / scale
