@@ -44,10 +44,16 @@ def per_array(struct: S, count: Any, tree: Tree, *, strict: bool = False) -> lis
 
 
 def for_all_arrays(struct: S, count: Any) -> S:
-    """`struct` at `count`, where arrays cannot have values of their own."""
+    """`struct` at `count`, where arrays cannot have values of their own.
+
+    Transformations inside it have hyperparameters for themselves to see: they become `None`.
+    """
     numbers = {}
     for name in struct._leaves:
         value = getattr(struct, name)
+        if isinstance(value, Struct) and not isinstance(value, (by_path, *_WHOLE)):
+            numbers[name] = None
+            continue
         if isinstance(value, by_path) or not (isinstance(value, _WHOLE) or _is_leaf(value)):
             raise ValueError(
                 complaint(

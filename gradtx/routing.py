@@ -9,7 +9,15 @@ from typing import Any
 import jax
 from jax.tree_util import tree_map_with_path
 
-from gradtx.struct import FrozenTree, Struct, Table, complaint, static, with_functions_wrapped
+from gradtx.struct import (
+    FrozenTree,
+    Struct,
+    Table,
+    complaint,
+    converted,
+    static,
+    with_functions_wrapped,
+)
 from gradtx.tree import Tree, is_inexact, is_none, listed, named_leaves, path_string
 
 Labels = Callable[[str, Any], Any] | Any
@@ -107,6 +115,10 @@ def refuse_unused(called: Any, table: Mapping[Any, Any], keys: list[Any], tree: 
         )
 
 
+def _as_table(called: str, table: Mapping[Any, Any]) -> Table:
+    return Table({key: with_functions_wrapped(value) for key, value in table.items()})
+
+
 class by_path(Struct):
     """A hyperparameter that differs between arrays: `by_path({"*/bias": 0.0, "*": 0.1})`.
 
@@ -115,11 +127,5 @@ class by_path(Struct):
     `ValueError` in `init` for arrays without an entry and for patterns that no array uses.
     """
 
-    table: Mapping[Any, Any]  # pattern or label -> number, array or schedule
+    table: Mapping[Any, Any] = converted(_as_table)  # pattern or label -> number, array or schedule
     labels: Labels | None = static(default=None)
-
-    def __init__(self, table: Mapping[Any, Any], labels: Labels | None = None) -> None:
-        entries = {key: with_functions_wrapped(value) for key, value in table.items()}
-        object.__setattr__(self, "table", Table(entries))
-        object.__setattr__(self, "labels", labels)
-        self.__post_init__()

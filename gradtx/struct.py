@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar, Self, dataclass_transform
 
 import jax
@@ -26,6 +26,11 @@ def static(*, default: Any = dataclasses.MISSING) -> Any:
     return dataclasses.field(default=default, metadata={"static": True})
 
 
+def converted(convert: Callable[[str, Any], Any], *, default: Any = dataclasses.MISSING) -> Any:
+    """Declares a field that the constructor converts: `convert(name of the class, value)`."""
+    return dataclasses.field(default=default, metadata={"convert": convert})
+
+
 def complaint(called: Any, seen: str, do: str) -> str:
     """The three parts of an error message: what was called, what was seen, what to do."""
     return f"{called}: {seen}. {do}."
@@ -37,7 +42,7 @@ def nearest(name: str, known: list[str]) -> str:
     return f"Did you mean {' or '.join(close)}?" if close else f"Known: {', '.join(known)}."
 
 
-@dataclass_transform(frozen_default=True, field_specifiers=(static, dataclasses.field))
+@dataclass_transform(frozen_default=True, field_specifiers=(static, converted, dataclasses.field))
 class Struct:
     """Base of everything in the library that is data.
 
@@ -49,6 +54,7 @@ class Struct:
 
     _leaves: ClassVar[tuple[str, ...]] = ()
     _statics: ClassVar[tuple[str, ...]] = ()
+    _converters: ClassVar[dict[str, Callable[[str, Any], Any]]] = {}
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -56,11 +62,15 @@ class Struct:
         fields = dataclasses.fields(cls)  # pyright: ignore[reportArgumentType]
         cls._statics = tuple(f.name for f in fields if f.metadata.get("static"))
         cls._leaves = tuple(f.name for f in fields if not f.metadata.get("static"))
+        cls._converters = {f.name: f.metadata["convert"] for f in fields if "convert" in f.metadata}
         jax.tree_util.register_pytree_with_keys(
             cls, _flatten_with_keys, cls._rebuilt, flatten_func=_flatten
         )
 
     def __post_init__(self) -> None:
+        for name, convert in self._converters.items():
+            value = convert(type(self).__name__, getattr(self, name))
+            object.__setattr__(self, name, value)
         for name in self._statics:
             object.__setattr__(self, name, frozen(getattr(self, name)))
         for name in self._leaves:

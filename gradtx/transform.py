@@ -19,7 +19,7 @@ import numpy as np
 from jax.core import Tracer
 
 from gradtx.schedule import Schedule, evaluate
-from gradtx.struct import NUMBERS, Static, Struct, complaint, fields_below, static
+from gradtx.struct import NUMBERS, Static, Struct, complaint, converted, fields_below, static
 from gradtx.tree import Tree, aligned, is_inexact, is_none, named_leaves, widest
 
 State = Any
@@ -178,6 +178,18 @@ def as_transformation(called: Any, value: Any) -> GradientTransformation:
             f"Call it: {name}(...)" if callable(value) and name else "Pass one, such as adam(1e-3)",
         )
     )
+
+
+class Wrapper(GradientTransformation):
+    """A transformation around another, whose state has that of the other in its field `inner`.
+
+    What a wrapper does to arrays is best written as a rule that it runs after `inner`.
+    """
+
+    inner: Any = converted(as_transformation)
+
+    def eval_params(self, state: State, params: Tree) -> Tree:
+        return self.inner.eval_params(state.inner, params)
 
 
 def refuse_other_parts(called: Any, state: State, parts: Iterable[Any]) -> None:

@@ -14,7 +14,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-
 from laws.cases import build, update
 
 import gradtx

@@ -17,15 +17,10 @@ import jax.numpy as jnp
 from jax import Array
 
 from gradtx.axes import Axes, known, within
-from gradtx.rule import Hyper, Rule
+from gradtx.refusals import refuse_other_state
+from gradtx.rule import Hyper, Rule, register_for_export
 from gradtx.struct import static
-from gradtx.transform import (
-    GradientTransformation,
-    State,
-    as_transformation,
-    compiled,
-    refuse_other_parts,
-)
+from gradtx.transform import State, Wrapper, compiled
 from gradtx.transforms.decay import same_direction
 from gradtx.tree import Tree, norm, real_dtype, root
 
@@ -48,7 +43,17 @@ class _cautious_mask(Rule):
         return u * (1 / jnp.maximum(count * (1 / max(number, 1)), self.floor)), slots
 
 
-class cautious(GradientTransformation):
+class CautiousState(NamedTuple):
+    """State of `cautious`: that of what it wraps, and the count of its own."""
+
+    inner: Any
+    mask: Any
+
+
+register_for_export(CautiousState)
+
+
+class cautious(Wrapper):
     """Zeroes the entries of another transformation's update that disagree with the gradient.
 
     u = u m / max(mean(m), floor) with m = 1 where u g > 0; the mean is over one array.
@@ -57,37 +62,24 @@ class cautious(GradientTransformation):
     updates point down, give `descends=True`.
     """
 
-    inner: Any
     floor: Hyper = 1e-3  # of the share of entries kept, by whose inverse the rest grows
     axes: Any = None  # stacked axes have shares of their own
     descends: bool = static(default=False)
-
-    def __init__(
-        self, inner: Any, floor: Hyper = 1e-3, axes: Any = None, descends: bool = False
-    ) -> None:
-        object.__setattr__(self, "inner", as_transformation("cautious", inner))
-        object.__setattr__(self, "floor", floor)
-        object.__setattr__(self, "axes", axes)
-        object.__setattr__(self, "descends", descends)
-        self.__post_init__()
 
     def check(self) -> None:
         self.require("(0, 1]", "floor")
 
     def init(self, params: Tree) -> State:
-        return {"inner": self.inner.init(params), "mask": self._mask().init(params)}
+        return CautiousState(self.inner.init(params), self._mask().init(params))
 
     @compiled
     def update(
         self, updates: Tree, state: State, params: Tree | None = None, **extra: Any
     ) -> tuple[Tree, State]:
-        refuse_other_parts(self, state, ("inner", "mask"))
-        inside, inner = self.inner.update(updates, state["inner"], params, **extra)
-        masked, mask = self._mask().update(inside, state["mask"], updates)
-        return masked, {"inner": inner, "mask": mask}
-
-    def eval_params(self, state: State, params: Tree) -> Tree:
-        return self.inner.eval_params(state["inner"], params)
+        refuse_other_state(self, state, CautiousState)
+        inside, inner = self.inner.update(updates, state.inner, params, **extra)
+        masked, mask = self._mask().update(inside, state.mask, updates)
+        return masked, CautiousState(inner, mask)
 
     def _mask(self) -> _cautious_mask:
         return _cautious_mask(self.floor, self.axes, self.descends)

@@ -13,7 +13,7 @@ from gradtx.engine import measured, next_count, run
 from gradtx.hyper import for_all_arrays, narrowed
 from gradtx.refusals import refuse_missing, refuse_other_state
 from gradtx.rule import Hyper, JointRule, register_for_export
-from gradtx.transform import GradientTransformation, State, as_transformation, compiled
+from gradtx.transform import State, Wrapper, compiled
 from gradtx.tree import Tree, abs2, is_inexact, real_dtype, root, widest
 
 N = 6
@@ -94,7 +94,7 @@ class MechanicState(NamedTuple):
 register_for_export(MechanicState)
 
 
-class mechanic(GradientTransformation):
+class mechanic(Wrapper):
     """Learns the scale of the steps that `inner` takes: x = x0 + S sum of u.
 
     S is the sum over decays b = 1 - 0.1^i, i = 1 ... 6 of s = (s_init / 6 m + r) / (sqrt(v) + eps)
@@ -103,25 +103,11 @@ class mechanic(GradientTransformation):
     Mehta 2023, 2306.00144. Give `inner` a learning rate of 1, or a schedule that falls from 1.
     """
 
-    inner: Any
     weight_decay: Hyper = 1e-2
     eps: Hyper = 1e-8
     s_init: Hyper = 1e-6  # the scale before the first step, for every decay
 
     needs: ClassVar[tuple[str, ...]] = ("params",)
-
-    def __init__(
-        self,
-        inner: Any,
-        weight_decay: Hyper = 1e-2,
-        eps: Hyper = 1e-8,
-        s_init: Hyper = 1e-6,
-    ) -> None:
-        object.__setattr__(self, "inner", as_transformation("mechanic", inner))
-        object.__setattr__(self, "weight_decay", weight_decay)
-        object.__setattr__(self, "eps", eps)
-        object.__setattr__(self, "s_init", s_init)
-        self.__post_init__()
 
     def check(self) -> None:
         self.require("[0, inf)", "weight_decay")
@@ -157,6 +143,3 @@ class mechanic(GradientTransformation):
         kept = (x.astype(y.dtype) for x, y in zip(new, old, strict=True))
         own = own._replace(**dict(zip(MechanicGlobals._fields, kept, strict=True)))
         return steps, MechanicState(inner, own)
-
-    def eval_params(self, state: State, params: Tree) -> Tree:
-        return self.inner.eval_params(state.inner, params)

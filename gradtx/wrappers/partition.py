@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from gradtx.routing import Labels, label_tree, matches, refuse_unused, route
-from gradtx.struct import Table, complaint, static
+from gradtx.struct import Table, complaint, converted, static
 from gradtx.transform import (
     GradientTransformation,
     State,
@@ -22,6 +22,10 @@ from gradtx.transform import (
     refuse_other_parts,
 )
 from gradtx.tree import Tree, aligned, is_inexact, is_none
+
+
+def _all_as_transformations(called: str, transforms: Mapping[Any, Any]) -> Table:
+    return Table({key: as_transformation(called, tx) for key, tx in transforms.items()})
 
 
 class partition(GradientTransformation):
@@ -33,14 +37,8 @@ class partition(GradientTransformation):
     same keys. Raises `ValueError` listing arrays without an entry and entries without an array.
     """
 
-    transforms: Mapping[Any, Any]
+    transforms: Mapping[Any, Any] = converted(_all_as_transformations)
     labels: Labels | None = static(default=None)
-
-    def __init__(self, transforms: Mapping[Any, Any], labels: Labels | None = None) -> None:
-        entries = {k: as_transformation("partition", tx) for k, tx in transforms.items()}
-        object.__setattr__(self, "transforms", Table(entries))
-        object.__setattr__(self, "labels", labels)
-        self.__post_init__()
 
     def init(self, params: Tree) -> State:
         keys = route(self, self.transforms, self.labels, params)
@@ -76,15 +74,9 @@ class masked(GradientTransformation):
     `outside="pass"` the other updates pass unchanged. Differs from Optax, which lets them pass.
     """
 
-    inner: Any
+    inner: Any = converted(as_transformation)
     mask: Labels = static()
     outside: str = static(default="zero")
-
-    def __init__(self, inner: Any, mask: Labels, outside: str = "zero") -> None:
-        object.__setattr__(self, "inner", as_transformation("masked", inner))
-        object.__setattr__(self, "mask", mask)
-        object.__setattr__(self, "outside", outside)
-        self.__post_init__()
 
     def check(self) -> None:
         if self.outside not in ("zero", "pass"):
