@@ -7,3 +7,4 @@ known to them. Names of rows are those that `gradtx compare` takes.
 from gradtx.catalogue.links import links as links
 from gradtx.catalogue.optimizers import optimizers as optimizers
 from gradtx.catalogue.row import Row as Row
+from gradtx.catalogue.wrappers import wrappers as wrappers

@@ -21,7 +21,7 @@ from gradtx.transform import (
     compiled,
     refuse_other_parts,
 )
-from gradtx.tree import Tree, aligned, is_inexact, is_none
+from gradtx.tree import Tree, aligned, is_inexact, is_none, named_leaves
 
 
 def _all_as_transformations(called: str, transforms: Mapping[Any, Any]) -> Table:
@@ -138,7 +138,18 @@ def _model(called: Any, updates: Tree, params: Tree | None) -> Tree:
     """What arrays are told apart by: the parameters if given, of the same tree as the updates."""
     if params is None:
         return updates
-    aligned(called, jax.tree.structure(updates, is_leaf=is_none), params, "parameters")
+    treedef = jax.tree.structure(updates, is_leaf=is_none)
+    ps = aligned(called, treedef, params, "parameters")
+    for (path, g), p in zip(named_leaves(updates), ps, strict=True):
+        if p is not None and is_inexact(g) and not is_inexact(p):
+            raise TypeError(
+                complaint(
+                    f"{called}.update",
+                    f"at {path!r} the update is {jnp.result_type(g)}, the parameter "
+                    f"{jnp.result_type(p)}, which no optimizer moves",
+                    "Pass None or a zero of the parameter's dtype as its update",
+                )
+            )
     return params
 
 

@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 
 import gradtx
-from gradtx.catalogue import Row, links, optimizers
+from gradtx.catalogue import Row, links, optimizers, wrappers
 from gradtx.struct import Struct, fields_below
 
-ROWS = {**optimizers, **links}
+ROWS = {**optimizers, **links, **wrappers}
 NARROW = ("float32", "bfloat16", "float16")
 WIDE = (*NARROW, "float64")
 

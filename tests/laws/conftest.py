@@ -6,7 +6,7 @@ import re
 from collections import defaultdict
 from typing import Any
 
-from gradtx.catalogue import links, optimizers
+from gradtx.catalogue import links, optimizers, wrappers
 
 TITLES = {
     1: "pure, same under jit, traced once",
@@ -28,7 +28,7 @@ def counts(stats: dict[str, list[Any]]) -> dict[int, dict[str, list[bool]]]:
 
     `stats` is the terminal reporter's; it holds the reports of all workers of pytest-xdist.
     """
-    rows = {*optimizers, *links}
+    rows = {*optimizers, *links, *wrappers}
     found: dict[int, dict[str, list[bool]]] = defaultdict(lambda: defaultdict(list))
     for outcome in ("passed", "failed", "error"):
         for report in stats.get(outcome, ()):
@@ -46,9 +46,11 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     if not found or getattr(config, "_table_of_laws_shown", False):
         return
     config._table_of_laws_shown = True
-    total = len(optimizers) + len(links)
+    tables = {"optimizers": optimizers, "links": links, "wrappers": wrappers}
+    total = sum(map(len, tables.values()))
     line = terminalreporter.write_line
-    terminalreporter.section(f"laws x rows ({len(optimizers)} optimizers, {len(links)} links)")
+    sizes = ", ".join(f"{len(rows)} {kind}" for kind, rows in tables.items())
+    terminalreporter.section(f"laws x rows ({sizes})")
     line(f"{'law':<40}{'rows that pass':>16}{'tests':>8}{'failed':>8}")
     for law in sorted(found):
         by_row = found[law]
