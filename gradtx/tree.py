@@ -35,6 +35,20 @@ def _root_jvp(primals: Any, tangents: Any) -> Any:
     return y, jnp.where(positive, dx * 0.5 / jnp.where(positive, y, 1), 0)
 
 
+@jax.custom_jvp
+def cube_root(x: Array) -> Array:
+    """Cube root whose derivative at zero is zero instead of infinite."""
+    return jnp.cbrt(x)
+
+
+@cube_root.defjvp
+def _cube_root_jvp(primals: Any, tangents: Any) -> Any:
+    (x,), (dx,) = primals, tangents
+    some = x != 0
+    y = cube_root(x)
+    return y, jnp.where(some, dx / (3 * lax.square(jnp.where(some, y, 1))), 0)
+
+
 def abs2(x: Array) -> Array:
     """|x|^2, real, with a derivative that is finite at zero (that of `jnp.abs` is not)."""
     if jnp.issubdtype(x.dtype, jnp.complexfloating):

@@ -64,7 +64,8 @@ def differences(loss: Any, hyper: dict[str, float]) -> dict[str, float]:
     for key, x in hyper.items():
         near_zero = x < 1e-3  # such a number has no room below, and may act on a larger scale
         weights = FORWARD if near_zero else CENTRAL
-        for h in np.geomspace(1e-2 if near_zero else 0.1 * x, 1e-8 if near_zero else 1e-6 * x, 16):
+        most, least, rungs = (1e-2, 1e-9, 18) if near_zero else (0.1 * x, 1e-6 * x, 16)
+        for h in np.geomspace(most, least, rungs):
             plan.append((key, h, weights))
             points += [{**hyper, key: x + i * h} for i in weights]
     stacked = {k: jnp.asarray([p[k] for p in points]) for k in hyper}

@@ -192,7 +192,7 @@ links = table(
         "links",
         "Adam by D-Adaptation",
         scale_by_dadapt_adam,
-        temporary_bytes=12,  # old s and nu, and their quotient, for a sum
+        temporary_bytes=8,  # the old s times its decay, and eps, for the sums
     ),
     Row("scale_by_prodigy", "links", "Adam by an estimated distance", scale_by_prodigy),
     Row("scale_by_polyak", "links", "the gap of the loss over |g|^2", scale_by_polyak),

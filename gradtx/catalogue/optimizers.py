@@ -207,7 +207,7 @@ optimizers = table(
         "AdamW by D-Adaptation",
         dadapt_adamw,
         1.0,
-        temporary_bytes=12,  # old s and nu, and their quotient, for a sum
+        temporary_bytes=8,  # the old s times its decay, and eps, for the sums
     ),
     Row("prodigy", "parameter-free", "Adam by an estimated distance", prodigy, 1.0),
     Row("polyak_sgd", "parameter-free", "the gap of the loss over |g|^2", polyak_sgd, 1.0),

@@ -18,7 +18,7 @@ from gradtx.chain import chain
 from gradtx.rule import Hyper, Rule
 from gradtx.transform import GradientTransformation
 from gradtx.transforms.scale import scale, scale_by_learning_rate
-from gradtx.tree import abs2, real_zeros_like, root
+from gradtx.tree import abs2, cube_root, real_zeros_like, root
 
 
 class MadgradSlots(NamedTuple):
@@ -57,9 +57,7 @@ class scale_by_madgrad(Rule):
     ) -> tuple[Array, MadgradSlots]:
         s = slots.s + t * g
         nu = slots.nu + t * abs2(g)
-        some = nu > 0
-        below = jnp.where(some, jnp.cbrt(jnp.where(some, nu, 1)), 0) + self.eps
-        u = (1 - self.momentum) * (p - slots.x0 + s / below)
+        u = (1 - self.momentum) * (p - slots.x0 + s / (cube_root(nu) + self.eps))
         return u, MadgradSlots(slots.x0, s, nu)
 
 

@@ -123,14 +123,18 @@ class scale_by_dadapt_adam(JointRule):
         estimate = numerator / (known.rest * jnp.where(started, sums.l1, 1))
         grown = jnp.maximum(d, jnp.minimum(estimate, d * self.growth_rate))
         new = DadaptGlobals(jnp.where(started, grown, d), numerator)
-        return new, (known, jnp.where(started, self.weight_decay * known.weight, 0))
+        # Weights of zero where all gradients are zero: so the slots wait for both sums, and need
+        # no copy of what was in them before.
+        some = started & ~jnp.isnan(sums.numerator)
+        weight, of_square = jnp.where(some, jnp.stack([known.weight, 1 - self.b2]), 0)
+        return new, (known._replace(weight=weight), of_square, self.weight_decay * weight)
 
     def update_leaf(
         self, g: Array, slots: DadaptSlots, p: Array, t: Any
     ) -> tuple[Array, DadaptSlots]:
-        known, decay = t
+        known, of_square, decay = t
         mu = self.b1 * slots.mu + (1 - self.b1) * known.weight * g
-        nu = self.b2 * slots.nu + (1 - self.b2) * abs2(g)
+        nu = self.b2 * slots.nu + of_square * abs2(g)
         s = known.root_b2 * slots.s + known.rest * known.weight * g
         return mu / (root(nu) + self.eps) + decay * p, DadaptSlots(mu, nu, s)
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 from typing import Any, ClassVar, NamedTuple
 
 import jax.numpy as jnp
-from jax import Array
+from jax import Array, lax
 
 from gradtx.axes import Axes, within
 from gradtx.chain import chain
@@ -37,7 +37,7 @@ class DogGlobals(NamedTuple):
 class DogSums(NamedTuple):
     distance: Array  # |x - x0|^2
     gradient: Array  # |g|^2
-    parameter: Array  # |x|^2
+    parameter: Array  # |x|^2 at the first step, then zero
 
 
 class scale_by_dog(JointRule):
@@ -61,7 +61,8 @@ class scale_by_dog(JointRule):
         return DogSlots(p)
 
     def measure_leaf(self, g: Array, slots: DogSlots, p: Array, known: Any = None) -> DogSums:
-        return DogSums(jnp.sum(abs2(p - slots.x0)), jnp.sum(abs2(g)), jnp.sum(abs2(p)))
+        size = lax.cond(known == 1, lambda p: jnp.sum(abs2(p)), lambda p: jnp.zeros_like(known), p)
+        return DogSums(jnp.sum(abs2(p - slots.x0)), jnp.sum(abs2(g)), size)
 
     def decide(
         self, sums: DogSums, globals_: DogGlobals, t: Array, **extra: Any
