@@ -74,9 +74,13 @@ def print_catalogue() -> None:
     console.print(problems)
     rows = Table(title="Optimizers", box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
     rows.add_column("name", no_wrap=True)
-    rows.add_column("family")
     rows.add_column("what it does")
-    rows.add_column("sweep around", justify="right")
-    for name, row in catalogue.optimizers.items():
-        rows.add_row(name, row.family, Text(row.about), wording.number(row.learning_rate or 1.0))
+    rows.add_column("sweep\naround", justify="right")
+    families = dict.fromkeys(row.family for row in catalogue.optimizers.values())
+    for family in families:
+        rows.add_row(Text(family, "dim italic"))
+        for name, row in catalogue.optimizers.items():
+            if row.family == family:
+                rate = wording.number(row.learning_rate or 1.0)
+                rows.add_row(f"  {name}", Text(row.about), rate)
     console.print(rows)
