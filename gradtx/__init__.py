@@ -170,6 +170,7 @@ from gradtx.transforms.project import (
 from gradtx.transforms.momentum import scale_by_momentum as scale_by_momentum
 from gradtx.transforms.filter import (
     clip_by_norm_ema as clip_by_norm_ema,
+    clip_by_percentile as clip_by_percentile,
     clip_spikes as clip_spikes,
     grokfast as grokfast,
     zclip as zclip,

@@ -19,6 +19,7 @@ VARIANTS = {
     "grokfast": {"decay": 0.9, "strength": 0.5},
     "clip_by_norm_ema": {"factor": 1.2, "decay": 0.7, "warmup_steps": 3},
     "zclip": {"z_threshold": 1.5, "decay": 0.8, "warmup_steps": 7},
+    "clip_by_percentile": {"percentile": 60.0, "window": 7},
     "clip_spikes": {"threshold": 1.5, "decay": 0.5},
     "reduce_on_plateau": {
         "factor": 0.5,
@@ -65,7 +66,12 @@ def test_zclip_clips_a_spike_and_recovers() -> None:
 
 
 @pytest.mark.parametrize(
-    "tx", [gradtx.zclip(warmup_steps=3), gradtx.clip_by_norm_ema(warmup_steps=3)]
+    "tx",
+    [
+        gradtx.zclip(warmup_steps=3),
+        gradtx.clip_by_norm_ema(warmup_steps=3),
+        gradtx.clip_by_percentile(),
+    ],
 )
 def test_zero_gradients_do_not_close_a_filter(tx: Any) -> None:
     """After zero gradients in the warm-up and beyond, gradients pass again."""

@@ -85,7 +85,13 @@ from gradtx.transforms.decay import (
     add_decayed_weights,
     add_independent_decay,
 )
-from gradtx.transforms.filter import clip_by_norm_ema, clip_spikes, grokfast, zclip
+from gradtx.transforms.filter import (
+    clip_by_norm_ema,
+    clip_by_percentile,
+    clip_spikes,
+    grokfast,
+    zclip,
+)
 from gradtx.transforms.lever import cautious, floor_by_weight, hyperball, radial_brake
 from gradtx.transforms.momentum import scale_by_momentum
 from gradtx.transforms.noise import add_noise, differentially_private_aggregate
@@ -256,6 +262,7 @@ links = table(
         "clips to the usual norm of the array",
         partial(clip_by_norm_ema, warmup_steps=10),
     ),
+    Row("clip_by_percentile", "links", "clips to what norms were lately", clip_by_percentile),
     Row("zclip", "links", "clips norms that are outliers", partial(zclip, 1.0)),
     Row(
         "clip_spikes",

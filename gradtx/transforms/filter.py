@@ -3,6 +3,7 @@
 grokfast            makes the slow part of the gradient larger
 clip_by_norm_ema    clips an array to a multiple of the average of its own norms
 zclip               clips the global norm where it is an outlier among the norms so far
+clip_by_percentile  clips the global norm to a percentile of the last norms
 clip_spikes         clips entries that are far above their root mean square
 """
 
@@ -10,11 +11,13 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 
 from gradtx.axes import within
 from gradtx.rule import Hyper, Rule
+from gradtx.struct import complaint, static
 from gradtx.transforms.memory import RememberingScale
 from gradtx.tree import Tree, abs2, global_norm, norm, real_dtype, real_zeros_like, root
 
@@ -138,6 +141,55 @@ class zclip(RememberingScale):
             warm, root(share * (1 - share)) * (after - old.mean), root(share) * (after - mean)
         )
         return factor, ZclipGlobals(mean, global_norm([kept, added]).astype(t.dtype))
+
+
+class PercentileGlobals(NamedTuple):
+    norms: Array  # the last ones, around a ring
+    seen: Array  # norms that went into it
+
+
+class clip_by_percentile(RememberingScale):
+    """Clips the global norm to a percentile of the last `window` norms, this one among them.
+
+    u = g min(1, q / ||g||), q being interpolated between the sorted norms. Seetharaman+ 2020,
+    2007.14469 (AutoClip). Differs from the paper in the window, where it keeps all norms, and in
+    that norms that are zero or not finite tell nothing: they are not kept.
+    """
+
+    percentile: Hyper = 10.0
+    window: int = static(default=100)
+
+    Globals = PercentileGlobals
+
+    def check(self) -> None:
+        self.require("[0, 100]", "percentile")
+        if not isinstance(self.window, int) or self.window < 1:
+            raise ValueError(
+                complaint(self, f"window is {self.window!r}", "Give a whole number from 1 on")
+            )
+
+    def start(self) -> Any:
+        return PercentileGlobals(jnp.zeros(self.window), jnp.zeros(()))
+
+    def decide(
+        self, updates: Tree, old: PercentileGlobals, t: Array, **extra: Array
+    ) -> tuple[Array, PercentileGlobals]:
+        length = global_norm(updates).astype(t.dtype)
+        places = jnp.arange(self.window, dtype=t.dtype)
+        counts = (length > 0) & jnp.isfinite(length)
+        here = counts & (places == old.seen % self.window)
+        new = PercentileGlobals(
+            jnp.where(here, jax.lax.stop_gradient(length), old.norms),
+            old.seen + counts.astype(t.dtype),
+        )
+        last = jnp.maximum(jnp.minimum(new.seen, self.window) - 1, 0)
+        ordered = jnp.sort(jnp.where(places <= last, new.norms, jnp.inf))
+        place = self.percentile / 100 * last
+        low = jnp.minimum(jnp.floor(place), last)
+        below, above = (ordered[x.astype(int)] for x in (low, jnp.minimum(low + 1, last)))
+        most = below + (place - low) * (above - below)
+        far = counts & (length > most)
+        return jnp.where(far, most / jnp.where(far, length, 1), 1), new
 
 
 class SpikeSlots(NamedTuple):

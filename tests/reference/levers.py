@@ -100,6 +100,14 @@ def zclip(gs, ps, t, s, z_threshold=1.0, decay=0.97, warmup_steps=25):
     return {k: g * m / n for k, g in gs.items()}, {"mean": mean, "variance": variance}
 
 
+def clip_by_percentile(gs, ps, t, s, percentile=10.0, window=100):
+    """Seetharaman+ 2020, 2007.14469, of the last norms."""
+    n = norm(*gs.values())
+    norms = [*s.get("norms", []), n][-window:]
+    share = min(1, np.percentile(norms, percentile) / n)
+    return {k: g * share for k, g in gs.items()}, {"norms": norms}
+
+
 def clip_spikes(g, p, t, s, threshold=3.0, decay=0.9):
     """Huang+ 2025, 2501.06842: sign(g) sqrt(threshold v) where g^2 > threshold v."""
     v = s.get("v", np.zeros_like(np.abs(g)))
@@ -201,6 +209,7 @@ REFERENCES: dict[str, Reference] = {
     "grokfast": each(grokfast),
     "clip_by_norm_ema": each(clip_by_norm_ema),
     "zclip": zclip,
+    "clip_by_percentile": clip_by_percentile,
     "clip_spikes": each(clip_spikes),
     "differentially_private_aggregate": private_mean,
     "reduce_on_plateau": with_value(reduce_on_plateau),
