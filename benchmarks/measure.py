@@ -46,10 +46,12 @@ def seconds(run: Callable[[], Any], repeats: int = 1) -> float:
 
 def train_step(tx: Any) -> Callable[..., Any]:
     """`(params, state, grads) -> (params, state)`, with the library's own `apply_updates`."""
-    apply = gx.apply_updates if isinstance(tx, gx.GradientTransformation) else optax.apply_updates
+    ours = isinstance(tx, gx.GradientTransformation)
+    apply = gx.apply_updates if ours else optax.apply_updates
+    tx = tx if ours else optax.with_extra_args_support(tx)
 
     def step(params: Any, state: Any, grads: Any) -> Any:
-        updates, state = tx.update(grads, state, params)
+        updates, state = tx.update(grads, state, params, value=1.0)  # the loss, for some
         return apply(params, updates), state
 
     return step

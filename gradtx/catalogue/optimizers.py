@@ -226,7 +226,7 @@ optimizers = table(
         "Adam with a learning rate that is learned",
         _mechanic_around_adam,
         1.0,
-        temporary_bytes=8,  # the sums of gradients that come before Adam's step, and that step
+        temporary_bytes=4,  # the way from the start, for the sums
     ),
     Row(
         "cocob",

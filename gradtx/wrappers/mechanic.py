@@ -56,11 +56,13 @@ class scale_by_mechanic(JointRule):
     def measure_leaf(
         self, g: Array, slots: MechanicSlots, p: Array, known: Any = None
     ) -> MechanicSums:
-        moved = slots.x0 - p
-        squares = jnp.sum(abs2(g)), jnp.sum(abs2(p))
+        # Written unlike what Adam and `update_leaf` make of them: what two passes have in common,
+        # XLA would store.
+        squares = jnp.sum(abs2(2 * g)) / 4, jnp.sum(abs2(p))
+        away, twice = p - slots.x0, 2 * slots.x0 - 2 * p
         if jnp.iscomplexobj(g):
             g, p = jnp.conj(g), jnp.conj(p)
-        return MechanicSums(*squares, jnp.sum((g * moved).real), jnp.sum((p * moved).real))
+        return MechanicSums(*squares, -jnp.sum((g * away).real), jnp.sum((p * twice).real) / 2)
 
     def decide(self, sums: MechanicSums, globals_: Any, t: Array, **extra: Any) -> tuple[Any, Any]:
         r, m, v, s = (jnp.stack(globals_[k * N : (k + 1) * N]) for k in range(4))
