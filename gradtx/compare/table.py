@@ -35,7 +35,7 @@ def _table(course: Course, summaries: list[Summary]) -> Table:
         padding=(0, 1, 0, 0),
     )
     longest = max(len(trial.optimizer) for trial in course.trials)
-    table.add_column("\noptimizer", overflow="fold", min_width=max(9, min(longest, 24)))
+    table.add_column("\noptimizer", overflow="fold", min_width=max(9, min(longest, 16)))
     heads = ["best\nrate", "training\nloss", f"held-out\n{course.score or 'loss'}",
              "usable\ndecades", f"steps to\n{wording.number(course.target)}", "time\na step",
              "bytes a\nparameter"]  # fmt: skip
