@@ -99,6 +99,26 @@ from gradtx.optimizers.layerwise import (
     scale_by_lars as scale_by_lars,
     scale_by_novograd as scale_by_novograd,
 )
+from gradtx.optimizers.polar import (
+    exact_polar as exact_polar,
+    newton_schulz as newton_schulz,
+)
+from gradtx.optimizers.muon import (
+    descend_by_adago as descend_by_adago,
+    scale_by_adamuon as scale_by_adamuon,
+    scale_by_muon as scale_by_muon,
+    scale_by_normuon as scale_by_normuon,
+)
+from gradtx.optimizers.dion import scale_by_dion as scale_by_dion
+from gradtx.optimizers.lmo import scale_by_lmo as scale_by_lmo
+from gradtx.optimizers.muon_family import (
+    adago as adago,
+    adamuon as adamuon,
+    dion as dion,
+    muon as muon,
+    normuon as normuon,
+    scion as scion,
+)
 from gradtx.optimizers.sign import (
     lion as lion,
     rprop as rprop,

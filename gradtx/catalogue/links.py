@@ -1,6 +1,8 @@
 """Every link and every wrapper that stands in a chain."""
 
+from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 from gradtx.catalogue.row import Row, table
 from gradtx.optimizers.adagrad import (
@@ -55,10 +57,18 @@ from gradtx.optimizers.factored import (
     scale_by_relative_step,
     scale_by_sm3,
 )
+from gradtx.optimizers.dion import scale_by_dion
 from gradtx.optimizers.layerwise import (
     scale_by_fromage,
     scale_by_lars,
     scale_by_novograd,
+)
+from gradtx.optimizers.lmo import scale_by_lmo
+from gradtx.optimizers.muon import (
+    descend_by_adago,
+    scale_by_adamuon,
+    scale_by_muon,
+    scale_by_normuon,
 )
 from gradtx.optimizers.parameter_free import (
     scale_by_dog,
@@ -108,6 +118,21 @@ from gradtx.transforms.project import (
     projection_simplex,
 )
 from gradtx.transforms.scale import scale, scale_by_learning_rate
+from gradtx.wrappers.partition import masked
+
+
+def _two_axes(path: str, array: Any) -> bool:
+    return array.ndim == 2
+
+
+def on_matrices(link: Callable[[], Any]) -> Callable[[], Any]:
+    """A link that is for matrices, on arrays with two axes; others pass."""
+    return partial(_on_matrices, link)
+
+
+def _on_matrices(link: Callable[[], Any]) -> Any:
+    return masked(link(), _two_axes, "pass")
+
 
 links = table(
     Row("identity", "links", "leaves updates as they are", identity),
@@ -375,4 +400,10 @@ links = table(
         "a rate that falls with the steps",
         partial(scale_by_relative_step, 0.1),
     ),
+    Row("scale_by_muon", "links", "the orthogonal factor", on_matrices(scale_by_muon)),
+    Row("scale_by_normuon", "links", "with rows of equal size", on_matrices(scale_by_normuon)),
+    Row("scale_by_adamuon", "links", "with entries of equal size", on_matrices(scale_by_adamuon)),
+    Row("descend_by_adago", "links", "in steps as of Adagrad", on_matrices(descend_by_adago)),
+    Row("scale_by_dion", "links", "by one power iteration", on_matrices(scale_by_dion)),
+    Row("scale_by_lmo", "links", "the farthest point of a ball", on_matrices(scale_by_lmo)),
 )

@@ -59,6 +59,14 @@ from gradtx.optimizers.layerwise import (
     lars,
     novograd,
 )
+from gradtx.optimizers.muon_family import (
+    adago,
+    adamuon,
+    dion,
+    muon,
+    normuon,
+    scion,
+)
 from gradtx.optimizers.parameter_free import (
     dog,
     dowg,
@@ -84,6 +92,14 @@ def _mechanic_around_adam(
     learning_rate: Any, weight_decay: Any = 1e-2, eps: Any = 1e-8, s_init: Any = 1e-6
 ) -> mechanic:
     return mechanic(adam(learning_rate), weight_decay, eps, s_init)
+
+
+def named(path: str, array: Any) -> str:
+    """Who moves an array of a model of the comparison and of the tests: all have two axes."""
+    return "matrix" if array.ndim == 2 else "other"
+
+
+MATRICES: Any = {"matrices": {"matrix": "io", "other": None}, "labels": named}
 
 
 optimizers = table(
@@ -263,4 +279,16 @@ optimizers = table(
     ),
     Row("sm3", "factored", "a bound for every row and column", sm3, 0.03),
     Row("adam_mini", "factored", "Adam, one mean square for an output", adam_mini, 3e-3),
+    Row("muon", "matrix", "the orthogonal factor of the momentum", partial(muon, **MATRICES), 3e-3),
+    Row("normuon", "matrix", "the same, rows of equal size", partial(normuon, **MATRICES), 3e-3),
+    Row(
+        "adamuon",
+        "matrix",
+        "the same from signs, equal entries",
+        partial(adamuon, **MATRICES),
+        3e-3,
+    ),
+    Row("adago", "matrix", "the same in steps as of Adagrad", partial(adago, **MATRICES), 0.01),
+    Row("dion", "matrix", "the same by one power iteration", partial(dion, **MATRICES), 3e-3),
+    Row("scion", "matrix", "the farthest points of norm balls", partial(scion, **MATRICES), 1e-3),
 )

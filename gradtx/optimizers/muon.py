@@ -1,9 +1,9 @@
 """Momentum whose matrices are replaced by their orthogonal factor.
 
-    muon       O = the orthogonal factor of the momentum, times a number for its shape
-    normuon    rows of O are divided by their root mean square over time
-    adamuon    entries of O, found from the sign of the momentum, are
-    adago      O times a step that adds up the norms of gradients
+muon       O = the orthogonal factor of the momentum, times a number for its shape
+normuon    rows of O are divided by their root mean square over time
+adamuon    entries of O, found from the sign of the momentum, are
+adago      O times a step that adds up the norms of gradients
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ def averaged(
 ) -> tuple[Array, Array]:
     """The direction and the new momentum, in one of the forms in use.
 
-    lerp: mu = beta mu + (1 - beta) g, looking ahead beta mu + (1 - beta) g. trace: mu = beta mu + g,
-    beta mu + g. corrected: as lerp, each of the two over what its average lacks (1 - beta^t for g
-    and the plain form, 1 - beta^(t+1) for the one looking ahead).
+    lerp: mu = beta mu + (1 - beta) g, and looking ahead beta mu + (1 - beta) g with the new mu.
+    trace: mu = beta mu + g, and beta mu + g. corrected: as lerp, but mu over 1 - beta^t, and
+    looking ahead beta mu / (1 - beta^(t+1)) + (1 - beta) g / (1 - beta^t).
     """
     weight = 1 if momentum == "trace" else 1 - beta
     mu = beta * mu + weight * g
@@ -65,8 +65,8 @@ def shape_factor(scale: str | None, n: int, m: int, rms: Any) -> Any:
 
 
 def inverse(x: Array) -> Array:
-    """1 / x, and zero for zero."""
-    some = x > 0
+    """1 / x, and zero for zero, or what is so near to it that 1 / x is not finite."""
+    some = x > 4 * jnp.finfo(x.dtype).tiny
     return jnp.where(some, 1 / jnp.where(some, x, 1), 0)
 
 
@@ -131,7 +131,7 @@ class scale_by_muon(Rule):
             return o * jnp.sum((jnp.conj(o) * x).real, axis=(-2, -1), keepdims=True)
         if self.scale == "rms":
             return to_rms(o, self.rms)
-        factor = shape_factor(self.scale, *x.shape[-2:], self.rms)
+        factor = shape_factor(self.scale, x.shape[-2], x.shape[-1], self.rms)
         return o if factor is None else o * factor
 
 
@@ -182,7 +182,7 @@ class scale_by_normuon(Rule):
         if self.scale == "rms":
             even = to_rms(even, self.rms)
         else:
-            factor = shape_factor(self.scale, *o.shape[-2:], self.rms)
+            factor = shape_factor(self.scale, o.shape[-2], o.shape[-1], self.rms)
             even = even * (length(o) * inverse(length(even)) * (1 if factor is None else factor))
         return from_matrices([even], how), NormuonSlots(mu, nu)
 
@@ -195,8 +195,9 @@ class AdamuonSlots(NamedTuple):
 class scale_by_adamuon(Rule):
     """The orthogonal factor of the sign of the momentum, over the root mean square of its entries.
 
-    O = polar(sign(mu)), nu = b2 nu + (1 - b2) |O|^2, N = O / (sqrt(nu) + eps), u = rms sqrt(n m) N /
-    |N|. Si+ 2025, 2507.11005. `signed=False` leaves out the sign, as much code does.
+    O = polar(sign(mu)), nu = b2 nu + (1 - b2) |O|^2, N = O / (sqrt(nu) + eps) and then
+    u = rms sqrt(n m) N / |N|. Si+ 2025, 2507.11005. `signed=False` leaves out the sign, as much
+    code does.
     """
 
     beta: Hyper = 0.95

@@ -115,7 +115,7 @@ def applied(polynomials: Sequence[Triple], s: Any) -> Any:
 
 @functools.lru_cache(maxsize=64)
 def fault(polynomials: Polynomials, arithmetic: str = "float32") -> str | None:
-    """Why the iteration is refused: a singular value in (0, margin] that turns its sign or grows."""
+    """Why the iteration is refused: a singular value, about one at most, that turns or grows."""
     s = np.concatenate([np.geomspace(1e-6, 1, 4000), np.linspace(1, MARGIN[arithmetic], 101)])
     with np.errstate(over="ignore", invalid="ignore"):
         found = applied(polynomials, s)
@@ -129,6 +129,7 @@ def fault(polynomials: Polynomials, arithmetic: str = "float32") -> str | None:
 
 
 # Products --------------------------------------------------------------------------------------
+
 
 def _product(x: Array, y: Array, transposed: bool, arithmetic: str) -> Array:
     """x y, or x y^H, of [..., n, m] arrays; the sums have the dtype of x."""

@@ -34,15 +34,18 @@ class partition(GradientTransformation):
     The keys of `transforms` are path patterns, of which the first that fits counts:
     `partition({"head/*": adam(1e-3), "*": freeze()})`. With `labels` they are labels, and `labels`
     is a (prefix) tree of them or a predicate `(path, array) -> label`. The state is a dict with the
-    same keys. Raises `ValueError` listing arrays without an entry and entries without an array.
+    same keys. Raises `ValueError` listing arrays without an entry and entries without an array,
+    but for those that are `optional`.
     """
 
     transforms: Mapping[Any, Any] = converted(_all_as_transformations)
     labels: Labels | None = static(default=None)
+    optional: tuple[Any, ...] = static(default=())  # entries that need no array
 
     def init(self, params: Tree) -> State:
         keys = route(self, self.transforms, self.labels, params)
-        refuse_unused(self, self.transforms, keys, params)
+        wanted = {key: tx for key, tx in self.transforms.items() if key not in self.optional}
+        refuse_unused(self, wanted, keys, params)
         return {key: tx.init(_only(params, keys, key)) for key, tx in self.transforms.items()}
 
     @compiled

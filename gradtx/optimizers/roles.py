@@ -1,0 +1,56 @@
+"""Who moves what: matrices that are named go to a matrix method, all other arrays elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from gradtx.axes import Axes
+from gradtx.routing import Labels, by_path
+from gradtx.struct import complaint
+from gradtx.transform import GradientTransformation
+from gradtx.wrappers.partition import partition
+
+Matrices = str | Mapping[Any, Axes | str | None]
+"""The matrices of a model: `{"embed/*": None, "*/kernel": "io"}`, path patterns with the axes of
+the arrays that fit, of which the first counts; `None`, and whatever fits no pattern, is no matrix.
+One pattern alone means axes (in, out). With labels beside it, its keys are labels."""
+
+
+def by_role(
+    called: str,
+    method: Callable[[Any], GradientTransformation],
+    auxiliary: GradientTransformation,
+    matrices: Matrices | None,
+    labels: Labels | None,
+) -> GradientTransformation:
+    """A partition into "matrices", moved by `method(axes)`, and "rest", moved by `auxiliary`.
+
+    Nothing is guessed from the number of axes: an embedding has two. Raises `ValueError` if no
+    matrix is named, and in `init` for patterns that no array uses.
+    """
+    if isinstance(matrices, str):
+        matrices = {matrices: "io"}
+    named = {key: _as_axes(axes) for key, axes in (matrices or {}).items()}
+    axes = {key: value for key, value in named.items() if value is not None}
+    if not axes:
+        raise ValueError(
+            complaint(
+                called,
+                "no matrix is named" if matrices else "nobody said which arrays are matrices",
+                'Name them and their axes: matrices={"*/kernel": "io"} for kernels (in, out); '
+                "all other arrays go to the auxiliary optimizer",
+            )
+        )
+    roles = {key: "rest" if value is None else "matrices" for key, value in named.items()}
+    if labels is None:
+        roles["*"] = roles.get("*", "rest")
+    return partition(
+        {"matrices": method(by_path(axes, labels)), "rest": auxiliary},
+        by_path(roles, labels),
+        ("rest",) if labels is None else ("matrices", "rest"),
+    )
+
+
+def _as_axes(value: Axes | str | None) -> Axes | None:
+    return Axes(value) if isinstance(value, str) else value
