@@ -332,12 +332,12 @@ def fields_below(
             yield from fields_below(child, (*path, str(key)), whole)
     elif isinstance(value, Struct) and not isinstance(value, (Static, *whole)):
         for name in value._leaves + value._statics:
-            child = getattr(value, name)
-            if isinstance(child, Table):
-                yield from fields_below(child, path, whole)
-            else:
-                yield (*path, name), child, name in value._statics
-                yield from fields_below(child, (*path, name), whole)
+            child, chooses_code = getattr(value, name), name in value._statics
+            below = path if isinstance(child, Table) else (*path, name)
+            if not isinstance(child, Table):
+                yield below, child, chooses_code
+            for found, inside, static_inside in fields_below(child, below, whole):
+                yield found, inside, chooses_code or static_inside
 
 
 def _find(struct: Struct, name: str) -> tuple[str, ...]:

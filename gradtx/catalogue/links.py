@@ -4,6 +4,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from gradtx.catalogue.matrices import MATRICES, is_matrix, kind
 from gradtx.catalogue.row import Row, table
 from gradtx.optimizers.adagrad import (
     scale_by_adadelta,
@@ -45,6 +46,7 @@ from gradtx.optimizers.averaging import (
     scale_by_madgrad,
     scale_by_optimistic_gradient,
 )
+from gradtx.optimizers.dion import scale_by_dion
 from gradtx.optimizers.estimate import (
     scale_by_dadapt_adam,
     scale_by_prodigy,
@@ -57,7 +59,6 @@ from gradtx.optimizers.factored import (
     scale_by_relative_step,
     scale_by_sm3,
 )
-from gradtx.optimizers.dion import scale_by_dion
 from gradtx.optimizers.layerwise import (
     scale_by_fromage,
     scale_by_lars,
@@ -86,6 +87,7 @@ from gradtx.optimizers.sign import (
     scale_by_sign,
     scale_by_signum,
 )
+from gradtx.routing import by_path
 from gradtx.transform import identity
 from gradtx.transforms.clip import clip, clip_by_global_norm, clip_by_norm
 from gradtx.transforms.decay import (
@@ -121,17 +123,9 @@ from gradtx.transforms.scale import scale, scale_by_learning_rate
 from gradtx.wrappers.partition import masked
 
 
-def _two_axes(path: str, array: Any) -> bool:
-    return array.ndim == 2
-
-
-def on_matrices(link: Callable[[], Any]) -> Callable[[], Any]:
-    """A link that is for matrices, on arrays with two axes; others pass."""
-    return partial(_on_matrices, link)
-
-
-def _on_matrices(link: Callable[[], Any]) -> Any:
-    return masked(link(), _two_axes, "pass")
+def on_matrices(link: Callable[..., Any]) -> Callable[[], Any]:
+    """A link that is for matrices; other arrays pass."""
+    return lambda: masked(link(axes=by_path(MATRICES, kind)), is_matrix, "pass")
 
 
 links = table(

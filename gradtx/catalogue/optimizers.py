@@ -1,8 +1,12 @@
 """Every optimizer, by family."""
 
+import functools
+import inspect
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from gradtx.catalogue.matrices import MATRICES, kind
 from gradtx.catalogue.row import Row, table
 from gradtx.optimizers.adagrad import (
     adadelta,
@@ -94,12 +98,17 @@ def _mechanic_around_adam(
     return mechanic(adam(learning_rate), weight_decay, eps, s_init)
 
 
-def named(path: str, array: Any) -> str:
-    """Who moves an array of a model of the comparison and of the tests: all have two axes."""
-    return "matrix" if array.ndim == 2 else "other"
+def _on_matrices(make: Callable[..., Any]) -> Callable[..., Any]:
+    """`make` for models whose matrices are (in, out), and stacks of them, whatever their names."""
+    signature = inspect.signature(make)
 
+    @functools.wraps(make)
+    def made(*args: Any, **named: Any) -> Any:
+        return make(*args, matrices={**MATRICES, "other": None}, labels=kind, **named)
 
-MATRICES: Any = {"matrices": {"matrix": "io", "other": None}, "labels": named}
+    shown = [p for name, p in signature.parameters.items() if name not in ("matrices", "labels")]
+    made.__signature__ = signature.replace(parameters=shown)  # pyright: ignore
+    return made
 
 
 optimizers = table(
@@ -279,16 +288,16 @@ optimizers = table(
     ),
     Row("sm3", "factored", "a bound for every row and column", sm3, 0.03),
     Row("adam_mini", "factored", "Adam, one mean square for an output", adam_mini, 3e-3),
-    Row("muon", "matrix", "the orthogonal factor of the momentum", partial(muon, **MATRICES), 3e-3),
-    Row("normuon", "matrix", "the same, rows of equal size", partial(normuon, **MATRICES), 3e-3),
+    Row("muon", "matrix", "the orthogonal factor of the momentum", _on_matrices(muon), 3e-3),
+    Row("normuon", "matrix", "the same, rows of equal size", _on_matrices(normuon), 3e-3),
     Row(
         "adamuon",
         "matrix",
         "the same from signs, equal entries",
-        partial(adamuon, **MATRICES),
+        _on_matrices(adamuon),
         3e-3,
     ),
-    Row("adago", "matrix", "the same in steps as of Adagrad", partial(adago, **MATRICES), 0.01),
-    Row("dion", "matrix", "the same by one power iteration", partial(dion, **MATRICES), 3e-3),
-    Row("scion", "matrix", "the farthest points of norm balls", partial(scion, **MATRICES), 1e-3),
+    Row("adago", "matrix", "the same in steps as of Adagrad", _on_matrices(adago), 0.01),
+    Row("dion", "matrix", "the same by one power iteration", _on_matrices(dion), 3e-3),
+    Row("scion", "matrix", "the farthest points of norm balls", _on_matrices(scion), 1e-3),
 )

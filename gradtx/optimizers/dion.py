@@ -32,7 +32,6 @@ class scale_by_dion(Rule):
     beta: Hyper = 0.95
     rank_fraction: float | None = static(default=None)  # of the shorter side; None is all of it
     axes: Any = None  # an `Axes`
-    seed: int = static(default=0)
 
     Slots = DionSlots
 
@@ -45,7 +44,7 @@ class scale_by_dion(Rule):
     def init_leaf(self, p: Array) -> DionSlots:
         *stack, n, m = one_array(layout(self.axes, p.shape, "scale_by_dion"), "scale_by_dion")
         rank = math.ceil((self.rank_fraction or 1) * min(n, m))
-        start = jax.random.normal(jax.random.key(self.seed), (n, rank), real_dtype(p.dtype))
+        start = jax.random.normal(jax.random.key(0), (n, rank), real_dtype(p.dtype))
         basis = jnp.broadcast_to(start.astype(p.dtype), (*stack, n, rank))
         return DionSlots(jnp.zeros_like(p), basis)
 

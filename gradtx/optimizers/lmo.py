@@ -37,7 +37,7 @@ class scale_by_lmo(Rule):
 
     def check(self) -> None:
         self.require("[0, 1)", "decay")
-        self.require("(0, inf)", "radius")
+        self.require("[0, inf)", "radius")
         refuse_other(self, "norm", NORMS)
 
     def init_leaf(self, p: Array) -> MomentumSlots:
@@ -60,4 +60,4 @@ class scale_by_lmo(Rule):
             return jnp.sign(x) * (1 / n)
         if self.norm == "columns":
             return x * (math.sqrt(m) * inverse(norm(x, (x.ndim - 1,))))
-        return math.sqrt(m / n) * self.polar(x)
+        return math.sqrt(m / n) * self.polar.factor(x)

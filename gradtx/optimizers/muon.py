@@ -103,7 +103,7 @@ class scale_by_muon(Rule):
     nesterov: bool = static(default=True)
     momentum: str = static(default="lerp")  # PyTorch's code; or "trace" or "corrected" (Optax)
     scale: str | None = static(default="match_rms_adamw")
-    polar: Any = static(default=newton_schulz())  # or `exact_polar()`, or a function of [..., n, m]
+    polar: Any = static(default=newton_schulz())  # or `exact_polar()`
     axes: Any = None  # an `Axes`: which are inputs and outputs, which stacked
 
     Slots = MomentumSlots
@@ -126,7 +126,7 @@ class scale_by_muon(Rule):
         return on_matrices(self._step, u, how), MomentumSlots(mu)
 
     def _step(self, x: Array) -> Array:
-        o = self.polar(x)
+        o = self.polar.factor(x)
         if self.scale == "nuclear":
             return o * jnp.sum((jnp.conj(o) * x).real, axis=(-2, -1), keepdims=True)
         if self.scale == "rms":
@@ -175,7 +175,7 @@ class scale_by_normuon(Rule):
     ) -> tuple[Array, NormuonSlots]:
         u, mu = averaged(self.momentum, self.nesterov, self.beta, g, slots.mu, t)
         how = layout(self.axes, g.shape, "scale_by_normuon")
-        (o,) = (self.polar(x) for x in as_matrices(u, how))
+        (o,) = (self.polar.factor(x) for x in as_matrices(u, how))
         square = jnp.sum(abs2(o), axis=-2) / max(o.shape[-2], 1)
         nu = self.b2 * slots.nu + (1 - self.b2) * square
         even = o / (root(nu) + self.eps)[..., None, :]
@@ -226,7 +226,7 @@ class scale_by_adamuon(Rule):
     ) -> tuple[Array, AdamuonSlots]:
         u, mu = averaged(self.momentum, self.nesterov, self.beta, g, slots.mu, t)
         how = layout(self.axes, g.shape, "scale_by_adamuon")
-        o = on_matrices(self.polar, jnp.sign(u) if self.signed else u, how)
+        o = on_matrices(self.polar.factor, jnp.sign(u) if self.signed else u, how)
         nu = self.b2 * slots.nu + (1 - self.b2) * abs2(o)
         even = o / (root(nu) + self.eps)
         return on_matrices(lambda x: to_rms(x, self.rms), even, how), AdamuonSlots(mu, nu)
@@ -270,7 +270,7 @@ class descend_by_adago(Rule):
     ) -> tuple[Array, AdagoSlots]:
         u, mu = averaged(self.momentum, self.nesterov, self.beta, g, slots.mu, t)
         how = layout(self.axes, g.shape, "descend_by_adago")
-        (x,), (o,) = as_matrices(g, how), (self.polar(x) for x in as_matrices(u, how))
+        (x,), (o,) = as_matrices(g, how), (self.polar.factor(x) for x in as_matrices(u, how))
         size = jnp.squeeze(norm(x, (x.ndim - 2, x.ndim - 1)), (-2, -1))
         size = jnp.minimum(size, self.gamma)
         total = slots.total + lax.square(size)

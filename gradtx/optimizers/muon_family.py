@@ -151,13 +151,12 @@ def dion(
     beta: Hyper = 0.95,
     weight_decay: Hyper = 0.01,
     rank_fraction: float | None = None,
-    seed: int = 0,
     auxiliary: GradientTransformation | None = None,
 ) -> GradientTransformation:
     """Dion: `scale_by_dion` and decoupled weight decay for matrices, AdamW for the rest."""
 
     def method(axes: Any) -> GradientTransformation:
-        direction = scale_by_dion(beta, rank_fraction, axes, seed)
+        direction = scale_by_dion(beta, rank_fraction, axes)
         return _decayed(direction, weight_decay, learning_rate)
 
     return by_role("dion", method, _others(auxiliary, learning_rate), matrices, labels)
@@ -181,13 +180,10 @@ def scion(
     `auxiliary=chain(scale_by_lmo(3000.0, norm="sign", axes=...), scale_by_learning_rate(...))`.
     """
 
-    def descent(direction: Any) -> GradientTransformation:
-        shrink = (add_decayed_weights(1.0),) if constrained else ()
-        return chain(direction, *shrink, scale_by_learning_rate(learning_rate))
+    shrink = 1.0 if constrained else 0.0
 
     def method(axes: Any) -> GradientTransformation:
-        return descent(scale_by_lmo(radius, decay, "spectral", polar, axes))
+        return _decayed(scale_by_lmo(radius, decay, "spectral", polar, axes), shrink, learning_rate)
 
-    if auxiliary is None:
-        auxiliary = descent(scale_by_lmo(rest_radius, decay, "sign"))
-    return by_role("scion", method, auxiliary, matrices, labels)
+    rest = _decayed(scale_by_lmo(rest_radius, decay, "sign"), shrink, learning_rate)
+    return by_role("scion", method, rest if auxiliary is None else auxiliary, matrices, labels)

@@ -236,7 +236,7 @@ def one_by_one(function: Any, x: Array) -> Array:
 
 
 class newton_schulz(Struct):
-    """The orthogonal factor by polynomials: called on [..., n, m], it gives the same shape.
+    """The orthogonal factor by polynomials, of matrices [..., n, m].
 
     X / (|X| + eps) in the Frobenius norm comes first. The wide side is never squared. Sets that
     turn a sign or diverge for what rounding takes above one are refused.
@@ -265,11 +265,11 @@ class newton_schulz(Struct):
     def _polynomials(self) -> Polynomials:
         return polynomials_of(self.ns_coeffs, self.ns_steps)
 
-    def __call__(self, x: Array) -> Array:
+    def factor(self, x: Array) -> Array:
         if 0 in x.shape:
             return x
         if x.shape[-2] > x.shape[-1]:
-            return self(x.mT).mT
+            return self.factor(x.mT).mT
         return one_by_one(self._iterated, _normalized(x, self.eps))
 
     def _iterated(self, x: Array) -> Array:
@@ -289,7 +289,7 @@ class exact_polar(Struct):
     Singular values below their rounding count as zero, and so do their directions in the result.
     """
 
-    def __call__(self, x: Array) -> Array:
+    def factor(self, x: Array) -> Array:
         if 0 in x.shape:
             return x
         u, s, v = jnp.linalg.svd(x, full_matrices=False)

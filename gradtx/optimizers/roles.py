@@ -45,8 +45,12 @@ def by_role(
     roles = {key: "rest" if value is None else "matrices" for key, value in named.items()}
     if labels is None:
         roles["*"] = roles.get("*", "rest")
+    one = labels is not None and len(axes) == 1
     return partition(
-        {"matrices": method(by_path(axes, labels)), "rest": auxiliary},
+        {
+            "matrices": method(*axes.values() if one else [by_path(axes, labels)]),
+            "rest": auxiliary,
+        },
         by_path(roles, labels),
         ("rest",) if labels is None else ("matrices", "rest"),
     )

@@ -221,6 +221,8 @@ def test_tree_get_and_set(row):
             found = [value for _, value in optax.tree.get_all_with_path(state, name)]
             assert any(value is getattr(part, name) for value in found)
             new = jax.tree.map(lambda x: x + 1, getattr(part, name))
+            if any(avals(value) != avals(new) for value in found):
+                continue  # parts for different arrays have slots of this name
             others = optax.tree.set(state, **{name: new})
             assert avals(others) == avals(state)
             assert all(x is new for _, x in optax.tree.get_all_with_path(others, name))
