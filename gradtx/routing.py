@@ -103,6 +103,19 @@ def route(called: Any, table: Mapping[Any, Any], labels: Labels | None, tree: Tr
     return keys
 
 
+def reasons(called: Any, labels: Any, tree: Tree) -> list[str]:
+    """Why each leaf of `tree` has its label of these, in words."""
+    if isinstance(labels, by_path):
+        if labels.labels is not None:
+            return reasons(called, labels.labels, tree)
+        keys = route(called, labels.table, None, tree)
+        return ["" if key is None else f"fits {key!r}" for key in keys]
+    if labels is None or isinstance(labels, Struct):
+        return [""] * len(named_leaves(tree))
+    name = getattr(labels, "__name__", "its label")
+    return ["" if key is None else f"{name} {key!r}" for key in label_tree(called, labels, tree)]
+
+
 def refuse_unused(called: Any, table: Mapping[Any, Any], keys: list[Any], tree: Tree) -> None:
     """Raises `ValueError` for an entry that no array uses: most often a misspelt pattern."""
     used = {key for key in keys if key is not None}

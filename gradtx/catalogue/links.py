@@ -123,9 +123,13 @@ from gradtx.transforms.scale import scale, scale_by_learning_rate
 from gradtx.wrappers.partition import masked
 
 
-def on_matrices(link: Callable[..., Any]) -> Callable[[], Any]:
+def on_matrices(link: Callable[..., Any]) -> Callable[..., Any]:
     """A link that is for matrices; other arrays pass."""
-    return lambda: masked(link(axes=by_path(MATRICES, kind)), is_matrix, "pass")
+
+    def make(**hyper: Any) -> Any:
+        return masked(link(axes=by_path(MATRICES, kind), **hyper), is_matrix, "pass")
+
+    return make
 
 
 links = table(
@@ -399,5 +403,10 @@ links = table(
     Row("scale_by_adamuon", "links", "with entries of equal size", on_matrices(scale_by_adamuon)),
     Row("descend_by_adago", "links", "in steps as of Adagrad", on_matrices(descend_by_adago)),
     Row("scale_by_dion", "links", "by one power iteration", on_matrices(scale_by_dion)),
-    Row("scale_by_lmo", "links", "the farthest point of a ball", on_matrices(scale_by_lmo)),
+    Row(
+        "scale_by_lmo",
+        "links",
+        "the farthest point of a ball",
+        on_matrices(partial(scale_by_lmo, 0.1)),
+    ),
 )

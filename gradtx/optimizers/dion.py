@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from gradtx.optimizers.matrix import as_matrices, from_matrices, layout, one_array
+from gradtx.matrix import as_matrices, from_matrices, layout, one_array
 from gradtx.optimizers.muon import inverse
 from gradtx.rule import Hyper, Rule
 from gradtx.struct import complaint, static

@@ -8,7 +8,7 @@ from typing import Any
 import jax.numpy as jnp
 from jax import Array
 
-from gradtx.optimizers.matrix import layout, on_matrices
+from gradtx.matrix import layout, on_matrices
 from gradtx.optimizers.muon import MomentumSlots, inverse, refuse_other
 from gradtx.optimizers.polar import newton_schulz
 from gradtx.rule import Hyper, Rule

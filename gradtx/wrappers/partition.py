@@ -12,7 +12,16 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from gradtx.routing import Labels, label_tree, matches, refuse_unused, route
+from gradtx.describe import UNMOVED, Route
+from gradtx.routing import (
+    Labels,
+    by_path,
+    label_tree,
+    matches,
+    reasons,
+    refuse_unused,
+    route,
+)
 from gradtx.struct import Table, complaint, converted, static
 from gradtx.transform import (
     GradientTransformation,
@@ -62,6 +71,17 @@ class partition(GradientTransformation):
             merged = _with(merged, keys, key, part)
         return merged, new
 
+    def routes(self, params: Tree) -> list[Route]:
+        keys = route(self, self.transforms, self.labels, params)
+        patterns = by_path(dict.fromkeys(self.transforms))
+        why = reasons(self, patterns if self.labels is None else self.labels, params)
+        found = [UNMOVED] * len(keys)
+        for key, tx in self.transforms.items():
+            inside = tx.routes(_only(params, keys, key))
+            for i, (k, route_) in enumerate(zip(keys, inside, strict=True)):
+                found[i] = route_.because(why[i]) if k == key else found[i]
+        return found
+
     def eval_params(self, state: State, params: Tree) -> Tree:
         keys = route(self, self.transforms, self.labels, params)
         for key, tx in self.transforms.items():
@@ -100,6 +120,12 @@ class masked(GradientTransformation):
         )
         rest = updates if self.outside == "pass" else zeros(updates)
         return _with(rest, flags, True, part), state
+
+    def routes(self, params: Tree) -> list[Route]:
+        flags = _flags(self, self.mask, params)
+        outside = Route("nothing", "", "outside the mask")
+        inside = self.inner.routes(_only(params, flags, True))
+        return [r if flag else outside for r, flag in zip(inside, flags, strict=True)]
 
     def eval_params(self, state: State, params: Tree) -> Tree:
         flags = _flags(self, self.mask, params)

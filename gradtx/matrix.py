@@ -120,12 +120,14 @@ def one_array(how: Layout, called: str) -> tuple[int, ...]:
     return how.shapes[0]
 
 
-def described(how: Layout) -> str:
-    """The matrices in words: `12 x (768 in, 64 out)`."""
+def described(axes: Axes | None, shape: tuple[int, ...]) -> str:
+    """The matrices of an array in words, `12 x (768 in, 64 out)`; nothing if nobody can tell."""
+    if axes is None and len(shape) != 2:
+        return ""
     found = []
-    for shape in how.shapes:
-        many = math.prod(shape[:-2])
-        found.append(("" if many == 1 else f"{many} x ") + f"({shape[-2]} in, {shape[-1]} out)")
+    for *stack, n, m in layout(axes, shape).shapes:
+        many = math.prod(stack)
+        found.append(("" if many == 1 else f"{many} x ") + f"({n} in, {m} out)")
     return ", ".join(found)
 
 
