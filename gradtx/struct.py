@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import types
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar, Self, dataclass_transform
 
@@ -303,6 +304,8 @@ def _bracketed(head: str, items: list[str], tail: str) -> str:
 def _shown(value: Any) -> str:
     if isinstance(value, Static):
         return getattr(value.value, "__qualname__", repr(value.value))
+    if isinstance(value, types.FunctionType):
+        return value.__qualname__
     if isinstance(value, float) and not np.isfinite(value):
         return f"float({str(value)!r})"
     if isinstance(value, Tracer):
