@@ -104,7 +104,7 @@ from gradtx.optimizers.polar import (
     newton_schulz as newton_schulz,
 )
 from gradtx.optimizers.muon import (
-    descend_by_adago as descend_by_adago,
+    scale_by_adago as scale_by_adago,
     scale_by_adamuon as scale_by_adamuon,
     scale_by_muon as scale_by_muon,
     scale_by_normuon as scale_by_normuon,

@@ -66,7 +66,7 @@ from gradtx.optimizers.layerwise import (
 )
 from gradtx.optimizers.lmo import scale_by_lmo
 from gradtx.optimizers.muon import (
-    descend_by_adago,
+    scale_by_adago,
     scale_by_adamuon,
     scale_by_muon,
     scale_by_normuon,
@@ -401,7 +401,7 @@ links = table(
     Row("scale_by_muon", "links", "the orthogonal factor", on_matrices(scale_by_muon)),
     Row("scale_by_normuon", "links", "with rows of equal size", on_matrices(scale_by_normuon)),
     Row("scale_by_adamuon", "links", "with entries of equal size", on_matrices(scale_by_adamuon)),
-    Row("descend_by_adago", "links", "in steps as of Adagrad", on_matrices(descend_by_adago)),
+    Row("scale_by_adago", "links", "in steps as of Adagrad", on_matrices(scale_by_adago)),
     Row("scale_by_dion", "links", "by one power iteration", on_matrices(scale_by_dion)),
     Row(
         "scale_by_lmo",

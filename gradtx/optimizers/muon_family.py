@@ -1,7 +1,7 @@
 """Ready-made optimizers with a matrix method for the matrices that are named.
 
-All take `matrices` (see `roles.Matrices`), `labels` and `auxiliary`, what moves all other arrays:
-AdamW at the same learning rate, b2 = 0.95, without decay, unless one is given.
+All take `matrices` (see `roles.Matrices`) and `labels`. Other arrays move by Adam (b2 = 0.95) at
+the same learning rate, without decay, or by `auxiliary`, a complete optimizer of their own.
 
     muon       the orthogonal factor of the momentum
     normuon    with rows of equal size
@@ -16,11 +16,11 @@ from __future__ import annotations
 from typing import Any
 
 from gradtx.chain import chain
-from gradtx.optimizers.adam import adamw
+from gradtx.optimizers.adam import scale_by_adam
 from gradtx.optimizers.dion import scale_by_dion
 from gradtx.optimizers.lmo import scale_by_lmo
 from gradtx.optimizers.muon import (
-    descend_by_adago,
+    scale_by_adago,
     scale_by_adamuon,
     scale_by_muon,
     scale_by_normuon,
@@ -31,21 +31,13 @@ from gradtx.routing import Labels
 from gradtx.rule import Hyper
 from gradtx.transform import GradientTransformation
 from gradtx.transforms.decay import add_decayed_weights
-from gradtx.transforms.scale import scale_by_learning_rate
 
 POLAR = newton_schulz()
+REST = scale_by_adam(b2=0.95)
 
 
-def _others(auxiliary: GradientTransformation | None, learning_rate: Hyper) -> Any:
-    if auxiliary is not None:
-        return auxiliary
-    return adamw(learning_rate, b2=0.95, weight_decay=0.0)
-
-
-def _decayed(direction: Any, weight_decay: Hyper, learning_rate: Hyper) -> Any:
-    return chain(
-        direction, add_decayed_weights(weight_decay), scale_by_learning_rate(learning_rate)
-    )
+def _decayed(direction: Any, weight_decay: Hyper) -> GradientTransformation:
+    return chain(direction, add_decayed_weights(weight_decay))
 
 
 def muon(
@@ -61,19 +53,19 @@ def muon(
     polar: Any = POLAR,
     auxiliary: GradientTransformation | None = None,
 ) -> GradientTransformation:
-    """Muon: `scale_by_muon` and decoupled weight decay for matrices, AdamW for other arrays.
+    """Muon: `scale_by_muon` and decoupled weight decay for matrices, Adam for other arrays.
 
     As in Liu+ 2025 (2502.16982) one learning rate serves both. Jordan's: `scale="original"`,
     `polar=newton_schulz("jordan")`, `weight_decay=0.0`, learning rate 0.02 and an `auxiliary`.
-    Differs from Optax in who is a matrix, which is said and not guessed, and in the auxiliary,
-    which is AdamW there too by name, but NAdam by what it inherits.
+    Differs from Optax in who is a matrix, which is said and not guessed, and in what moves the
+    rest, which is NAdam there because it inherits `nesterov`.
     """
 
     def method(axes: Any) -> GradientTransformation:
         direction = scale_by_muon(beta, rms, nesterov, momentum, scale, polar, axes)
-        return _decayed(direction, weight_decay, learning_rate)
+        return _decayed(direction, weight_decay)
 
-    return by_role("muon", method, _others(auxiliary, learning_rate), matrices, labels)
+    return by_role("muon", learning_rate, method, REST, auxiliary, matrices, labels)
 
 
 def normuon(
@@ -91,13 +83,13 @@ def normuon(
     polar: Any = POLAR,
     auxiliary: GradientTransformation | None = None,
 ) -> GradientTransformation:
-    """NorMuon: `scale_by_normuon` and decoupled weight decay for matrices, AdamW for the rest."""
+    """NorMuon: `scale_by_normuon` and decoupled weight decay for matrices, Adam for the rest."""
 
     def method(axes: Any) -> GradientTransformation:
         direction = scale_by_normuon(beta, b2, eps, rms, nesterov, momentum, scale, polar, axes)
-        return _decayed(direction, weight_decay, learning_rate)
+        return _decayed(direction, weight_decay)
 
-    return by_role("normuon", method, _others(auxiliary, learning_rate), matrices, labels)
+    return by_role("normuon", learning_rate, method, REST, auxiliary, matrices, labels)
 
 
 def adamuon(
@@ -115,13 +107,13 @@ def adamuon(
     polar: Any = POLAR,
     auxiliary: GradientTransformation | None = None,
 ) -> GradientTransformation:
-    """AdaMuon: `scale_by_adamuon` and decoupled weight decay for matrices, AdamW for the rest."""
+    """AdaMuon: `scale_by_adamuon` and decoupled weight decay for matrices, Adam for the rest."""
 
     def method(axes: Any) -> GradientTransformation:
         direction = scale_by_adamuon(beta, b2, eps, rms, nesterov, momentum, signed, polar, axes)
-        return _decayed(direction, weight_decay, learning_rate)
+        return _decayed(direction, weight_decay)
 
-    return by_role("adamuon", method, _others(auxiliary, learning_rate), matrices, labels)
+    return by_role("adamuon", learning_rate, method, REST, auxiliary, matrices, labels)
 
 
 def adago(
@@ -130,18 +122,18 @@ def adago(
     labels: Labels | None = None,
     beta: Hyper = 0.95,
     gamma: Hyper = 10.0,
-    eps: Hyper = 5e-4,
+    floor: Hyper = 0.01,
     nesterov: bool = False,
     momentum: str = "lerp",
     polar: Any = POLAR,
     auxiliary: GradientTransformation | None = None,
 ) -> GradientTransformation:
-    """AdaGO: `descend_by_adago` for matrices (0.05 in the paper), AdamW for the rest."""
+    """AdaGO: `scale_by_adago` for matrices, Adam for the rest."""
 
     def method(axes: Any) -> GradientTransformation:
-        return descend_by_adago(learning_rate, beta, gamma, eps, nesterov, momentum, polar, axes)
+        return scale_by_adago(beta, gamma, floor, nesterov, momentum, polar, axes)
 
-    return by_role("adago", method, _others(auxiliary, learning_rate), matrices, labels)
+    return by_role("adago", learning_rate, method, REST, auxiliary, matrices, labels)
 
 
 def dion(
@@ -153,13 +145,13 @@ def dion(
     rank_fraction: float | None = None,
     auxiliary: GradientTransformation | None = None,
 ) -> GradientTransformation:
-    """Dion: `scale_by_dion` and decoupled weight decay for matrices, AdamW for the rest."""
+    """Dion: `scale_by_dion` and decoupled weight decay for matrices, Adam for the rest."""
 
     def method(axes: Any) -> GradientTransformation:
         direction = scale_by_dion(beta, rank_fraction, axes)
-        return _decayed(direction, weight_decay, learning_rate)
+        return _decayed(direction, weight_decay)
 
-    return by_role("dion", method, _others(auxiliary, learning_rate), matrices, labels)
+    return by_role("dion", learning_rate, method, REST, auxiliary, matrices, labels)
 
 
 def scion(
@@ -183,7 +175,7 @@ def scion(
     shrink = 1.0 if constrained else 0.0
 
     def method(axes: Any) -> GradientTransformation:
-        return _decayed(scale_by_lmo(radius, decay, "spectral", polar, axes), shrink, learning_rate)
+        return _decayed(scale_by_lmo(radius, decay, "spectral", polar, axes), shrink)
 
-    rest = _decayed(scale_by_lmo(rest_radius, decay, "sign"), shrink, learning_rate)
-    return by_role("scion", method, rest if auxiliary is None else auxiliary, matrices, labels)
+    rest = _decayed(scale_by_lmo(rest_radius, decay, "sign"), shrink)
+    return by_role("scion", learning_rate, method, rest, auxiliary, matrices, labels)

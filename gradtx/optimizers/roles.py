@@ -6,9 +6,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from gradtx.axes import Axes
+from gradtx.chain import chain
 from gradtx.routing import Labels, by_path
+from gradtx.rule import Hyper
 from gradtx.struct import complaint
 from gradtx.transform import GradientTransformation
+from gradtx.transforms.scale import scale_by_learning_rate
 from gradtx.wrappers.partition import partition
 
 Matrices = str | Mapping[Any, Axes | str | None]
@@ -19,15 +22,18 @@ One pattern alone means axes (in, out). With labels beside it, its keys are labe
 
 def by_role(
     called: str,
-    method: Callable[[Any], GradientTransformation],
-    auxiliary: GradientTransformation,
+    learning_rate: Hyper,
+    direction: Callable[[Any], GradientTransformation],
+    rest: GradientTransformation,
+    auxiliary: GradientTransformation | None,
     matrices: Matrices | None,
     labels: Labels | None,
 ) -> GradientTransformation:
-    """A partition into "matrices", moved by `method(axes)`, and "rest", moved by `auxiliary`.
+    """A partition into "matrices", which get `direction(axes)`, and "rest".
 
-    Nothing is guessed from the number of axes: an embedding has two. Raises `ValueError` if no
-    matrix is named, and in `init` for patterns that no array uses.
+    All move by one learning rate, the rest in the direction `rest`; or, given `auxiliary`, by that
+    complete optimizer. Nothing is guessed from the number of axes: an embedding has two. Raises
+    `ValueError` if no matrix is named, and in `init` for patterns that no array uses.
     """
     if isinstance(matrices, str):
         matrices = {matrices: "io"}
@@ -46,14 +52,16 @@ def by_role(
     if labels is None:
         roles["*"] = roles.get("*", "rest")
     one = labels is not None and len(axes) == 1
-    return partition(
-        {
-            "matrices": method(*axes.values() if one else [by_path(axes, labels)]),
-            "rest": auxiliary,
-        },
-        by_path(roles, labels),
-        ("rest",) if labels is None else ("matrices", "rest"),
+    of_matrices = direction(*axes.values() if one else [by_path(axes, labels)])
+    descend = scale_by_learning_rate(learning_rate)
+    parts = (
+        {"matrices": of_matrices, "rest": rest}
+        if auxiliary is None
+        else {"matrices": chain(of_matrices, descend), "rest": auxiliary}
     )
+    optional = ("rest",) if labels is None else ("matrices", "rest")
+    routed = partition(parts, by_path(roles, labels), optional)
+    return chain(routed, descend) if auxiliary is None else routed
 
 
 def _as_axes(value: Axes | str | None) -> Axes | None:

@@ -112,12 +112,12 @@ def adamuon_direction(g, p, t, s, beta=0.95, b2=0.95, eps=1e-8, signed=True, pol
     return 0.2 * np.sqrt(n.size) * n / norm(n), {"mu": mu, "nu": nu}
 
 
-def adago_step(g, p, t, s, learning_rate=0.05, beta=0.95, gamma=10.0, eps=5e-4, polar=None):
+def adago_direction(g, p, t, s, beta=0.95, gamma=10.0, floor=0.01, polar=None):
     mu = ema(beta, s.get("mu", 0.0), g)
     size = min(norm(g), gamma)
     total = s.get("total", 0.0) + size**2
-    step = max(eps, learning_rate * size / np.sqrt(total))
-    return -step * factor(mu, polar), {"mu": mu, "total": total}
+    step = max(floor, size / np.sqrt(total))
+    return step * factor(mu, polar), {"mu": mu, "total": total}
 
 
 def first_basis(n, r):
@@ -182,7 +182,8 @@ def by_role(direction, decay):
 def adago(g, p, t, s, learning_rate, **hyper):
     if np.ndim(g) != 2:
         return adamw_of_the_rest(g, p, t, s, learning_rate)
-    return adago_step(g, p, t, s, learning_rate, **hyper)
+    u, s = adago_direction(g, p, t, s, **hyper)
+    return -learning_rate * u, s
 
 
 def scion(
@@ -214,7 +215,7 @@ REFERENCES: dict[str, Reference] = {
     "scale_by_muon": passing(muon_direction),
     "scale_by_normuon": passing(normuon_direction),
     "scale_by_adamuon": passing(adamuon_direction),
-    "descend_by_adago": passing(adago_step),
+    "scale_by_adago": passing(adago_direction),
     "scale_by_dion": passing(dion_direction),
     "scale_by_lmo": passing(lmo_direction),
 }
