@@ -60,9 +60,12 @@ class scale_by_dion(Rule):
         right = _product(b, left)
         size = root(jnp.sum(abs2(right), axis=-2, keepdims=True))
         mu = b - (1 - self.beta) * _product(right, _adjoint(left))
-        right = right * inverse(size)
+        # A direction that is rounding only is not moved along, and a basis at rest not forgotten.
+        least = max(n, m) * jnp.finfo(size.dtype).eps * jnp.max(size, axis=-1, keepdims=True)
+        some = size > least
+        right = right * jnp.where(some, inverse(size), 0)
         u = math.sqrt(m / n) * _product(right, _adjoint(left))
-        basis = jnp.where(size > 0, right, slots.basis)  # a direction at rest is not forgotten
+        basis = jnp.where(some, right, slots.basis)
         return from_matrices([u], how), DionSlots(from_matrices([mu], how), basis)
 
 
