@@ -76,14 +76,14 @@ def _sizes(axes: Axes, name: str, total: int) -> tuple[int, ...]:
 
 def as_matrices(x: Array, how: Layout) -> list[Array]:
     """The matrices of an array: one array [..., in, out] unless parts differ in size."""
-    x = x.transpose(how.order)
-    n, m = sum(how.inputs), sum(how.outputs)
+    x = x.transpose(how.order).reshape(*how.stack, sum(how.inputs), sum(how.outputs))
+    if len(how.inputs) == len(how.outputs) == 1:
+        return [x]
     if not how.is_even:
-        x = x.reshape(*how.stack, n, m)
         rows = jnp.split(x, _ends(how.inputs), axis=-2)
         return [part for row in rows for part in jnp.split(row, _ends(how.outputs), axis=-1)]
     k, a, b = len(how.stack), len(how.inputs), len(how.outputs)
-    x = x.reshape(*how.stack, a, n // a, b, m // b)
+    x = x.reshape(*how.stack, a, how.inputs[0], b, how.outputs[0])
     # [..., parts of inputs, parts of outputs, in, out]
     x = x.transpose(*range(k), k, k + 2, k + 1, k + 3)
     return [x.reshape(how.shapes[0])]
@@ -91,7 +91,9 @@ def as_matrices(x: Array, how: Layout) -> list[Array]:
 
 def from_matrices(parts: Sequence[Array], how: Layout) -> Array:
     """The array that `as_matrices` was given."""
-    if how.is_even:
+    if len(how.inputs) == len(how.outputs) == 1:
+        (x,) = parts
+    elif how.is_even:
         k, a, b = len(how.stack), len(how.inputs), len(how.outputs)
         x = parts[0].reshape(*how.stack, a, b, how.inputs[0], how.outputs[0])
         x = x.transpose(*range(k), k, k + 2, k + 1, k + 3)
