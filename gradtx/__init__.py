@@ -187,6 +187,7 @@ from gradtx.transforms.project import (
     projection_linf_ball as projection_linf_ball,
     projection_simplex as projection_simplex,
 )
+from gradtx.transforms.qk_clip import qk_clip as qk_clip
 from gradtx.transforms.momentum import scale_by_momentum as scale_by_momentum
 from gradtx.transforms.filter import (
     clip_by_norm_ema as clip_by_norm_ema,

@@ -119,6 +119,7 @@ from gradtx.transforms.project import (
     projection_linf_ball,
     projection_simplex,
 )
+from gradtx.transforms.qk_clip import qk_clip
 from gradtx.transforms.scale import scale, scale_by_learning_rate
 from gradtx.wrappers.partition import masked
 
@@ -398,6 +399,7 @@ links = table(
         "a rate that falls with the steps",
         partial(scale_by_relative_step, 0.1),
     ),
+    Row("qk_clip", "links", "queries and keys of bounded logits", qk_clip),
     Row("scale_by_muon", "links", "the orthogonal factor", on_matrices(scale_by_muon)),
     Row("scale_by_normuon", "links", "with rows of equal size", on_matrices(scale_by_normuon)),
     Row("scale_by_adamuon", "links", "with entries of equal size", on_matrices(scale_by_adamuon)),

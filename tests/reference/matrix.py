@@ -13,6 +13,7 @@ import gradtx
 
 from .classic import adam
 from .formula import Reference, each, ema, norm, sqr
+from .problem import LOGITS
 
 # Card 62, digit by digit, apart from the library's own table.
 JORDAN = [(3.4445, -4.7750, 2.0315)] * 5
@@ -205,7 +206,14 @@ def scion(
     return -learning_rate * (u + p if constrained else u), s
 
 
+def qk_clip(gs, ps, t, s, threshold=100.0, power=0.5):
+    """Kimi 2025, 2507.20534: W <- gamma^power W after the step; the logits are the problem's."""
+    factors = {k: min(1, threshold / LOGITS[k]) ** power if k in LOGITS else 1 for k in gs}
+    return {k: factors[k] * (ps[k] + g) - ps[k] for k, g in gs.items()}, s
+
+
 REFERENCES: dict[str, Reference] = {
+    "qk_clip": qk_clip,
     "muon": by_role(muon_direction, 0.1),
     "normuon": by_role(normuon_direction, 0.1),
     "adamuon": by_role(adamuon_direction, 0.1),
@@ -222,8 +230,9 @@ REFERENCES: dict[str, Reference] = {
 
 # In float32 the sets that stay off one multiply the rounding of singular values.
 _SMOOTH = {"polar": gradtx.newton_schulz("newton_schulz")}
+_BY_STEPS = [name for name in REFERENCES if name != "qk_clip" and "dion" not in name]
 RESOLVED = {
-    **{(name, "float32"): _SMOOTH for name in REFERENCES if "dion" not in name},
+    **{(name, "float32"): _SMOOTH for name in _BY_STEPS},
     ("adago", "float32"): {"learning_rate": 3e-3, **_SMOOTH},
     ("scion", "float32"): {"learning_rate": 1e-4, **_SMOOTH},
 }
