@@ -111,6 +111,7 @@ from gradtx.optimizers.muon import (
 )
 from gradtx.optimizers.dion import scale_by_dion as scale_by_dion
 from gradtx.optimizers.lmo import scale_by_lmo as scale_by_lmo
+from gradtx.optimizers.roles import by_role as by_role
 from gradtx.optimizers.muon_family import (
     adago as adago,
     adamuon as adamuon,

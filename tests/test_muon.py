@@ -402,7 +402,7 @@ def moved(state: Any) -> set[str]:
 def test_matrices_are_those_that_are_named(make: Callable[..., Any]) -> None:
     """An embedding and a stack of biases have two axes and are no matrices."""
     tx = make(0.1, MATRICES)
-    state = tx.init(model())["partition"]
+    state = tx.init(model())
     inside, rest = (with_momentum(state[role]) for role in ("matrices", "rest"))
     assert moved(inside) == {"layers/qkv", "conv/kernel", "up/kernel"}
     assert moved(rest) == {"embed/table", "layers/bias", "up/bias"}
@@ -512,8 +512,8 @@ def test_e10_the_rest_gets_adam_and_stacks_are_matrices() -> None:
         u, state = tx.update(g, state, params)
         b, alone = adam.update(g["b"], alone)
         np.testing.assert_allclose(u["b"], b, rtol=1e-6)
-    assert "mu" in state["partition"]["matrices"]["scale_by_muon"]._fields
-    assert state["partition"]["matrices"]["scale_by_muon"].mu["w"].shape == (2, 3, 4)
+    assert "mu" in state["matrices"]["scale_by_muon"]._fields
+    assert state["matrices"]["scale_by_muon"].mu["w"].shape == (2, 3, 4)
     if not FAULTY_OPTAX:
         return
     with pytest.raises(ValueError, match="Unknown"):

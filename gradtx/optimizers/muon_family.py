@@ -26,7 +26,7 @@ from gradtx.optimizers.muon import (
     scale_by_normuon,
 )
 from gradtx.optimizers.polar import newton_schulz
-from gradtx.optimizers.roles import Matrices, by_role
+from gradtx.optimizers.roles import Matrices, routed
 from gradtx.routing import Labels
 from gradtx.rule import Hyper
 from gradtx.transform import GradientTransformation
@@ -65,7 +65,7 @@ def muon(
         direction = scale_by_muon(beta, rms, nesterov, momentum, scale, polar, axes)
         return _decayed(direction, weight_decay)
 
-    return by_role("muon", learning_rate, method, REST, auxiliary, matrices, labels)
+    return routed("muon", learning_rate, method, REST, auxiliary, matrices, labels)
 
 
 def normuon(
@@ -89,7 +89,7 @@ def normuon(
         direction = scale_by_normuon(beta, b2, eps, rms, nesterov, momentum, scale, polar, axes)
         return _decayed(direction, weight_decay)
 
-    return by_role("normuon", learning_rate, method, REST, auxiliary, matrices, labels)
+    return routed("normuon", learning_rate, method, REST, auxiliary, matrices, labels)
 
 
 def adamuon(
@@ -113,7 +113,7 @@ def adamuon(
         direction = scale_by_adamuon(beta, b2, eps, rms, nesterov, momentum, signed, polar, axes)
         return _decayed(direction, weight_decay)
 
-    return by_role("adamuon", learning_rate, method, REST, auxiliary, matrices, labels)
+    return routed("adamuon", learning_rate, method, REST, auxiliary, matrices, labels)
 
 
 def adago(
@@ -133,7 +133,7 @@ def adago(
     def method(axes: Any) -> GradientTransformation:
         return scale_by_adago(beta, gamma, floor, nesterov, momentum, polar, axes)
 
-    return by_role("adago", learning_rate, method, REST, auxiliary, matrices, labels)
+    return routed("adago", learning_rate, method, REST, auxiliary, matrices, labels)
 
 
 def dion(
@@ -151,7 +151,7 @@ def dion(
         direction = scale_by_dion(beta, rank_fraction, axes)
         return _decayed(direction, weight_decay)
 
-    return by_role("dion", learning_rate, method, REST, auxiliary, matrices, labels)
+    return routed("dion", learning_rate, method, REST, auxiliary, matrices, labels)
 
 
 def scion(
@@ -178,4 +178,4 @@ def scion(
         return _decayed(scale_by_lmo(radius, decay, "spectral", polar, axes), shrink)
 
     rest = _decayed(scale_by_lmo(rest_radius, decay, "sign"), shrink)
-    return by_role("scion", learning_rate, method, rest, auxiliary, matrices, labels)
+    return routed("scion", learning_rate, method, rest, auxiliary, matrices, labels)

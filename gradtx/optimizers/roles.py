@@ -7,11 +7,19 @@ from typing import Any
 
 from gradtx.axes import Axes
 from gradtx.chain import chain
+from gradtx.describe import Route
 from gradtx.routing import Labels, by_path
 from gradtx.rule import Hyper
-from gradtx.struct import complaint
-from gradtx.transform import GradientTransformation
+from gradtx.struct import complaint, converted, static
+from gradtx.transform import (
+    GradientTransformation,
+    State,
+    as_transformation,
+    compiled,
+    refuse_other_parts,
+)
 from gradtx.transforms.scale import scale_by_learning_rate
+from gradtx.tree import Tree
 from gradtx.wrappers.partition import partition
 
 Matrices = str | Mapping[Any, Axes | str | None]
@@ -20,7 +28,42 @@ the arrays that fit, of which the first counts; `None`, and whatever fits no pat
 One pattern alone means axes (in, out). With labels beside it, its keys are labels."""
 
 
-def by_role(
+class by_role(GradientTransformation):
+    """Moves matrices in one direction and all other arrays in another, by one learning rate.
+
+    `labels` tell "matrices" from "rest", in any form that `partition` takes; the state is that of a
+    partition with these keys. The learning rate is inside both, so updates are rounded once.
+    """
+
+    learning_rate: Hyper
+    matrices: Any = converted(as_transformation)
+    rest: Any = converted(as_transformation)
+    labels: Labels = static()
+    optional: tuple[str, ...] = static(default=("rest",))  # of the two, which need no array
+
+    def _partition(self) -> partition:
+        descend = scale_by_learning_rate(self.learning_rate)
+        parts = {"matrices": chain(self.matrices, descend), "rest": chain(self.rest, descend)}
+        return partition(parts, self.labels, self.optional)
+
+    def init(self, params: Tree) -> State:
+        return self._partition().init(params)
+
+    @compiled
+    def update(
+        self, updates: Tree, state: State, params: Tree | None = None, **extra: Any
+    ) -> tuple[Tree, State]:
+        refuse_other_parts(self, state, ("matrices", "rest"))
+        return self._partition().update(updates, state, params, **extra)
+
+    def eval_params(self, state: State, params: Tree) -> Tree:
+        return self._partition().eval_params(state, params)
+
+    def routes(self, params: Tree) -> list[Route]:
+        return self._partition().routes(params)
+
+
+def routed(
     called: str,
     learning_rate: Hyper,
     direction: Callable[[Any], GradientTransformation],
@@ -29,11 +72,11 @@ def by_role(
     matrices: Matrices | None,
     labels: Labels | None,
 ) -> GradientTransformation:
-    """A partition into "matrices", which get `direction(axes)`, and "rest".
+    """Moves the matrices that are named in `direction(axes)`, other arrays in the direction `rest`.
 
-    All move by one learning rate, the rest in the direction `rest`; or, given `auxiliary`, by that
-    complete optimizer. Nothing is guessed from the number of axes: an embedding has two. Raises
-    `ValueError` if no matrix is named, and in `init` for patterns that no array uses.
+    Given `auxiliary`, a complete optimizer, that moves the others. Nothing is guessed from the
+    number of axes: an embedding has two. Raises `ValueError` if no matrix is named, and in `init`
+    for patterns that no array uses.
     """
     if isinstance(matrices, str):
         matrices = {matrices: "io"}
@@ -53,15 +96,12 @@ def by_role(
         roles["*"] = roles.get("*", "rest")
     one = labels is not None and len(axes) == 1
     of_matrices = direction(*axes.values() if one else [by_path(axes, labels)])
-    descend = scale_by_learning_rate(learning_rate)
-    parts = (
-        {"matrices": of_matrices, "rest": rest}
-        if auxiliary is None
-        else {"matrices": chain(of_matrices, descend), "rest": auxiliary}
-    )
     optional = ("rest",) if labels is None else ("matrices", "rest")
-    routed = partition(parts, by_path(roles, labels), optional)
-    return chain(routed, descend) if auxiliary is None else routed
+    who = by_path(roles, labels)
+    if auxiliary is None:
+        return by_role(learning_rate, of_matrices, rest, who, optional)
+    of_matrices = chain(of_matrices, scale_by_learning_rate(learning_rate))
+    return partition({"matrices": of_matrices, "rest": auxiliary}, who, optional)
 
 
 def _as_axes(value: Axes | str | None) -> Axes | None:
