@@ -468,6 +468,8 @@ def test_numpyro(row):
     """`optax_to_numpyro` wraps it; a step gives its update."""
     tx, params, grads = build(row), arrays(0), arrays(1)
     more = extras(tx, params, grads)
+    if set(more) - {"value"}:
+        return  # the value is all that numpyro hands to an optimizer
     updates, _ = tx.update(grads, tx.init(params), params, **more)
     for own in (to_optax(tx), *([] if more else [tx])):
         wrapped = optax_to_numpyro(own)
