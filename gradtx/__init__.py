@@ -99,6 +99,27 @@ from gradtx.optimizers.layerwise import (
     scale_by_lars as scale_by_lars,
     scale_by_novograd as scale_by_novograd,
 )
+from gradtx.optimizers.polar import (
+    exact_polar as exact_polar,
+    newton_schulz as newton_schulz,
+)
+from gradtx.optimizers.muon import (
+    scale_by_adago as scale_by_adago,
+    scale_by_adamuon as scale_by_adamuon,
+    scale_by_muon as scale_by_muon,
+    scale_by_normuon as scale_by_normuon,
+)
+from gradtx.optimizers.dion import scale_by_dion as scale_by_dion
+from gradtx.optimizers.lmo import scale_by_lmo as scale_by_lmo
+from gradtx.optimizers.roles import by_role as by_role
+from gradtx.optimizers.muon_family import (
+    adago as adago,
+    adamuon as adamuon,
+    dion as dion,
+    muon as muon,
+    normuon as normuon,
+    scion as scion,
+)
 from gradtx.optimizers.sign import (
     lion as lion,
     rprop as rprop,
@@ -167,6 +188,7 @@ from gradtx.transforms.project import (
     projection_linf_ball as projection_linf_ball,
     projection_simplex as projection_simplex,
 )
+from gradtx.transforms.qk_clip import qk_clip as qk_clip
 from gradtx.transforms.momentum import scale_by_momentum as scale_by_momentum
 from gradtx.transforms.filter import (
     clip_by_norm_ema as clip_by_norm_ema,

@@ -13,9 +13,15 @@ class Axes(Struct):
     A Dense kernel of JAX is `Axes("io")`, a convolution `Axes("iiio")`, a scanned stack of Dense
     layers `Axes("bio")`, an embedding `Axes("bo")` when every row counts for itself. It is given
     as a hyperparameter, for some arrays by `by_path({"*/kernel": Axes("io"), "*": None})`.
+
+    Matrices that lie side by side in one array are told apart by `split_outputs`, a number of equal
+    parts or a tuple of sizes, and `split_inputs`: `Axes("io", 3)` is a fused QKV kernel, and with
+    `3 * heads` every head of it is a matrix of its own. Only what sees matrices looks at these.
     """
 
     letters: str = static()
+    split_outputs: int | tuple[int, ...] = static(default=1)
+    split_inputs: int | tuple[int, ...] = static(default=1)
 
     def check(self) -> None:
         if not isinstance(self.letters, str) or set(self.letters) - set("bio"):
@@ -24,6 +30,17 @@ class Axes(Struct):
                     self, f"the axes are {self.letters!r}", "Give a letter b, i or o for each axis"
                 )
             )
+        for name in ("split_outputs", "split_inputs"):
+            parts = getattr(self, name)
+            sizes = parts if isinstance(parts, tuple) else (parts,)
+            if not sizes or not all(isinstance(n, int) and n > 0 for n in sizes):
+                raise ValueError(
+                    complaint(
+                        self,
+                        f"{name} is {parts!r}",
+                        "Give a number of equal parts, or a tuple of sizes that add up",
+                    )
+                )
 
     def of(self, letter: str) -> tuple[int, ...]:
         """The axes with this letter."""

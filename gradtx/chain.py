@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from gradtx.describe import Route
 from gradtx.engine import run
 from gradtx.rule import GlobalScale, JointRule, Rule
 from gradtx.struct import Table
@@ -77,6 +78,17 @@ class chain(GradientTransformation):
         for name, part in self.parts.items():
             params = part.eval_params(state[name], params)
         return params
+
+    def routes(self, params: Tree) -> list[Route]:
+        through = [part.routes(params) for part in self.parts.values()]
+        return [
+            Route(
+                " > ".join(route.by for route in routes),
+                next((route.seen for route in routes if route.seen), ""),
+                "; ".join(dict.fromkeys(route.why for route in routes if route.why)),
+            )
+            for routes in zip(*through, strict=True)
+        ]
 
     def _arguments(self) -> tuple[list[Any], dict[str, Any]]:
         usual = chain(*self.parts.values()).parts if self.parts else {}

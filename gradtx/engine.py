@@ -70,7 +70,10 @@ def run(
         [aligned(rule, treedef, slot, "state") for slot in slots_of(rule, state)]
         for rule, state in zip(rules, states, strict=True)
     ]
-    step = _Step(rules, [state.count for state in states], updates, shared)
+    # Arrays are told apart by the parameters where they are given, as in a partition.
+    seen = zip(leaves, ps if given else leaves, strict=True)
+    model = treedef.unflatten(None if g is None else p for g, p in seen)
+    step = _Step(rules, [state.count for state in states], model, shared)
     outs = []
     for i, g in enumerate(leaves):
         if g is None or not is_inexact(g):
@@ -103,13 +106,13 @@ class _Step:
     """The rules at one step: their hyperparameters as numbers, what arrays share, random keys."""
 
     def __init__(
-        self, rules: Sequence[Rule], counts: Sequence[Array], updates: Tree, shared: Any
+        self, rules: Sequence[Rule], counts: Sequence[Array], model: Tree, shared: Any
     ) -> None:
         self.first_shared = shared
-        self.own = [per_array(rule, c, updates) for rule, c in zip(rules, counts, strict=True)]
+        self.own = [per_array(rule, c, model) for rule, c in zip(rules, counts, strict=True)]
         self.ts = [next_count(count) for count in counts]
         self.counts = counts
-        self.updates = updates
+        self.model = model
         self.ready: dict[Any, tuple[Rule, Any]] = {}
 
     def rules_for(self, i: int, dtype: Any) -> list[tuple[Rule, Any]]:
@@ -130,7 +133,7 @@ class _Step:
 
     @functools.cached_property
     def paths(self) -> list[str]:
-        return [path for path, _ in named_leaves(self.updates)]
+        return [path for path, _ in named_leaves(self.model)]
 
     def keys_for(self, i: int) -> dict[int, Array]:
         """A random key for array `i` for each rule that needs one, by the rule's place."""

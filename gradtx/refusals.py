@@ -82,5 +82,19 @@ def explained(
     )
 
 
+def unmade(called: Any, params: Tree, index: int, error: Exception) -> Exception:
+    """The error with the path and shape of the parameter for which no memory could be made."""
+    path, p = named_leaves(params)[index]
+    seen, _, do = str(error).rstrip(".").partition(". ")
+    kind = TypeError if isinstance(error, TypeError) else ValueError
+    return kind(
+        complaint(
+            f"{called}.init",
+            f"at {path!r} the parameter is {_aval(p)}: {seen}",
+            do or "Mend what it is told of this array, or route the array elsewhere",
+        )
+    )
+
+
 def _aval(x: Any) -> str:
     return "None" if x is None else f"{jnp.result_type(x)}{list(np.shape(x))}"

@@ -21,7 +21,7 @@ from gradtx.struct import (
 from gradtx.tree import Tree, is_inexact, is_none, listed, named_leaves, path_string
 
 Labels = Callable[[str, Any], Any] | Any
-"""A predicate `(path, array) -> label`, one label, or a prefix tree of labels."""
+"""A predicate `(path, array) -> label`, one label, a prefix tree of labels, or them `by_path`."""
 
 
 def matches(pattern: str, path: str) -> bool:
@@ -37,6 +37,9 @@ def label_tree(called: Any, labels: Labels, tree: Tree) -> list[Any]:
     treedef = jax.tree.structure(tree, is_leaf=is_none)
     if isinstance(labels, FrozenTree):
         labels = labels.tree
+    elif isinstance(labels, by_path):
+        keys = route(called, labels.table, labels.labels, tree)
+        return [None if key is None else labels.table[key] for key in keys]
     elif callable(labels):
         routed = tree_map_with_path(
             lambda path, x: None if x is None else labels(path_string(path), x),
@@ -98,6 +101,19 @@ def route(called: Any, table: Mapping[Any, Any], labels: Labels | None, tree: Tr
             )
         )
     return keys
+
+
+def reasons(called: Any, labels: Any, tree: Tree) -> list[str]:
+    """Why each leaf of `tree` has its label of these, in words."""
+    if isinstance(labels, by_path):
+        if labels.labels is not None:
+            return reasons(called, labels.labels, tree)
+        keys = route(called, labels.table, None, tree)
+        return ["" if key is None else f"fits {key!r}" for key in keys]
+    if labels is None or isinstance(labels, Struct):
+        return [""] * len(named_leaves(tree))
+    name = getattr(labels, "__name__", "its label")
+    return ["" if key is None else f"{name} {key!r}" for key in label_tree(called, labels, tree)]
 
 
 def refuse_unused(called: Any, table: Mapping[Any, Any], keys: list[Any], tree: Tree) -> None:

@@ -8,15 +8,19 @@ from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
+from gradtx.describe import Route
 from gradtx.engine import measured, next_count, run
-from gradtx.hyper import for_all_arrays, narrowed
+from gradtx.hyper import for_all_arrays, narrowed, per_array
+from gradtx.matrix import described
 from gradtx.refusals import refuse_missing, refuse_other_state
+from gradtx.routing import reasons
 from gradtx.sharding import zero_count
 from gradtx.slots import init_rule
 from gradtx.transform import GradientTransformation, State, compiled
-from gradtx.tree import Tree, is_inexact, real_dtype, widest
+from gradtx.tree import Tree, is_inexact, named_leaves, real_dtype, widest
 
 Hyper = Any
 """A hyperparameter: a number, an array without axes, a schedule (or a bare function of the count),
@@ -84,6 +88,23 @@ class Rule(GradientTransformation):
 
     def init(self, params: Tree) -> State:
         return init_rule(self, params)
+
+    def routes(self, params: Tree) -> list[Route]:
+        """With `axes`, what they make of an array is what it is seen as."""
+        plain = GradientTransformation.routes(self, params)
+        if "axes" not in self._leaves:
+            return plain
+        given: Any = self
+        rules, leaves = per_array(given, 0, params), named_leaves(params)
+        seen = [
+            described(rule.axes, np.shape(x)) if is_inexact(x) else ""
+            for rule, (_, x) in zip(rules, leaves, strict=True)
+        ]
+        why = reasons(f"{self}", given.axes, params)
+        return [
+            r._replace(seen=as_, why=reason) if as_ else r
+            for r, as_, reason in zip(plain, seen, why, strict=True)
+        ]
 
     @compiled
     def update(

@@ -11,8 +11,8 @@ from jax import lax
 from jax.core import Tracer
 
 from gradtx.hyper import narrowed, per_array
+from gradtx.refusals import unmade
 from gradtx.sharding import bound_to, like, sharding_of, zero_count
-from gradtx.struct import complaint
 from gradtx.tree import Tree, is_inexact, is_none, wide
 
 Rule = Any
@@ -24,10 +24,13 @@ def init_rule(rule: Rule, params: Tree) -> Any:
     leaves, treedef = jax.tree.flatten(params, is_leaf=is_none)
     count = zero_count(params)
     rules = per_array(rule, count, params, strict=True)
-    rows = [
-        _new_slots(rules[i], p) if is_inexact(p) else (None,) * len(rule.Slots._fields)
-        for i, p in enumerate(leaves)
-    ]
+    rows = []
+    for i, p in enumerate(leaves):
+        try:
+            new = _new_slots(rules[i], p) if is_inexact(p) else (None,) * len(rule.Slots._fields)
+        except (TypeError, ValueError) as error:
+            raise unmade(rule, params, i, error) from error
+        rows.append(new)
     columns = zip(*rows, strict=True) if rows else ((),) * len(rule.Slots._fields)
     slots = dict(zip(rule.Slots._fields, map(treedef.unflatten, columns), strict=True))
     blank = rule.State(*(None for _ in rule.State._fields))
@@ -89,9 +92,6 @@ def _refuse_if_values_matter(rule: Rule, p: jax.ShapeDtypeStruct) -> None:
             used.update(map(id, equation.invars))
     if id(program.jaxpr.invars[0]) in used:
         raise ValueError(
-            complaint(
-                f"{rule}.init",
-                f"it remembers the values of the parameters, and a shape {p.shape} has none",
-                "Call init on arrays, or on shapes under jax.eval_shape or jax.jit",
-            )
+            f"it remembers the values of the parameters, and a shape {p.shape} has none"
+            ". Call init on arrays, or on shapes under jax.eval_shape or jax.jit"
         )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import types
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar, Self, dataclass_transform
 
@@ -303,6 +304,8 @@ def _bracketed(head: str, items: list[str], tail: str) -> str:
 def _shown(value: Any) -> str:
     if isinstance(value, Static):
         return getattr(value.value, "__qualname__", repr(value.value))
+    if isinstance(value, types.FunctionType):
+        return value.__qualname__
     if isinstance(value, float) and not np.isfinite(value):
         return f"float({str(value)!r})"
     if isinstance(value, Tracer):
@@ -332,12 +335,12 @@ def fields_below(
             yield from fields_below(child, (*path, str(key)), whole)
     elif isinstance(value, Struct) and not isinstance(value, (Static, *whole)):
         for name in value._leaves + value._statics:
-            child = getattr(value, name)
-            if isinstance(child, Table):
-                yield from fields_below(child, path, whole)
-            else:
-                yield (*path, name), child, name in value._statics
-                yield from fields_below(child, (*path, name), whole)
+            child, chooses_code = getattr(value, name), name in value._statics
+            below = path if isinstance(child, Table) else (*path, name)
+            if not isinstance(child, Table):
+                yield below, child, chooses_code
+            for found, inside, static_inside in fields_below(child, below, whole):
+                yield found, inside, chooses_code or static_inside
 
 
 def _find(struct: Struct, name: str) -> tuple[str, ...]:

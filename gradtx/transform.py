@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
+from gradtx.describe import Route, table
 from gradtx.schedule import Schedule, evaluate
 from gradtx.struct import NUMBERS, Static, Struct, complaint, converted, fields_below, static
 from gradtx.tree import Tree, aligned, is_inexact, is_none, named_leaves, widest
@@ -74,6 +75,14 @@ class GradientTransformation(Struct, abc.ABC):
     def eval_params(self, state: State, params: Tree) -> Tree:
         """The parameters to evaluate the model with: `params`, unless a part averages them."""
         return params
+
+    def routes(self, params: Tree) -> list[Route]:
+        """What becomes of each leaf of `params` (`None` counts as one), for `describe`."""
+        return [Route(type(self).__name__) for _ in named_leaves(params)]
+
+    def describe(self, params: Tree) -> None:
+        """Prints who moves which array of `params` (or of its shapes), as what and why."""
+        print(table(params, self.routes(params)))
 
     def hyperparameters(self, count: Any = 0) -> dict[str, Any]:
         """All hyperparameters by path, schedules evaluated at `count`: a flat dict for loggers."""
@@ -190,6 +199,10 @@ class Wrapper(GradientTransformation):
 
     def eval_params(self, state: State, params: Tree) -> Tree:
         return self.inner.eval_params(state.inner, params)
+
+    def routes(self, params: Tree) -> list[Route]:
+        name = type(self).__name__
+        return [r._replace(by=f"{name}({r.by})") for r in self.inner.routes(params)]
 
 
 def refuse_other_parts(called: Any, state: State, parts: Iterable[Any]) -> None:

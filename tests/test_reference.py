@@ -33,6 +33,7 @@ from reference import (
 )
 from reference.classic import adagrad, add_noise, rmsprop
 from reference.levers import private_mean
+from reference.matrix import RESOLVED as OF_MATRICES
 from reference.parameter_free import RESOLVED
 
 import gradtx
@@ -74,7 +75,7 @@ def case(build: Any, reference: Any, theirs: dict[str, Any] | None = None, **hyp
 def of_row(name: str, dtype: str = "float64") -> Case:
     row = ROWS[name]
     rate = {} if row.learning_rate is None else {"learning_rate": row.learning_rate}
-    return case(row.make, name, **{**rate, **RESOLVED.get((name, dtype), {})})
+    return case(row.make, name, **{**rate, **{**RESOLVED, **OF_MATRICES}.get((name, dtype), {})})
 
 
 def falling(start: float, end: float) -> tuple[Any, Any]:

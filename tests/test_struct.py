@@ -24,6 +24,7 @@ from laws.cases import (
 )
 
 import gradtx
+from gradtx.catalogue import matrices
 from gradtx.struct import Static, Struct, Table, same, static
 
 
@@ -38,7 +39,7 @@ class point(Struct):
         self.require("[0, 1)", "x")
 
 
-NAMES = {**vars(gradtx), "point": point, "Table": Table}
+NAMES = {**vars(matrices), **vars(gradtx), "point": point, "Table": Table}
 
 
 def again(shown):

@@ -1,8 +1,12 @@
 """Every optimizer, by family."""
 
+import functools
+import inspect
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from gradtx.catalogue.matrices import MATRICES, kind
 from gradtx.catalogue.row import Row, table
 from gradtx.optimizers.adagrad import (
     adadelta,
@@ -59,6 +63,14 @@ from gradtx.optimizers.layerwise import (
     lars,
     novograd,
 )
+from gradtx.optimizers.muon_family import (
+    adago,
+    adamuon,
+    dion,
+    muon,
+    normuon,
+    scion,
+)
 from gradtx.optimizers.parameter_free import (
     dog,
     dowg,
@@ -84,6 +96,19 @@ def _mechanic_around_adam(
     learning_rate: Any, weight_decay: Any = 1e-2, eps: Any = 1e-8, s_init: Any = 1e-6
 ) -> mechanic:
     return mechanic(adam(learning_rate), weight_decay, eps, s_init)
+
+
+def _on_matrices(make: Callable[..., Any]) -> Callable[..., Any]:
+    """`make` for models whose matrices are (in, out), and stacks of them, whatever their names."""
+    signature = inspect.signature(make)
+
+    @functools.wraps(make)
+    def made(*args: Any, **named: Any) -> Any:
+        return make(*args, matrices={**MATRICES, "other": None}, labels=kind, **named)
+
+    shown = [p for name, p in signature.parameters.items() if name not in ("matrices", "labels")]
+    made.__signature__ = signature.replace(parameters=shown)  # pyright: ignore
+    return made
 
 
 optimizers = table(
@@ -263,4 +288,16 @@ optimizers = table(
     ),
     Row("sm3", "factored", "a bound for every row and column", sm3, 0.03),
     Row("adam_mini", "factored", "Adam, one mean square for an output", adam_mini, 3e-3),
+    Row("muon", "matrix", "the orthogonal factor of the momentum", _on_matrices(muon), 3e-3),
+    Row("normuon", "matrix", "the same, rows of equal size", _on_matrices(normuon), 3e-3),
+    Row(
+        "adamuon",
+        "matrix",
+        "the same from signs, equal entries",
+        _on_matrices(adamuon),
+        3e-3,
+    ),
+    Row("adago", "matrix", "the same in steps as of Adagrad", _on_matrices(adago), 0.01),
+    Row("dion", "matrix", "the same by one power iteration", _on_matrices(dion), 3e-3),
+    Row("scion", "matrix", "the farthest points of norm balls", _on_matrices(scion), 2e-4),
 )

@@ -12,7 +12,16 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from gradtx.routing import Labels, label_tree, matches, refuse_unused, route
+from gradtx.describe import UNMOVED, Route
+from gradtx.routing import (
+    Labels,
+    by_path,
+    label_tree,
+    matches,
+    reasons,
+    refuse_unused,
+    route,
+)
 from gradtx.struct import Table, complaint, converted, static
 from gradtx.transform import (
     GradientTransformation,
@@ -34,15 +43,18 @@ class partition(GradientTransformation):
     The keys of `transforms` are path patterns, of which the first that fits counts:
     `partition({"head/*": adam(1e-3), "*": freeze()})`. With `labels` they are labels, and `labels`
     is a (prefix) tree of them or a predicate `(path, array) -> label`. The state is a dict with the
-    same keys. Raises `ValueError` listing arrays without an entry and entries without an array.
+    same keys. Raises `ValueError` listing arrays without an entry and entries without an array,
+    but for those that are `optional`.
     """
 
     transforms: Mapping[Any, Any] = converted(_all_as_transformations)
     labels: Labels | None = static(default=None)
+    optional: tuple[Any, ...] = static(default=())  # entries that need no array
 
     def init(self, params: Tree) -> State:
         keys = route(self, self.transforms, self.labels, params)
-        refuse_unused(self, self.transforms, keys, params)
+        wanted = {key: tx for key, tx in self.transforms.items() if key not in self.optional}
+        refuse_unused(self, wanted, keys, params)
         return {key: tx.init(_only(params, keys, key)) for key, tx in self.transforms.items()}
 
     @compiled
@@ -58,6 +70,17 @@ class partition(GradientTransformation):
             )
             merged = _with(merged, keys, key, part)
         return merged, new
+
+    def routes(self, params: Tree) -> list[Route]:
+        keys = route(self, self.transforms, self.labels, params)
+        patterns = by_path(dict.fromkeys(self.transforms))
+        why = reasons(self, patterns if self.labels is None else self.labels, params)
+        found = [UNMOVED] * len(keys)
+        for key, tx in self.transforms.items():
+            inside = tx.routes(_only(params, keys, key))
+            for i, (k, route_) in enumerate(zip(keys, inside, strict=True)):
+                found[i] = route_.because(why[i]) if k == key else found[i]
+        return found
 
     def eval_params(self, state: State, params: Tree) -> Tree:
         keys = route(self, self.transforms, self.labels, params)
@@ -97,6 +120,12 @@ class masked(GradientTransformation):
         )
         rest = updates if self.outside == "pass" else zeros(updates)
         return _with(rest, flags, True, part), state
+
+    def routes(self, params: Tree) -> list[Route]:
+        flags = _flags(self, self.mask, params)
+        outside = Route("nothing", "", "outside the mask")
+        inside = self.inner.routes(_only(params, flags, True))
+        return [r if flag else outside for r, flag in zip(inside, flags, strict=True)]
 
     def eval_params(self, state: State, params: Tree) -> Tree:
         flags = _flags(self, self.mask, params)

@@ -62,6 +62,7 @@ def extras(tx: Any, params: Any, grads: Any) -> dict[str, Any]:
         "value_fn": lambda: loss,
         "grad_fn": lambda: jax.grad(loss),
         "key": lambda: jax.random.key(0),
+        "max_logits": lambda: {"*": jnp.float32(150.0)},
     }
     return {name: known[name]() for name in needs(tx) - {"params"}}
 

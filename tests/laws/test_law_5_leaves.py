@@ -188,7 +188,7 @@ def test_complex_arrays_follow_the_square_of_the_modulus(row):
 @over_rows
 def test_a_real_gradient_of_a_complex_parameter_is_refused(row):
     """Mixed up real and complex arrays are an error with the path, not a silent cast."""
-    tx, params, grads = build(row), {"c": jnp.ones(3, jnp.complex64)}, {"c": jnp.ones(3)}
+    tx, params, grads = build(row), {"c": jnp.ones((3, 2), jnp.complex64)}, {"c": jnp.ones((3, 2))}
     if row.name == "identity":  # it looks at nothing
         assert tx.update(grads, (), params)[0] is grads
         return

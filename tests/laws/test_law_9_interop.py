@@ -221,6 +221,8 @@ def test_tree_get_and_set(row):
             found = [value for _, value in optax.tree.get_all_with_path(state, name)]
             assert any(value is getattr(part, name) for value in found)
             new = jax.tree.map(lambda x: x + 1, getattr(part, name))
+            if any(avals(value) != avals(new) for value in found):
+                continue  # parts for different arrays have slots of this name
             others = optax.tree.set(state, **{name: new})
             assert avals(others) == avals(state)
             assert all(x is new for _, x in optax.tree.get_all_with_path(others, name))
@@ -466,6 +468,8 @@ def test_numpyro(row):
     """`optax_to_numpyro` wraps it; a step gives its update."""
     tx, params, grads = build(row), arrays(0), arrays(1)
     more = extras(tx, params, grads)
+    if set(more) - {"value"}:
+        return  # the value is all that numpyro hands to an optimizer
     updates, _ = tx.update(grads, tx.init(params), params, **more)
     for own in (to_optax(tx), *([] if more else [tx])):
         wrapped = optax_to_numpyro(own)

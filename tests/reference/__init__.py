@@ -6,7 +6,7 @@ name of its row.
 
 from __future__ import annotations
 
-from . import adam, classic, factored, layerwise, levers, parameter_free, sign
+from . import adam, classic, factored, layerwise, levers, matrix, parameter_free, sign
 from .formula import Arrays as Arrays, Reference, descend as descend, each as each
 from .problem import (
     NOISE as NOISE,
@@ -24,6 +24,7 @@ REFERENCES: dict[str, Reference] = {
     **classic.REFERENCES,
     **factored.REFERENCES,
     **layerwise.REFERENCES,
+    **matrix.REFERENCES,
     **parameter_free.REFERENCES,
     **sign.REFERENCES,
     **levers.REFERENCES,

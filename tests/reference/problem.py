@@ -50,6 +50,7 @@ def with_value(reference: Reference) -> Reference:
 
 
 NEED_VALUE: set[Reference] = set()
+LOGITS = {"weight": 150.0}  # the argument `max_logits`, which `qk_clip` needs
 
 Run = tuple[list[Arrays], list[Arrays]]
 """The parameters after every step, and its updates."""
@@ -77,7 +78,7 @@ def run(
 ) -> dict[str, Run | Exception]:
     """The same runs of transformations (pairs of init and update), all in one compiled scan.
 
-    All of them get the loss as `value`, which those that have no use for it ignore.
+    All of them get the loss as `value` and `max_logits`, which those without use for them ignore.
     One that cannot be built or traced has its exception in the place of a run.
     """
     is_complex = bool(jnp.issubdtype(dtype, jnp.complexfloating))
@@ -88,7 +89,12 @@ def run(
     for name, build in builders.items():
         try:
             tx = build()
-            jax.eval_shape(lambda ps, tx=tx: tx.update(ps, tx.init(ps), ps, value=value(ps)), start)
+            jax.eval_shape(
+                lambda ps, tx=tx: tx.update(
+                    ps, tx.init(ps), ps, value=value(ps), max_logits=LOGITS
+                ),
+                start,
+            )
             txs[name] = tx
         except Exception as exception:
             failed[name] = exception
@@ -96,7 +102,9 @@ def run(
     def step(carry: Any, noise: Any) -> Any:
         new, seen = {}, {}
         for name, (ps, state) in carry.items():
-            us, state = txs[name].update(gradients(ps, noise), state, ps, value=value(ps))
+            us, state = txs[name].update(
+                gradients(ps, noise), state, ps, value=value(ps), max_logits=LOGITS
+            )
             factor = (along or {}).get(name, 1.0)
             ps = {k: p + factor * us[k] for k, p in ps.items()}
             new[name], seen[name] = (ps, state), (ps, us)

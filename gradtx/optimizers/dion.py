@@ -1,0 +1,83 @@
+"""Orthogonal steps of low rank: `scale_by_dion`."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+from gradtx.matrix import as_matrices, from_matrices, layout, one_array
+from gradtx.optimizers.muon import inverse
+from gradtx.rule import Hyper, Rule
+from gradtx.struct import complaint, static
+from gradtx.tree import abs2, real_dtype, root
+
+
+class DionSlots(NamedTuple):
+    mu: Array  # the momentum, with what low rank has left over so far
+    basis: Array  # [..., inputs, rank]
+
+
+class scale_by_dion(Rule):
+    """The orthogonal factor of a low-rank part of the momentum, found by one power iteration.
+
+    B = mu + g, P = orth(B^T Q), R = B P, mu = B - (1 - beta) R P^T, Q = the columns of R at length
+    one, u = sqrt(outputs / inputs) Q P^T for matrices [inputs, outputs]. Ahn+ 2025, 2504.05295.
+    Q begins at random, the same for all matrices of a shape.
+    """
+
+    beta: Hyper = 0.95
+    rank_fraction: float | None = static(default=None)  # of the shorter side; None is all of it
+    axes: Any = None  # an `Axes`
+
+    Slots = DionSlots
+
+    def check(self) -> None:
+        self.require("[0, 1)", "beta")
+        if self.rank_fraction is not None and not 0 < self.rank_fraction <= 1:
+            seen = f"rank_fraction is {self.rank_fraction!r}"
+            raise ValueError(complaint("scale_by_dion", seen, "Pass a number in (0, 1]"))
+
+    def init_leaf(self, p: Array) -> DionSlots:
+        *stack, n, m = one_array(layout(self.axes, p.shape, "scale_by_dion"), "scale_by_dion")
+        rank = math.ceil((self.rank_fraction or 1) * min(n, m))
+        start = jax.random.normal(jax.random.key(0), (n, rank), real_dtype(p.dtype))
+        basis = jnp.broadcast_to(start.astype(p.dtype), (*stack, n, rank))
+        return DionSlots(jnp.zeros_like(p), basis)
+
+    def update_leaf(
+        self, g: Array, slots: DionSlots, p: Array, t: Array
+    ) -> tuple[Array, DionSlots]:
+        how = layout(self.axes, g.shape, "scale_by_dion")
+        if g.size == 0:
+            return g, slots
+        (b,) = as_matrices(slots.mu + g, how)
+        n, m = b.shape[-2:]
+        left = _orthonormal(_product(_adjoint(b), slots.basis))
+        right = _product(b, left)
+        size = root(jnp.sum(abs2(right), axis=-2, keepdims=True))
+        mu = b - (1 - self.beta) * _product(right, _adjoint(left))
+        # A direction that is rounding only is not moved along, and a basis at rest not forgotten.
+        least = max(n, m) * jnp.finfo(size.dtype).eps * jnp.max(size, axis=-1, keepdims=True)
+        some = size > least
+        right = right * jnp.where(some, inverse(size), 0)
+        u = math.sqrt(m / n) * _product(right, _adjoint(left))
+        basis = jnp.where(some, right, slots.basis)
+        return from_matrices([u], how), DionSlots(from_matrices([mu], how), basis)
+
+
+def _product(x: Array, y: Array) -> Array:
+    return jnp.matmul(x, y, precision=lax.Precision.HIGHEST)
+
+
+def _adjoint(x: Array) -> Array:
+    return jnp.conj(x.mT)
+
+
+def _orthonormal(x: Array) -> Array:
+    """Orthonormal columns that span those of every matrix; of zeros any, without a derivative."""
+    some = jnp.any(x != 0, axis=(-2, -1), keepdims=True)
+    return jnp.linalg.qr(jnp.where(some, x, jnp.eye(*x.shape[-2:], dtype=x.dtype)))[0]

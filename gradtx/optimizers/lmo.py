@@ -1,0 +1,63 @@
+"""Steps to where a norm ball reaches farthest along the momentum: `scale_by_lmo`."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import jax.numpy as jnp
+from jax import Array
+
+from gradtx.matrix import layout, on_matrices
+from gradtx.optimizers.muon import MomentumSlots, inverse, refuse_other
+from gradtx.optimizers.polar import newton_schulz
+from gradtx.rule import Hyper, Rule
+from gradtx.struct import static
+from gradtx.tree import norm
+
+NORMS = ("spectral", "columns", "sign")
+
+
+class scale_by_lmo(Rule):
+    """The point of a norm ball that lies farthest along an average of the gradients, times radius.
+
+    d = decay d + (1 - decay) g. With inputs n and outputs m: "spectral" sqrt(m / n) O, the
+    orthogonal factor of d, for hidden matrices; "columns" sqrt(m) d / |d|, norms over outputs, for
+    embeddings with tokens as inputs; "sign" sign(d) / n for the last layer, sign(d) where no axes
+    are given. Pethick+ 2025, 2502.07529.
+    """
+
+    radius: Hyper = 1.0
+    decay: Hyper = 0.9  # one minus the paper's alpha
+    norm: str = static(default="spectral")
+    polar: Any = static(default=newton_schulz())
+    axes: Any = None  # an `Axes`
+
+    Slots = MomentumSlots
+
+    def check(self) -> None:
+        self.require("[0, 1)", "decay")
+        self.require("[0, inf)", "radius")
+        refuse_other(self, "norm", NORMS)
+
+    def init_leaf(self, p: Array) -> MomentumSlots:
+        if self.norm != "sign":
+            layout(self.axes, p.shape, "scale_by_lmo")
+        return MomentumSlots(jnp.zeros_like(p))
+
+    def update_leaf(
+        self, g: Array, slots: MomentumSlots, p: Array, t: Array
+    ) -> tuple[Array, MomentumSlots]:
+        d = self.decay * slots.mu + (1 - self.decay) * g
+        if self.norm == "sign" and self.axes is None:
+            return self.radius * jnp.sign(d), MomentumSlots(d)
+        how = layout(self.axes, g.shape, "scale_by_lmo")
+        return self.radius * on_matrices(self._farthest, d, how), MomentumSlots(d)
+
+    def _farthest(self, x: Array) -> Array:
+        n, m = (max(size, 1) for size in x.shape[-2:])
+        if self.norm == "sign":
+            return jnp.sign(x) * (1 / n)
+        if self.norm == "columns":
+            return x * (math.sqrt(m) * inverse(norm(x, (x.ndim - 1,))))
+        return math.sqrt(m / n) * self.polar.factor(x)

@@ -1,0 +1,278 @@
+"""Momentum whose matrices are replaced by their orthogonal factor.
+
+muon       O = the orthogonal factor of the momentum, times a number for its shape
+normuon    rows of O are divided by their root mean square over time
+adamuon    entries of O, found from the sign of the momentum, are
+adago      O times a step that adds up the norms of gradients
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+from jax import Array, lax
+
+from gradtx.matrix import (
+    as_matrices,
+    from_matrices,
+    layout,
+    on_matrices,
+    one_array,
+)
+from gradtx.optimizers.polar import newton_schulz
+from gradtx.rule import Hyper, Rule
+from gradtx.struct import complaint, static
+from gradtx.tree import abs2, lacking, norm, real_dtype, real_zeros_like, root
+
+MOMENTA = ("lerp", "trace", "corrected")
+SCALES = (None, "original", "spectral", "match_rms_adamw", "rms", "nuclear")
+
+
+class MomentumSlots(NamedTuple):
+    mu: Array
+
+
+def averaged(
+    momentum: str, nesterov: bool, beta: Array, g: Array, mu: Array, t: Array
+) -> tuple[Array, Array]:
+    """The direction and the new momentum, in one of the forms in use.
+
+    lerp: mu = beta mu + (1 - beta) g, and looking ahead beta mu + (1 - beta) g with the new mu.
+    trace: mu = beta mu + g, and beta mu + g. corrected: as lerp, but mu over 1 - beta^t, and
+    looking ahead beta mu / (1 - beta^(t+1)) + (1 - beta) g / (1 - beta^t).
+    """
+    weight = 1 if momentum == "trace" else 1 - beta
+    mu = beta * mu + weight * g
+    if momentum == "corrected":
+        if not nesterov:
+            return mu / lacking(beta, t), mu
+        return beta * mu / lacking(beta, t + 1) + weight * g / lacking(beta, t), mu
+    return (beta * mu + weight * g if nesterov else mu), mu
+
+
+def shape_factor(scale: str | None, n: int, m: int, rms: Any) -> Any:
+    """What an orthogonal n x m matrix (inputs, outputs) is multiplied by, from its shape alone."""
+    n, m = max(n, 1), max(m, 1)
+    if scale == "original":
+        return math.sqrt(max(1.0, m / n))
+    if scale == "spectral":
+        return math.sqrt(m / n)
+    if scale == "match_rms_adamw":
+        return rms * math.sqrt(max(n, m))
+    return None
+
+
+def inverse(x: Array) -> Array:
+    """1 / x, and zero for zero, or what is so near to it that 1 / x is not finite."""
+    some = x > 4 * jnp.finfo(x.dtype).tiny
+    return jnp.where(some, 1 / jnp.where(some, x, 1), 0)
+
+
+def length(x: Array) -> Array:
+    """The Frobenius norm of every matrix of a stack, which keeps its number of axes."""
+    return root(jnp.sum(abs2(x), axis=(-2, -1), keepdims=True))
+
+
+def to_rms(x: Array, rms: Any) -> Array:
+    """Every matrix of a stack with this root mean square."""
+    return x * (rms * math.sqrt(x.shape[-2] * x.shape[-1]) * inverse(length(x)))
+
+
+def refuse_other(rule: Any, name: str, known: tuple[Any, ...]) -> None:
+    if getattr(rule, name) not in known:
+        seen = f"{name} is {getattr(rule, name)!r}"
+        raise ValueError(
+            complaint(type(rule).__name__, seen, f"Give one of {', '.join(map(repr, known))}")
+        )
+
+
+class scale_by_muon(Rule):
+    """The orthogonal factor O of the momentum, times a number that `scale` names.
+
+    With inputs n and outputs m: "original" sqrt(max(1, m/n)); "spectral" sqrt(m/n);
+    "match_rms_adamw" rms sqrt(max(n, m)), so that learning rate and decay are those of AdamW (Liu+
+    2025, 2502.16982); "rms" rms sqrt(n m) / |O|; "nuclear" <O, momentum> (Lau+ 2025, 2505.21799);
+    `None` leaves O. Jordan+ 2024. Differs from Optax, which stacks nothing and guesses matrices by
+    their number of axes: here arrays that have not two need `axes`.
+    """
+
+    beta: Hyper = 0.95
+    rms: Hyper = 0.2  # of the entries of the update, in the scales that set it
+    nesterov: bool = static(default=True)
+    momentum: str = static(default="lerp")  # PyTorch's code; or "trace" or "corrected" (Optax)
+    scale: str | None = static(default="match_rms_adamw")
+    polar: Any = static(default=newton_schulz())  # or `exact_polar()`
+    axes: Any = None  # an `Axes`: which are inputs and outputs, which stacked
+
+    Slots = MomentumSlots
+
+    def check(self) -> None:
+        self.require("[0, 1)", "beta")
+        self.require("(0, inf)", "rms")
+        refuse_other(self, "momentum", MOMENTA)
+        refuse_other(self, "scale", SCALES)
+
+    def init_leaf(self, p: Array) -> MomentumSlots:
+        layout(self.axes, p.shape, "scale_by_muon")
+        return MomentumSlots(jnp.zeros_like(p))
+
+    def update_leaf(
+        self, g: Array, slots: MomentumSlots, p: Array, t: Array
+    ) -> tuple[Array, MomentumSlots]:
+        u, mu = averaged(self.momentum, self.nesterov, self.beta, g, slots.mu, t)
+        how = layout(self.axes, g.shape, "scale_by_muon")
+        return on_matrices(self._step, u, how), MomentumSlots(mu)
+
+    def _step(self, x: Array) -> Array:
+        o = self.polar.factor(x)
+        if self.scale == "nuclear":
+            return o * jnp.sum((jnp.conj(o) * x).real, axis=(-2, -1), keepdims=True)
+        if self.scale == "rms":
+            return to_rms(o, self.rms)
+        factor = shape_factor(self.scale, x.shape[-2], x.shape[-1], self.rms)
+        return o if factor is None else o * factor
+
+
+class NormuonSlots(NamedTuple):
+    mu: Array
+    nu: Array  # one number for every output of every matrix: [..., outputs]
+
+
+class scale_by_normuon(Rule):
+    """Muon whose rows (what leads to one output) are divided by their root mean square over time.
+
+    nu = b2 nu + (1 - b2) mean over inputs of O^2, N = O / (sqrt(nu) + eps); with `scale="rms"` the
+    update is rms sqrt(n m) N / |N|, else N |O| / |N| times the number of that scale (see
+    `scale_by_muon`): the authors' code. Li+ 2025, 2510.05491.
+    """
+
+    beta: Hyper = 0.95
+    b2: Hyper = 0.95
+    eps: Hyper = 1e-8
+    rms: Hyper = 0.2
+    nesterov: bool = static(default=True)
+    momentum: str = static(default="lerp")
+    scale: str | None = static(default="rms")
+    polar: Any = static(default=newton_schulz())
+    axes: Any = None
+
+    Slots = NormuonSlots
+
+    def check(self) -> None:
+        self.require("[0, 1)", "beta", "b2")
+        self.require("(0, inf)", "eps", "rms")
+        refuse_other(self, "momentum", MOMENTA)
+        refuse_other(self, "scale", tuple(s for s in SCALES if s != "nuclear"))
+
+    def init_leaf(self, p: Array) -> NormuonSlots:
+        *stack, _, m = one_array(layout(self.axes, p.shape, "scale_by_normuon"), "scale_by_normuon")
+        return NormuonSlots(jnp.zeros_like(p), jnp.zeros((*stack, m), real_dtype(p.dtype)))
+
+    def update_leaf(
+        self, g: Array, slots: NormuonSlots, p: Array, t: Array
+    ) -> tuple[Array, NormuonSlots]:
+        u, mu = averaged(self.momentum, self.nesterov, self.beta, g, slots.mu, t)
+        how = layout(self.axes, g.shape, "scale_by_normuon")
+        (o,) = (self.polar.factor(x) for x in as_matrices(u, how))
+        square = jnp.sum(abs2(o), axis=-2) / max(o.shape[-2], 1)
+        nu = self.b2 * slots.nu + (1 - self.b2) * square
+        even = o / (root(nu) + self.eps)[..., None, :]
+        if self.scale == "rms":
+            even = to_rms(even, self.rms)
+        else:
+            factor = shape_factor(self.scale, o.shape[-2], o.shape[-1], self.rms)
+            even = even * (length(o) * inverse(length(even)) * (1 if factor is None else factor))
+        return from_matrices([even], how), NormuonSlots(mu, nu)
+
+
+class AdamuonSlots(NamedTuple):
+    mu: Array
+    nu: Array
+
+
+class scale_by_adamuon(Rule):
+    """The orthogonal factor of the sign of the momentum, over the root mean square of its entries.
+
+    O = polar(sign(mu)), nu = b2 nu + (1 - b2) |O|^2, N = O / (sqrt(nu) + eps) and then
+    u = rms sqrt(n m) N / |N|. Si+ 2025, 2507.11005. `signed=False` leaves out the sign, as much
+    code does.
+    """
+
+    beta: Hyper = 0.95
+    b2: Hyper = 0.95
+    eps: Hyper = 1e-8
+    rms: Hyper = 0.2
+    nesterov: bool = static(default=False)
+    momentum: str = static(default="lerp")
+    signed: bool = static(default=True)
+    polar: Any = static(default=newton_schulz())
+    axes: Any = None
+
+    Slots = AdamuonSlots
+
+    def check(self) -> None:
+        self.require("[0, 1)", "beta", "b2")
+        self.require("(0, inf)", "eps", "rms")
+        refuse_other(self, "momentum", MOMENTA)
+
+    def init_leaf(self, p: Array) -> AdamuonSlots:
+        layout(self.axes, p.shape, "scale_by_adamuon")
+        return AdamuonSlots(jnp.zeros_like(p), real_zeros_like(p))
+
+    def update_leaf(
+        self, g: Array, slots: AdamuonSlots, p: Array, t: Array
+    ) -> tuple[Array, AdamuonSlots]:
+        u, mu = averaged(self.momentum, self.nesterov, self.beta, g, slots.mu, t)
+        how = layout(self.axes, g.shape, "scale_by_adamuon")
+        o = on_matrices(self.polar.factor, jnp.sign(u) if self.signed else u, how)
+        nu = self.b2 * slots.nu + (1 - self.b2) * abs2(o)
+        even = o / (root(nu) + self.eps)
+        return on_matrices(lambda x: to_rms(x, self.rms), even, how), AdamuonSlots(mu, nu)
+
+
+class AdagoSlots(NamedTuple):
+    mu: Array
+    total: Array  # the sum of squared norms, for every matrix
+
+
+class scale_by_adago(Rule):
+    """The orthogonal factor O of the momentum, times a step from the norms of gradients.
+
+    v = v + min(|g|, gamma)^2, u = max(floor, min(|g|, gamma) / sqrt(v)) O, norms of every matrix.
+    Zhang+ 2025, 2509.02981. Differs from the paper in the floor, which is a share of the learning
+    rate here: 0.01 is their 5e-4 at a rate of 0.05.
+    """
+
+    beta: Hyper = 0.95
+    gamma: Hyper = 10.0
+    floor: Hyper = 0.01
+    nesterov: bool = static(default=False)
+    momentum: str = static(default="lerp")
+    polar: Any = static(default=newton_schulz())
+    axes: Any = None
+
+    Slots = AdagoSlots
+
+    def check(self) -> None:
+        self.require("[0, 1)", "beta")
+        self.require("(0, inf)", "gamma")
+        self.require("[0, inf)", "floor")
+        refuse_other(self, "momentum", MOMENTA)
+
+    def init_leaf(self, p: Array) -> AdagoSlots:
+        *stack, _, _ = one_array(layout(self.axes, p.shape, "scale_by_adago"), "scale_by_adago")
+        return AdagoSlots(jnp.zeros_like(p), jnp.zeros(tuple(stack), real_dtype(p.dtype)))
+
+    def update_leaf(
+        self, g: Array, slots: AdagoSlots, p: Array, t: Array
+    ) -> tuple[Array, AdagoSlots]:
+        u, mu = averaged(self.momentum, self.nesterov, self.beta, g, slots.mu, t)
+        how = layout(self.axes, g.shape, "scale_by_adago")
+        (x,), (o,) = as_matrices(g, how), (self.polar.factor(x) for x in as_matrices(u, how))
+        size = jnp.squeeze(norm(x, (x.ndim - 2, x.ndim - 1)), (-2, -1))
+        size = jnp.minimum(size, self.gamma)
+        total = slots.total + lax.square(size)
+        step = jnp.maximum(self.floor, size * inverse(root(total)))
+        return from_matrices([step[..., None, None] * o], how), AdagoSlots(mu, total)

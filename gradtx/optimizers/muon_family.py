@@ -1,0 +1,181 @@
+"""Ready-made optimizers with a matrix method for the matrices that are named.
+
+All take `matrices` (see `roles.Matrices`) and `labels`. Other arrays move by Adam (b2 = 0.95) at
+the same learning rate, without decay, or by `auxiliary`, a complete optimizer of their own.
+
+    muon       the orthogonal factor of the momentum
+    normuon    with rows of equal size
+    adamuon    with entries of equal size, from signs
+    adago      with a step from the norms of gradients
+    dion       of low rank
+    scion      the farthest points of norm balls, for all arrays
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gradtx.chain import chain
+from gradtx.optimizers.adam import scale_by_adam
+from gradtx.optimizers.dion import scale_by_dion
+from gradtx.optimizers.lmo import scale_by_lmo
+from gradtx.optimizers.muon import (
+    scale_by_adago,
+    scale_by_adamuon,
+    scale_by_muon,
+    scale_by_normuon,
+)
+from gradtx.optimizers.polar import newton_schulz
+from gradtx.optimizers.roles import Matrices, routed
+from gradtx.routing import Labels
+from gradtx.rule import Hyper
+from gradtx.transform import GradientTransformation
+from gradtx.transforms.decay import add_decayed_weights
+
+POLAR = newton_schulz()
+REST = scale_by_adam(b2=0.95)
+
+
+def _decayed(direction: Any, weight_decay: Hyper) -> GradientTransformation:
+    return chain(direction, add_decayed_weights(weight_decay))
+
+
+def muon(
+    learning_rate: Hyper,
+    matrices: Matrices | None = None,
+    labels: Labels | None = None,
+    beta: Hyper = 0.95,
+    weight_decay: Hyper = 0.1,
+    rms: Hyper = 0.2,
+    nesterov: bool = True,
+    momentum: str = "lerp",
+    scale: str | None = "match_rms_adamw",
+    polar: Any = POLAR,
+    auxiliary: GradientTransformation | None = None,
+) -> GradientTransformation:
+    """Muon: `scale_by_muon` and decoupled weight decay for matrices, Adam for other arrays.
+
+    As in Liu+ 2025 (2502.16982) one learning rate serves both. Jordan's: `scale="original"`,
+    `polar=newton_schulz("jordan")`, `weight_decay=0.0`, learning rate 0.02 and an `auxiliary`.
+    Differs from Optax in who is a matrix, which is said and not guessed, and in what moves the
+    rest, which is NAdam there because it inherits `nesterov`.
+    """
+
+    def method(axes: Any) -> GradientTransformation:
+        direction = scale_by_muon(beta, rms, nesterov, momentum, scale, polar, axes)
+        return _decayed(direction, weight_decay)
+
+    return routed("muon", learning_rate, method, REST, auxiliary, matrices, labels)
+
+
+def normuon(
+    learning_rate: Hyper,
+    matrices: Matrices | None = None,
+    labels: Labels | None = None,
+    beta: Hyper = 0.95,
+    b2: Hyper = 0.95,
+    eps: Hyper = 1e-8,
+    weight_decay: Hyper = 0.1,
+    rms: Hyper = 0.2,
+    nesterov: bool = True,
+    momentum: str = "lerp",
+    scale: str | None = "rms",
+    polar: Any = POLAR,
+    auxiliary: GradientTransformation | None = None,
+) -> GradientTransformation:
+    """NorMuon: `scale_by_normuon` and decoupled weight decay for matrices, Adam for the rest."""
+
+    def method(axes: Any) -> GradientTransformation:
+        direction = scale_by_normuon(beta, b2, eps, rms, nesterov, momentum, scale, polar, axes)
+        return _decayed(direction, weight_decay)
+
+    return routed("normuon", learning_rate, method, REST, auxiliary, matrices, labels)
+
+
+def adamuon(
+    learning_rate: Hyper,
+    matrices: Matrices | None = None,
+    labels: Labels | None = None,
+    beta: Hyper = 0.95,
+    b2: Hyper = 0.95,
+    eps: Hyper = 1e-8,
+    weight_decay: Hyper = 0.1,
+    rms: Hyper = 0.2,
+    nesterov: bool = False,
+    momentum: str = "lerp",
+    signed: bool = True,
+    polar: Any = POLAR,
+    auxiliary: GradientTransformation | None = None,
+) -> GradientTransformation:
+    """AdaMuon: `scale_by_adamuon` and decoupled weight decay for matrices, Adam for the rest."""
+
+    def method(axes: Any) -> GradientTransformation:
+        direction = scale_by_adamuon(beta, b2, eps, rms, nesterov, momentum, signed, polar, axes)
+        return _decayed(direction, weight_decay)
+
+    return routed("adamuon", learning_rate, method, REST, auxiliary, matrices, labels)
+
+
+def adago(
+    learning_rate: Hyper,
+    matrices: Matrices | None = None,
+    labels: Labels | None = None,
+    beta: Hyper = 0.95,
+    gamma: Hyper = 10.0,
+    floor: Hyper = 0.01,
+    nesterov: bool = False,
+    momentum: str = "lerp",
+    polar: Any = POLAR,
+    auxiliary: GradientTransformation | None = None,
+) -> GradientTransformation:
+    """AdaGO: `scale_by_adago` for matrices, Adam for the rest."""
+
+    def method(axes: Any) -> GradientTransformation:
+        return scale_by_adago(beta, gamma, floor, nesterov, momentum, polar, axes)
+
+    return routed("adago", learning_rate, method, REST, auxiliary, matrices, labels)
+
+
+def dion(
+    learning_rate: Hyper,
+    matrices: Matrices | None = None,
+    labels: Labels | None = None,
+    beta: Hyper = 0.95,
+    weight_decay: Hyper = 0.01,
+    rank_fraction: float | None = None,
+    auxiliary: GradientTransformation | None = None,
+) -> GradientTransformation:
+    """Dion: `scale_by_dion` and decoupled weight decay for matrices, Adam for the rest."""
+
+    def method(axes: Any) -> GradientTransformation:
+        direction = scale_by_dion(beta, rank_fraction, axes)
+        return _decayed(direction, weight_decay)
+
+    return routed("dion", learning_rate, method, REST, auxiliary, matrices, labels)
+
+
+def scion(
+    learning_rate: Hyper,
+    matrices: Matrices | None = None,
+    labels: Labels | None = None,
+    radius: Hyper = 50.0,
+    rest_radius: Hyper = 1.0,
+    decay: Hyper = 0.9,
+    constrained: bool = False,
+    polar: Any = POLAR,
+    auxiliary: GradientTransformation | None = None,
+) -> GradientTransformation:
+    """Scion: `scale_by_lmo` for all arrays, spectral for matrices and signs for the rest.
+
+    Unconstrained it is p = p - lr radius lmo; `constrained` it is the step of Frank and Wolfe
+    p = (1 - lr) p - lr radius lmo, which stays in the ball. The paper's last layer is
+    `auxiliary=chain(scale_by_lmo(3000.0, norm="sign", axes=...), scale_by_learning_rate(...))`.
+    """
+
+    shrink = 1.0 if constrained else 0.0
+
+    def method(axes: Any) -> GradientTransformation:
+        return _decayed(scale_by_lmo(radius, decay, "spectral", polar, axes), shrink)
+
+    rest = _decayed(scale_by_lmo(rest_radius, decay, "sign"), shrink)
+    return routed("scion", learning_rate, method, rest, auxiliary, matrices, labels)

@@ -1,0 +1,108 @@
+"""Who moves what: matrices that are named go to a matrix method, all other arrays elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from gradtx.axes import Axes
+from gradtx.chain import chain
+from gradtx.describe import Route
+from gradtx.routing import Labels, by_path
+from gradtx.rule import Hyper
+from gradtx.struct import complaint, converted, static
+from gradtx.transform import (
+    GradientTransformation,
+    State,
+    as_transformation,
+    compiled,
+    refuse_other_parts,
+)
+from gradtx.transforms.scale import scale_by_learning_rate
+from gradtx.tree import Tree
+from gradtx.wrappers.partition import partition
+
+Matrices = str | Mapping[Any, Axes | str | None]
+"""The matrices of a model: `{"embed/*": None, "*/kernel": "io"}`, path patterns with the axes of
+the arrays that fit, of which the first counts; `None`, and whatever fits no pattern, is no matrix.
+One pattern alone means axes (in, out). With labels beside it, its keys are labels."""
+
+
+class by_role(GradientTransformation):
+    """Moves matrices in one direction and all other arrays in another, by one learning rate.
+
+    `labels` tell "matrices" from "rest", in any form that `partition` takes; the state is that of a
+    partition with these keys. The learning rate is inside both, so updates are rounded once.
+    """
+
+    learning_rate: Hyper
+    matrices: Any = converted(as_transformation)
+    rest: Any = converted(as_transformation)
+    labels: Labels = static()
+    optional: tuple[str, ...] = static(default=("rest",))  # of the two, which need no array
+
+    def _partition(self) -> partition:
+        descend = scale_by_learning_rate(self.learning_rate)
+        parts = {"matrices": chain(self.matrices, descend), "rest": chain(self.rest, descend)}
+        return partition(parts, self.labels, self.optional)
+
+    def init(self, params: Tree) -> State:
+        return self._partition().init(params)
+
+    @compiled
+    def update(
+        self, updates: Tree, state: State, params: Tree | None = None, **extra: Any
+    ) -> tuple[Tree, State]:
+        refuse_other_parts(self, state, ("matrices", "rest"))
+        return self._partition().update(updates, state, params, **extra)
+
+    def eval_params(self, state: State, params: Tree) -> Tree:
+        return self._partition().eval_params(state, params)
+
+    def routes(self, params: Tree) -> list[Route]:
+        return self._partition().routes(params)
+
+
+def routed(
+    called: str,
+    learning_rate: Hyper,
+    direction: Callable[[Any], GradientTransformation],
+    rest: GradientTransformation,
+    auxiliary: GradientTransformation | None,
+    matrices: Matrices | None,
+    labels: Labels | None,
+) -> GradientTransformation:
+    """Moves the matrices that are named in `direction(axes)`, other arrays in the direction `rest`.
+
+    Given `auxiliary`, a complete optimizer, that moves the others. Nothing is guessed from the
+    number of axes: an embedding has two. Raises `ValueError` if no matrix is named, and in `init`
+    for patterns that no array uses.
+    """
+    if isinstance(matrices, str):
+        matrices = {matrices: "io"}
+    named = {key: _as_axes(axes) for key, axes in (matrices or {}).items()}
+    axes = {key: value for key, value in named.items() if value is not None}
+    if not axes:
+        raise ValueError(
+            complaint(
+                called,
+                "no matrix is named" if matrices else "nobody said which arrays are matrices",
+                'Name them and their axes: matrices={"*/kernel": "io"} for kernels (in, out); '
+                "all other arrays go to the auxiliary optimizer",
+            )
+        )
+    roles = {key: "rest" if value is None else "matrices" for key, value in named.items()}
+    if labels is None:
+        roles["*"] = roles.get("*", "rest")
+    one = labels is not None and len(axes) == 1
+    of_matrices = direction(*axes.values() if one else [by_path(axes, labels)])
+    optional = ("rest",) if labels is None else ("matrices", "rest")
+    who = by_path(roles, labels)
+    if auxiliary is None:
+        return by_role(learning_rate, of_matrices, rest, who, optional)
+    of_matrices = chain(of_matrices, scale_by_learning_rate(learning_rate))
+    return partition({"matrices": of_matrices, "rest": auxiliary}, who, optional)
+
+
+def _as_axes(value: Axes | str | None) -> Axes | None:
+    return Axes(value) if isinstance(value, str) else value

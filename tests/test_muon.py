@@ -1,0 +1,561 @@
+"""Muon and its kin: variants, layouts, stacks, invariances, who moves what, faults of others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import torch
+from reference import each, error, run, trajectory
+from reference.matrix import (
+    adago_direction,
+    adamuon_direction,
+    dion_direction,
+    lmo_direction,
+    muon_direction,
+    normuon_direction,
+    passing,
+    scion,
+)
+from stacked import assert_stack_is_list
+
+import gradtx
+from gradtx import Axes, catalogue, exact_polar, newton_schulz
+
+FAULTY_OPTAX = optax.__version__ == "0.2.8"
+EXACT = 1e-12
+
+LINKS: dict[str, Callable[..., Any]] = {
+    "muon": gradtx.scale_by_muon,
+    "normuon": gradtx.scale_by_normuon,
+    "adamuon": gradtx.scale_by_adamuon,
+    "adago": gradtx.scale_by_adago,
+    "dion": gradtx.scale_by_dion,
+    "lmo": gradtx.scale_by_lmo,
+    "columns": partial(gradtx.scale_by_lmo, norm="columns"),
+    "sign": partial(gradtx.scale_by_lmo, norm="sign"),
+}
+over_links = pytest.mark.parametrize("name", LINKS)
+
+
+def normal(seed: int, *shape: int) -> jax.Array:
+    return jnp.asarray(np.random.default_rng(seed).normal(size=shape))
+
+
+def steps(tx: Any, gs: Any, p: Any) -> list[Any]:
+    """The updates for gradients one after the other, in one compiled scan."""
+
+    @jax.jit
+    def all_steps(gs: Any, p: Any) -> Any:
+        def step(state: Any, g: Any) -> Any:
+            u, state = tx.update(g, state, p)
+            return state, u
+
+        return jax.lax.scan(step, tx.init(p), gs)[1]
+
+    return all_steps(gs, p)
+
+
+# Arguments -------------------------------------------------------------------------------------
+
+JORDAN = newton_schulz("jordan")
+VARIANTS: dict[str, tuple[str, Any, dict[str, Any]]] = {
+    **{
+        f"muon {momentum} {'ahead' if nesterov else 'plain'} {scale}": (
+            "scale_by_muon",
+            muon_direction,
+            {"momentum": momentum, "nesterov": nesterov, "scale": scale, "beta": 0.9},
+        )
+        for momentum, nesterov, scale in (
+            ("lerp", False, None),
+            ("lerp", True, "original"),
+            ("trace", True, "spectral"),
+            ("trace", False, "match_rms_adamw"),
+            ("corrected", True, "rms"),
+            ("corrected", False, "nuclear"),
+        )
+    },
+    "muon of jordan": (
+        "scale_by_muon",
+        muon_direction,
+        {"polar": JORDAN, "scale": "original", "rms": 0.5},
+    ),
+    "muon exact": ("scale_by_muon", muon_direction, {"polar": exact_polar(), "rms": 0.5}),
+    "normuon": (
+        "scale_by_normuon",
+        normuon_direction,
+        {"scale": "original", "b2": 0.8, "eps": 0.1},
+    ),
+    "adamuon": (
+        "scale_by_adamuon",
+        adamuon_direction,
+        {"signed": False, "b2": 0.8, "eps": 0.1},
+    ),
+    "adago": ("scale_by_adago", adago_direction, {"gamma": 0.7, "floor": 0.3, "beta": 0.8}),
+    "columns": ("scale_by_lmo", lmo_direction, {"norm": "columns", "radius": 0.05}),
+    "sign": ("scale_by_lmo", lmo_direction, {"norm": "sign", "radius": 0.05, "decay": 0.5}),
+}
+
+
+def test_arguments(x64: None) -> None:
+    """Every variant of every link agrees with its reference, all in one compiled scan."""
+    # The reference has arrays that are no matrices: rows of the catalogue let them pass.
+    builders: dict[str, Any] = {
+        name: partial(catalogue.links[link].make, **hyper) if link != "scale_by_lmo" else lmo(hyper)
+        for name, (link, _, hyper) in VARIANTS.items()
+    }
+    builders["dion of rank one"] = partial(
+        catalogue.links["scale_by_dion"].make, rank_fraction=0.4, beta=0.8
+    )
+    builders["scion constrained"] = partial(
+        catalogue.optimizers["scion"].make, 2e-3, radius=2.0, constrained=True
+    )
+    references = {k: trajectory(passing(f), along=-0.005, **h) for k, (_, f, h) in VARIANTS.items()}
+    references["dion of rank one"] = trajectory(
+        passing(dion_direction), along=-0.005, rank=1, beta=0.8
+    )
+    references["scion constrained"] = trajectory(
+        each(scion), learning_rate=2e-3, radius=2.0, constrained=True
+    )
+    along = dict.fromkeys(builders, -0.005) | {"scion constrained": 1.0}
+    found = run(builders, jnp.dtype("float64"), along)
+    errors = {name: error(found[name], references[name]) for name in builders}
+    assert max(errors.values()) < EXACT, errors
+
+
+def lmo(hyper: dict[str, Any]) -> Any:
+    """Over the same arrays; the row of the catalogue has a radius of its own."""
+    axes = gradtx.by_path({"weight": Axes("io")})
+    return lambda: gradtx.masked(gradtx.scale_by_lmo(axes=axes, **hyper), "weight", "pass")
+
+
+@pytest.mark.parametrize(
+    ("make", "seen"),
+    [
+        (lambda: gradtx.scale_by_muon(beta=1.0), "beta is 1.0"),
+        (lambda: gradtx.scale_by_muon(momentum="ema"), "momentum is 'ema'"),
+        (lambda: gradtx.scale_by_muon(scale="wide"), "scale is 'wide'"),
+        (lambda: gradtx.scale_by_normuon(scale="nuclear"), "scale is 'nuclear'"),
+        (lambda: gradtx.scale_by_dion(rank_fraction=0.0), "rank_fraction is 0.0"),
+        (lambda: gradtx.scale_by_lmo(norm="rows"), "norm is 'rows'"),
+    ],
+)
+def test_arguments_that_are_refused(make: Callable[[], Any], seen: str) -> None:
+    with pytest.raises(ValueError, match=seen):
+        make()
+
+
+# Layouts and stacks ----------------------------------------------------------------------------
+
+
+@over_links
+def test_transposed_arrays_get_the_transposed_update(name: str, x64: None) -> None:
+    """Kernels (in, out) and (out, in) move alike, by what their axes are said to be."""
+    gs = normal(0, 3, 4, 6)
+    u = steps(LINKS[name](axes=Axes("io")), gs, gs[0])
+    other = steps(LINKS[name](axes=Axes("oi")), gs.mT, gs[0].T)
+    np.testing.assert_allclose(u, other.mT, rtol=1e-10, atol=1e-12)
+
+
+@over_links
+@pytest.mark.parametrize("letters", ["io", "oi", "iio"])
+def test_a_stack_is_its_layers(name: str, letters: str, x64: None) -> None:
+    """One array of three layers does as the list of them, in every layout."""
+    assert_stack_is_list(lambda axes: LINKS[name](axes=axes), letters, seed=len(letters))
+
+
+SPLITS: dict[str, tuple[Axes, Callable[[Any], list[Any]], Axes]] = {
+    # The axes of an array, its parts by hand, the axes of these.
+    "fused qkv": (Axes("io", 3), lambda x: jnp.split(x, 3, axis=1), Axes("io")),
+    "fused qkv of torch": (
+        Axes("oi", 2),
+        lambda x: jnp.split(x, 2, axis=0),
+        Axes("oi"),
+    ),
+    "heads of an output projection": (
+        Axes("io", 1, 2),
+        lambda x: jnp.split(x, 2, axis=0),
+        Axes("io"),
+    ),
+    "grouped queries": (
+        Axes("io", (6, 3, 3)),
+        lambda x: jnp.split(x, [6, 9], axis=1),
+        Axes("io"),
+    ),
+}
+
+
+@pytest.mark.parametrize("split", SPLITS)
+@over_links
+def test_fused_matrices_are_single_ones(name: str, split: str, x64: None) -> None:
+    """Parts side by side, equal ones or not, get the updates that they would get alone."""
+    axes, parts, alone = SPLITS[split]
+    gs = normal(1, 3, 4, 12)
+    together = LINKS[name](axes=axes)
+    if split == "grouped queries" and name in ("normuon", "dion", "adago"):
+        with pytest.raises(ValueError, match="split into heads"):
+            together.init(gs[0])
+        return
+    u = steps(together, gs, gs[0])
+    each_g, each_p = [jnp.stack(x) for x in zip(*map(parts, gs), strict=True)], parts(gs[0])
+    single = steps(LINKS[name](axes=alone), each_g, each_p)
+    for t in range(3):
+        for found, expected in zip(parts(u[t]), single, strict=True):
+            np.testing.assert_allclose(found, expected[t], rtol=1e-10, atol=1e-12)
+
+
+def test_heads_and_convolutions(x64: None) -> None:
+    """An axis of heads is a stack; the window of a convolution belongs to its inputs."""
+    gs = normal(2, 2, 4, 3, 2)  # steps, in, heads, size
+    u = steps(gradtx.scale_by_muon(axes=Axes("ibo")), gs, gs[0])
+    flat = steps(gradtx.scale_by_muon(axes=Axes("io", 3)), gs.reshape(2, 4, 6), gs[0].reshape(4, 6))
+    np.testing.assert_allclose(u.reshape(2, 4, 6), flat, rtol=1e-10, atol=1e-12)
+    gs = normal(3, 2, 2, 2, 3, 5)
+    u = steps(gradtx.scale_by_muon(axes=Axes("iiio")), gs, gs[0])
+    flat = steps(gradtx.scale_by_muon(), gs.reshape(2, 12, 5), gs[0].reshape(12, 5))
+    np.testing.assert_allclose(u.reshape(2, 12, 5), flat, rtol=1e-10, atol=1e-12)
+
+
+def test_equal_shapes_are_traced_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forty layers of two shapes trace the iteration twice."""
+    traced, plain = [], newton_schulz._iterated
+
+    def counting(self: Any, x: jax.Array) -> jax.Array:
+        traced.append(x.shape)
+        return plain(self, x)
+
+    monkeypatch.setattr(newton_schulz, "_iterated", counting)
+    params = {i: {"up": jnp.ones((11, 13)), "down": jnp.ones((13, 17))} for i in range(20)}
+    tx = gradtx.muon(0.1, "*/*")
+    state = jax.eval_shape(tx.init, params)
+    jax.make_jaxpr(tx.update)(params, state, params)
+    assert sorted(traced) == [(11, 13), (13, 17)]
+
+
+# Invariances -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["muon", "adago", "lmo", "nuclear"])
+def test_orthogonal_equivariance(name: str, x64: None) -> None:
+    """U(Q G P) = Q U(G) P: the basis of inputs and outputs does not matter. Adam's does."""
+    gs = normal(4, 3, 4, 6)
+    q, p = (jnp.linalg.qr(normal(seed, n, n))[0] for seed, n in ((5, 4), (6, 6)))
+    link = LINKS.get(name, partial(gradtx.scale_by_muon, scale="nuclear"))
+    for tx, equivariant in ((link(), True), (gradtx.scale_by_adam(), False)):
+        u, turned = steps(tx, gs, gs[0]), steps(tx, q @ gs @ p, gs[0])
+        difference = float(jnp.abs(turned - q @ u @ p).max())
+        assert (difference < 1e-10) == equivariant
+
+
+@pytest.mark.parametrize("name", ["muon", "adamuon", "lmo", "columns", "sign"])
+def test_scale_invariance(name: str, x64: None) -> None:
+    """A gradient a thousand times as large gives the same update: eps is far below it."""
+    gs = normal(7, 3, 4, 6)
+    u, other = (steps(LINKS[name](), size * gs, gs[0]) for size in (1, 1e3))
+    np.testing.assert_allclose(u, other, rtol=1e-4, atol=1e-6)
+
+
+def test_exact_muon_is_shampoo_without_memory(x64: None) -> None:
+    """(G G^T)^-1/4 G (G^T G)^-1/4 is the orthogonal factor of G (2409.20325)."""
+    g = np.asarray(normal(8, 4, 4))
+    tx = gradtx.scale_by_muon(beta=0.0, scale=None, polar=exact_polar())
+    u, _ = tx.update(jnp.asarray(g), tx.init(jnp.asarray(g)))
+
+    def root(a: np.ndarray) -> np.ndarray:
+        values, vectors = np.linalg.eigh(a)
+        return (vectors * values**-0.25) @ vectors.T
+
+    np.testing.assert_allclose(u, root(g @ g.T) @ g @ root(g.T @ g), rtol=1e-8, atol=1e-10)
+
+
+def test_full_rank_dion_becomes_exact_muon(x64: None) -> None:
+    """With a constant gradient power iteration finds its singular vectors."""
+    g = normal(9, 5, 3)
+    gs = jnp.broadcast_to(g, (60, 5, 3))
+    dion = steps(gradtx.scale_by_dion(), gs, g)[-1]
+    muon = steps(gradtx.scale_by_muon(scale="spectral", polar=exact_polar()), gs[:1], g)[-1]
+    np.testing.assert_allclose(dion, muon, atol=1e-6)
+
+
+def test_dion_leaves_out_what_it_does_not_forget(x64: None) -> None:
+    """Rank one takes one direction at a time; what is left out stays in the momentum."""
+    g = normal(10, 4, 3)
+    tx = gradtx.scale_by_dion(rank_fraction=0.3)
+    u, state = tx.update(g, tx.init(g))
+    assert np.linalg.matrix_rank(np.asarray(u)) == 1
+    assert np.linalg.norm(u) == pytest.approx(np.sqrt(3 / 4))
+    # mu = g - 0.05 R P^T, and u is R P^T at length sqrt(3 / 4).
+    along = u / np.sqrt(3 / 4)
+    np.testing.assert_allclose(state.mu, g - 0.05 * np.sum(g * along) * along, atol=1e-12)
+
+
+def test_constrained_scion_ends_on_the_ball(x64: None) -> None:
+    """Frank and Wolfe: with a constant gradient the parameters go to minus the farthest point."""
+    p = {"w": normal(11, 3, 4), "b": normal(12, 3)}
+    g = {"w": normal(13, 3, 4), "b": normal(14, 3)}
+    tx = gradtx.scion(0.2, "w", radius=2.0, rest_radius=0.5, constrained=True, polar=exact_polar())
+
+    def step(carry: Any, _: Any) -> Any:
+        return tx.step(g, carry[1], carry[0]), None
+
+    (p, _), _ = jax.jit(lambda p: jax.lax.scan(step, (p, tx.init(p)), length=150))(p)
+    values = jnp.linalg.svd(p["w"], compute_uv=False)
+    np.testing.assert_allclose(values, np.full(3, 2 * np.sqrt(4 / 3)), rtol=1e-10)
+    np.testing.assert_allclose(p["b"], -0.5 * jnp.sign(g["b"]), rtol=1e-10)
+
+
+@over_links
+def test_matrices_of_zeros(name: str) -> None:
+    """Zero gradients give zeros, finite for ever, and derivatives that are finite."""
+    tx, zeros = LINKS[name](), jnp.zeros((2, 3), jnp.float16)
+
+    def total(tx: Any, g: jax.Array) -> jax.Array:
+        u, state = tx.update(g, tx.init(g), g)
+        return jnp.sum(u) + jnp.sum(tx.update(g, state, g)[0])
+
+    assert not steps(tx, jnp.stack([zeros] * 3), zeros).any()
+    slopes = jax.jit(jax.grad(total, (0, 1)))(tx, zeros.astype(jnp.float32))
+    assert all(jnp.isfinite(x).all() for x in jax.tree.leaves(slopes))
+
+
+def test_arithmetic_changes_no_dtype() -> None:
+    """With products in bfloat16 the momentum stays in float32, and the step is near."""
+    p = normal(15, 4, 6).astype(jnp.float32)
+    wide = gradtx.scale_by_muon(polar=newton_schulz("jordan"))
+    narrow = wide.replace(arithmetic="bfloat16")
+    (u, _), (v, state) = (tx.update(p, tx.init(p)) for tx in (wide, narrow))
+    assert state.mu.dtype == v.dtype == jnp.float32
+    assert 1e-6 < float(jnp.abs(u - v).max()) < 0.1
+
+
+# The clip of queries and keys -------------------------------------------------------------------
+
+
+def test_qk_clip_bounds_the_logits(x64: None) -> None:
+    """Logits of heads that passed the threshold come down to it, others stay: MuonClip's claim."""
+    x, heads = normal(19, 7, 6), Axes("ibo")
+
+    def largest(p: Any) -> jax.Array:
+        q, k = (jnp.einsum("ti,iho->tho", x, p[name]) for name in ("q", "k"))
+        return jnp.abs(jnp.einsum("tho,sho->hts", q, k)).max((1, 2))
+
+    p = {name: normal(seed, 6, 3, 2) for name, seed in (("q", 20), ("k", 21), ("v", 22))}
+    p["q"] = p["q"] * jnp.asarray([0.01, 10.0, 1000.0])[None, :, None]
+    tx = gradtx.chain(gradtx.scale(-0.0), gradtx.qk_clip(20.0, axes=heads))
+    before = largest(p)
+    after, _ = tx.step(p, tx.init(p), p, max_logits={"[qk]": before})
+    np.testing.assert_allclose(largest(after), jnp.minimum(before, 20.0), rtol=1e-12)
+    np.testing.assert_array_equal(after["v"], p["v"])
+    mla = tx.replace(power=gradtx.by_path({"q": 1.0, "*": 0.0}))
+    after, _ = mla.step(p, mla.init(p), p, max_logits={"[qk]": before})
+    np.testing.assert_allclose(largest(after), jnp.minimum(before, 20.0), rtol=1e-12)
+    np.testing.assert_array_equal(after["k"], p["k"])
+
+
+def test_qk_clip_refuses_logits_that_do_not_fit() -> None:
+    p = {"q": jnp.ones((2, 3, 4))}
+    tx = gradtx.qk_clip(axes=Axes("ibo"))
+    for logits, kind, seen in (
+        ({"k": jnp.ones(3)}, ValueError, "no array goes to 'k'"),
+        ({"q": jnp.ones(2)}, ValueError, r"max_logits has shape \(2,\), the stacked axes \(3,\)"),
+        (jnp.ones(3), TypeError, "max_logits is a .*Pass a mapping"),
+        (None, ValueError, "'max_logits' is missing"),
+    ):
+        with pytest.raises(kind, match=seen):
+            tx.update(p, tx.init(p), p, max_logits=logits)
+
+
+# Who moves what ----------------------------------------------------------------------------------
+
+
+def model() -> dict[str, Any]:
+    return {
+        "embed": {"table": jnp.ones((5, 4))},
+        "layers": {"qkv": jnp.ones((2, 4, 12)), "bias": jnp.ones((2, 12))},
+        "conv": {"kernel": jnp.ones((2, 2, 3, 4))},
+        "up": {"kernel": jnp.ones((4, 6)), "bias": jnp.ones(6)},
+    }
+
+
+MATRICES = {"layers/qkv": Axes("bio", 3), "conv/kernel": "iiio", "*/kernel": "io"}
+
+
+def with_momentum(state: Any) -> Any:
+    parts = state.values() if isinstance(state, dict) else [state]
+    return next(part for part in parts if "mu" in part._fields)
+
+
+def moved(state: Any) -> set[str]:
+    """The paths of the arrays for which a state has a momentum."""
+    return {path for path, mu in gradtx.tree.named_leaves(state.mu) if mu is not None}
+
+
+@pytest.mark.parametrize(
+    "make", [gradtx.muon, gradtx.normuon, gradtx.adamuon, gradtx.adago, gradtx.dion, gradtx.scion]
+)
+def test_matrices_are_those_that_are_named(make: Callable[..., Any]) -> None:
+    """An embedding and a stack of biases have two axes and are no matrices."""
+    tx = make(0.1, MATRICES)
+    state = tx.init(model())
+    inside, rest = (with_momentum(state[role]) for role in ("matrices", "rest"))
+    assert moved(inside) == {"layers/qkv", "conv/kernel", "up/kernel"}
+    assert moved(rest) == {"embed/table", "layers/bias", "up/bias"}
+    u, _ = tx.update(model(), tx.init(model()), model())
+    assert all(jnp.all(x < 0) for x in jax.tree.leaves(u))
+
+
+def test_ways_to_name_matrices() -> None:
+    """Patterns, exclusions, one pattern alone, labels as a predicate or a tree: the same."""
+    params = {"a": {"kernel": jnp.ones((2, 3))}, "head": {"kernel": jnp.ones((3, 2))}}
+    labels = {"a": {"kernel": "hidden"}, "head": {"kernel": "other"}}
+    ways = [
+        gradtx.muon(0.1, "a/kernel"),
+        gradtx.muon(0.1, {"head/*": None, "*/kernel": Axes("io")}),
+        gradtx.muon(0.1, {"hidden": "io", "other": None}, labels),
+        gradtx.muon(
+            0.1,
+            {"hidden": "io", "other": None},
+            lambda path, _: "other" if path.startswith("head") else "hidden",
+        ),
+    ]
+    first, *others = (tx.update(params, tx.init(params), params)[0] for tx in ways)
+    for u in others:
+        assert all(map(np.array_equal, jax.tree.leaves(u), jax.tree.leaves(first)))
+    assert not np.allclose(first["a"]["kernel"], first["head"]["kernel"].T)
+
+
+@pytest.mark.parametrize(
+    ("matrices", "seen"),
+    [
+        (None, "nobody said which arrays are matrices"),
+        ({}, "nobody said which arrays are matrices"),
+        ({"*": None}, "no matrix is named"),
+        ("*/kernle", "no array goes to 'matrices'"),
+        ({"up/kernle": "io", "*/kernel": "io", "conv/*": None}, "no array goes to 'up/kernle'"),
+        ({"*/bias": "io"}, "at 'up/bias' the parameter is float32.6.: .* names 2 axes"),
+    ],
+)
+def test_nothing_is_guessed(matrices: Any, seen: str) -> None:
+    """What is not said, or said of no array, is an error that tells what to say."""
+    with pytest.raises(ValueError, match=seen):
+        gradtx.muon(0.1, matrices).init(model())
+
+
+def test_one_learning_rate_or_an_auxiliary_optimizer() -> None:
+    """Without an auxiliary optimizer one learning rate serves all arrays."""
+    tx = gradtx.muon(0.1, MATRICES, weight_decay=0.0)
+    params = model()
+    full, half = (
+        t.update(params, t.init(params), params)[0] for t in (tx, tx.replace(learning_rate=0.05))
+    )
+    for a, b in zip(jax.tree.leaves(full), jax.tree.leaves(half), strict=True):
+        np.testing.assert_allclose(a, 2 * b, rtol=1e-6)
+    own = gradtx.muon(0.1, MATRICES, weight_decay=0.0, auxiliary=gradtx.sgd(3.0))
+    u, _ = own.update(params, own.init(params), params)
+    np.testing.assert_array_equal(u["up"]["bias"], -3 * params["up"]["bias"])
+    np.testing.assert_allclose(u["up"]["kernel"], full["up"]["kernel"], rtol=1e-6)
+
+
+def test_describe(capsys: pytest.CaptureFixture[str]) -> None:
+    """The table says where every array goes, as which matrices and why; shapes are enough."""
+    params = {**model(), "index": jnp.arange(3), "none": None}
+    tx = gradtx.chain(
+        gradtx.clip(1.0),
+        gradtx.muon(0.1, {**MATRICES, "embed/*": None}, auxiliary=gradtx.freeze()),
+    )
+    tx.describe(jax.eval_shape(lambda: params))
+    lines = [line.split("  ") for line in capsys.readouterr().out.splitlines()]
+    table = {line[0]: [cell.strip() for cell in line[1:] if cell] for line in lines}
+    muon = "clip > scale_by_muon > add_decayed_weights > scale_by_learning_rate"
+    assert table == {
+        "array": ["type", "moved by", "as", "why"],
+        lines[1][0]: [],
+        "conv/kernel": [
+            "float32[2, 2, 3, 4]", muon, "(12 in, 4 out)", "fits 'conv/kernel'",
+        ],
+        "embed/table": ["float32[5, 4]", "clip > freeze", "fits 'embed/*'"],
+        "index": ["int32[3]", "nothing", "no floating or complex array"],
+        "layers/bias": ["float32[2, 12]", "clip > freeze", "fits '*'"],
+        "layers/qkv": ["float32[2, 4, 12]", muon, "6 x (4 in, 4 out)", "fits 'layers/qkv'"],
+        "up/bias": ["float32[6]", "clip > freeze", "fits '*'"],
+        "up/kernel": ["float32[4, 6]", muon, "(4 in, 6 out)", "fits '*/kernel'"],
+    }  # fmt: skip
+
+
+def test_describe_goes_into_masks_and_wrappers(capsys: pytest.CaptureFixture[str]) -> None:
+    params = {"a": jnp.ones(2), "b": jnp.ones(2)}
+    gradtx.masked(gradtx.mechanic(gradtx.sgd(0.1)), {"a": True, "b": False}).describe(params)
+    a, b = capsys.readouterr().out.splitlines()[2:]
+    assert "mechanic(scale_by_learning_rate)" in a
+    assert "outside the mask" in b
+    labels = gradtx.partition({"x": gradtx.sgd(0.1), "y": gradtx.freeze()}, {"a": "x", "b": "y"})
+    labels.describe(params)
+    assert "its label 'x'" in capsys.readouterr().out
+
+
+# Faults of others --------------------------------------------------------------------------------
+
+
+def test_e10_the_rest_gets_adam_and_stacks_are_matrices() -> None:
+    """E10: no look-ahead is inherited by the rest, and a stack that is named does not go there."""
+    params = {"w": normal(16, 2, 3, 4).astype(jnp.float32), "b": jnp.asarray([1.0, -2.0])}
+    second = jax.tree.map(lambda x: 0.5 - x, params)
+    tx, adam = gradtx.muon(0.1, {"w": "bio"}), gradtx.adam(0.1, b2=0.95)
+    state, alone = tx.init(params), adam.init(params["b"])
+    for g in (params, second):
+        u, state = tx.update(g, state, params)
+        b, alone = adam.update(g["b"], alone)
+        np.testing.assert_allclose(u["b"], b, rtol=1e-6)
+    assert "mu" in state["matrices"]["scale_by_muon"]._fields
+    assert state["matrices"]["scale_by_muon"].mu["w"].shape == (2, 3, 4)
+    if not FAULTY_OPTAX:
+        return
+    with pytest.raises(ValueError, match="Unknown"):
+        optax.contrib.muon(0.1, ns_coeffs="muon")
+    other = optax.contrib.muon(0.1)
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        start = other.init(params)
+        u, _ = other.update(params, start, params)
+    assert not np.allclose(u["b"], -0.1 * np.sign(params["b"]), rtol=0.02)  # NAdam
+    assert isinstance(start.inner_states["muon"].inner_state[0].mu["w"], optax.MaskedNode)
+
+
+def test_optax_has_the_corrected_form(x64: None) -> None:
+    """Its link is ours with bias-corrected momentum, Jordan's polynomials and no scale."""
+    gs = normal(17, 5, 4, 6)
+    ours = gradtx.scale_by_muon(
+        momentum="corrected", scale=None, polar=newton_schulz("jordan", eps=1e-8)
+    )
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        theirs = steps(optax.contrib.scale_by_muon(), gs, gs[0])
+    np.testing.assert_allclose(steps(ours, gs, gs[0]), theirs, rtol=1e-9, atol=1e-10)
+
+
+def test_e20_momentum_is_what_its_name_says(x64: None) -> None:
+    """E20: PyTorch's documentation has a sum, its code an average. Both are here, by name.
+
+    They differ by the factor 1 - beta in the state and by nothing in the direction.
+    """
+    gs = normal(18, 3, 4, 6)
+    weight = torch.nn.Parameter(torch.zeros(4, 6))
+    peer = torch.optim.Muon([weight], momentum=0.9)
+    states, updates = {}, {}
+    for momentum in ("lerp", "trace"):
+        tx = gradtx.scale_by_muon(0.9, momentum=momentum, polar=newton_schulz(eps=0.0))
+        state = tx.init(gs[0])
+        for g in gs:
+            updates[momentum], state = tx.update(g, state)
+        states[momentum] = state.mu
+    for g in gs:
+        weight.grad = torch.tensor(np.asarray(g), dtype=torch.float32)
+        peer.step()
+    buffer = peer.state[weight]["momentum_buffer"].numpy()
+    np.testing.assert_allclose(buffer, states["lerp"], rtol=1e-5)
+    np.testing.assert_allclose(states["lerp"], 0.1 * states["trace"], rtol=1e-12)
+    np.testing.assert_allclose(updates["lerp"], updates["trace"], rtol=1e-9, atol=1e-12)
