@@ -39,7 +39,7 @@ GOLDEN = 0.6180339887498949  # multiples of it are spread evenly over [0, 1)
 
 
 ANNEALED = exponential_decay(1.0, 1000, math.exp(-1), 500, end_value=0.03)
-"""All of the first 500 steps, then fewer and fewer."""
+"""The share of steps on which Q moves: all of the first 500, then fewer and fewer."""
 
 
 class KronSlots(NamedTuple):
@@ -62,7 +62,7 @@ class scale_by_kron(Rule):
 
     b1: Hyper = 0.9
     precond_lr: Hyper = 0.1
-    learn: Hyper = ANNEALED  # the share of steps on which Q moves
+    learn: Hyper | None = None  # the share of steps on which Q moves; None: as in the paper's code
     clip: Hyper = 1.1  # the largest root mean square of an update
     damping: Hyper = 1e-9  # of noise beside the gradient, so that zeros do not let Q grow for ever
     seed: int = static(default=0)
@@ -100,7 +100,8 @@ class scale_by_kron(Rule):
         how = layout(self.axes, g.shape, "scale_by_kron")
         mu = self.b1 * slots.mu + (1 - self.b1) * g
         (x,) = as_matrices(mu / lacking(self.b1, t), how)
-        carried = slots.carried + self.learn
+        share = ANNEALED(t - 1).astype(t.dtype) if self.learn is None else self.learn
+        carried = slots.carried + share
         if self.stagger:
             start = GOLDEN * places(number, x.shape[:-2]).astype(carried.dtype)
             carried = carried + jnp.where(t == 1, start - jnp.floor(start), 0)
@@ -213,7 +214,7 @@ def psgd_kron(
     b1: Hyper = 0.9,
     precond_lr: Hyper = 0.1,
     weight_decay: Hyper = 0.0,
-    learn: Hyper = ANNEALED,
+    learn: Hyper | None = None,
     clip: Hyper = 1.1,
     damping: Hyper = 1e-9,
     seed: int = 0,

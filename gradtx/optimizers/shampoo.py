@@ -85,7 +85,7 @@ class scale_by_shampoo(Rule):
         self.require("[0, 1]", "b2")
         self.require("(0, inf)", "eps", "graft_eps")
         self.require("[0, inf)", "exponent")
-        self.require("[1, inf)", "every")
+        self.require("(0, inf)", "every")
         refuse_other(self, "graft", GRAFTS)
         refuse_other_sides(self)
         if self.block_size is not None and self.block_size < 1:
@@ -213,7 +213,7 @@ class scale_by_kl_shampoo(Rule):
     def check(self) -> None:
         self.require("[0, 1)", "b1", "b2")
         self.require("(0, inf)", "eps")
-        self.require("[1, inf)", "every")
+        self.require("(0, inf)", "every")
         refuse_other_sides(self)
 
     def init_leaf(self, p: Array) -> KlShampooSlots:
@@ -257,7 +257,8 @@ class scale_by_kl_shampoo(Rule):
         left = grams(between(_none(roots[0]), x, roots[1]), start[0], _none(start[1]))[0]
         right = grams(between(roots[0], x, _none(roots[1])), _none(start[0]), start[1])[1]
         weight = 1 - self.b2
-        sums = self.b2 * start[0] + weight / m * left, self.b2 * start[1] + weight / n * right
+        left, right = weight * (1 / m) * left, weight * (1 / n) * right
+        sums = self.b2 * start[0] + left, self.b2 * start[1] + right
         turns = due(t - 1, number, self.every, x.shape[:-2], self.stagger)
         begun = jnp.squeeze(first & (power > 0), (-2, -1))
         turns = turns | (begun if self.stagger else jnp.any(begun))

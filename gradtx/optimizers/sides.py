@@ -169,12 +169,16 @@ def power_step(a: Array, basis: Array) -> tuple[Array, Array]:
 
 
 def inverse_root(a: Array, exponent: Any, eps: Any) -> Array:
-    """(A + eps)^-exponent of Hermitian matrices [..., n, n] without negative eigenvalues."""
+    """(A + eps)^-exponent of Hermitian matrices [..., n, n] without negative eigenvalues.
+
+    An eigenvalue that is less than the rounding of the largest counts as that.
+    """
     if not acts(a):
         return a
     exponent, eps = lax.stop_gradient((jnp.asarray(exponent), jnp.asarray(eps)))
     scaled, size = _scaled(a)
     values, vectors = jnp.linalg.eigh(scaled)
-    values = jnp.maximum(values, 0) * size[..., 0] + eps
+    least = a.shape[-1] * jnp.finfo(values.dtype).eps
+    values = jnp.maximum(values, least) * size[..., 0] + eps
     powers = (values**-exponent).astype(vectors.dtype)
     return product(vectors * powers[..., None, :], adjoint(vectors))

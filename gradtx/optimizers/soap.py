@@ -82,7 +82,7 @@ class scale_by_soap(Rule):
     def check(self) -> None:
         self.require("[0, 1)", "b1", "b2", "shampoo_beta")
         self.require("(0, inf)", "eps")
-        self.require("[1, inf)", "every")
+        self.require("(0, inf)", "every")
         refuse_other_sides(self)
 
     def init_leaf(self, p: Array) -> SoapSlots:
@@ -171,7 +171,7 @@ class scale_by_splus(Rule):
 
     def check(self) -> None:
         self.require("[0, 1)", "b1", "b2")
-        self.require("[1, inf)", "every")
+        self.require("(0, inf)", "every")
         refuse_other_sides(self)
 
     def init_leaf(self, p: Array) -> SplusSlots:
