@@ -20,6 +20,7 @@ from gradtx.optimizers.roles import Matrices, routed
 from gradtx.optimizers.sides import (
     Pair,
     adjoint,
+    placed,
     places,
     product,
     refreshed,
@@ -34,6 +35,7 @@ from gradtx.transform import GradientTransformation
 from gradtx.transforms.decay import add_decayed_weights
 from gradtx.tree import abs2, lacking, real_dtype
 
+LONGEST = 8192
 REST = scale_by_adam(b2=0.95)
 GOLDEN = 0.6180339887498949  # multiples of it are spread evenly over [0, 1)
 
@@ -65,10 +67,10 @@ class scale_by_kron(Rule):
     learn: Hyper | None = None  # the share of steps on which Q moves; None: as in the paper's code
     clip: Hyper = 1.1  # the largest root mean square of an update
     damping: Hyper = 1e-9  # of noise beside the gradient, so that zeros do not let Q grow for ever
-    seed: int = static(default=0)
+    seed: Hyper = 0  # or a random key
     stagger: bool = static(default=True)  # False: all matrices in the same step
     sides: str = static(default="both")  # or "shorter", "inputs", "outputs"; others have a diagonal
-    max_dim: int = static(default=8192)
+    max_dim: int | None = static(default=None)  # None: 8192
     axes: Any = None  # an `Axes`
 
     Slots = KronSlots
@@ -83,7 +85,7 @@ class scale_by_kron(Rule):
     def init_leaf(self, p: Array) -> KronSlots:
         how = layout(self.axes, p.shape, "scale_by_kron")
         *stack, n, m = one_array(how, "scale_by_kron")
-        full = sizes(self.sides, n, m, self.max_dim)
+        full = sizes(self.sides, n, m, LONGEST if self.max_dim is None else self.max_dim)
         left, right = (
             jnp.broadcast_to(jnp.eye(k, dtype=p.dtype) if k else jnp.ones(side, p.dtype), shape)
             for k, side, shape in (
@@ -112,6 +114,7 @@ class scale_by_kron(Rule):
             factors = refreshed(turns, self._learned, factors, x, jnp.broadcast_to(t, turns.shape))
         else:
             factors = refreshed(turns.reshape(-1)[0], self._learned, factors, x, t)
+        factors = placed((slots.left, slots.right), factors)
         u = _applied(*factors, x, back=False)
         u = _applied(*factors, u, back=True)
         size = length(u) / math.sqrt(x.shape[-2] * x.shape[-1])
@@ -121,9 +124,10 @@ class scale_by_kron(Rule):
     def _learned(self, old: Pair, x: Array, t: Array) -> Pair:
         """Both factors after a step of descent; no derivative is taken of them."""
         x, (left, right) = lax.stop_gradient((x, old))
-        key = jax.random.fold_in(
-            jax.random.key(self.seed), jnp.minimum(t, 2**30).reshape(-1)[0].astype(jnp.int32)
-        )
+        seed: Any = self.seed
+        if not jnp.issubdtype(jnp.result_type(seed), jax.dtypes.prng_key):
+            seed = jax.random.key(jnp.asarray(seed).astype(jnp.int32))
+        key = jax.random.fold_in(seed, jnp.minimum(t, 2**30).astype(jnp.int32))
         v = jax.random.normal(key, x.shape[-2:], real_dtype(x.dtype)).astype(x.dtype)
         v = jnp.broadcast_to(v, x.shape)
         a = _applied(left, right, x + self.damping * v, back=False)
@@ -217,10 +221,10 @@ def psgd_kron(
     learn: Hyper | None = None,
     clip: Hyper = 1.1,
     damping: Hyper = 1e-9,
-    seed: int = 0,
+    seed: Hyper = 0,
     stagger: bool = True,
     sides: str = "both",
-    max_dim: int = 8192,
+    max_dim: int | None = None,
     auxiliary: GradientTransformation | None = None,
 ) -> GradientTransformation:
     """PSGD: `scale_by_kron` and decoupled weight decay for matrices, Adam (b2 0.95) for the rest.

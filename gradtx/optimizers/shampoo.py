@@ -29,6 +29,9 @@ from gradtx.optimizers.sides import (
     grams,
     identities,
     inverse_root,
+    multiples,
+    placed,
+    places,
     refreshed,
     refuse_other_sides,
     sizes,
@@ -58,10 +61,10 @@ class scale_by_shampoo(Rule):
 
     L = b2 L + (1 - b2) G G^H, R = b2 R + (1 - b2) G^H G (sums if b2 is 1), both over 1 - b2^t,
     D = (L + eps)^-e M (R + eps)^-e with the corrected momentum M and e one over twice the number of
-    sides (1/4), u = D |graft| / |D|. The `graft` is M ("sgd"), or M over the root of the sum
-    ("adagrad"), the average ("rmsprop") or corrected average ("adam") of squares; with `None`
-    u = D. Gupta+ 2018, 1802.09568; Shi+ 2023, 2309.06497. A vector is `Axes("i")`: full-matrix
-    AdaGrad.
+    sides (1/4), u = D |graft| / |D|. The `graft`, which moves alone up to the first root, is M
+    ("sgd"), or M over the root of the sum ("adagrad"), the average ("rmsprop") or the corrected
+    average ("adam") of squares; with `None` u = D. Gupta+ 2018, 1802.09568; Shi+ 2023, 2309.06497.
+    A vector is `Axes("i")`: full-matrix AdaGrad.
     """
 
     b1: Hyper = 0.9
@@ -71,10 +74,10 @@ class scale_by_shampoo(Rule):
     exponent: Hyper | None = None  # e, if it is not the usual one
     every: Hyper = 10  # steps from one root to the next
     graft: str | None = static(default="adam")
-    block_size: int | None = static(default=1024)  # larger matrices are cut into equal blocks
+    block_size: int | None = static(default=None)  # larger matrices are cut into equal blocks
     stagger: bool = static(default=True)  # False: all matrices in the same step
     sides: str = static(default="both")  # or "shorter", "inputs", "outputs", of every block
-    max_dim: int = static(default=10_000)  # longer sides of blocks are left alone
+    max_dim: int | None = static(default=None)  # longer sides are left alone; None: 10,000
     axes: Any = None  # an `Axes`
 
     Slots = ShampooSlots
@@ -127,7 +130,9 @@ class scale_by_shampoo(Rule):
         old = slots.left, slots.right
         sums = averages(old, grams(x, *old), self.b2, _weight(self.b2))
         correction = _correction(self.b2, t)
-        turns = due(t - 1, number, self.every, x.shape[:-2], self.stagger) | (t == 1)
+        late = places(number, x.shape[:-2]).astype(t.dtype) if self.stagger else jnp.zeros_like(t)
+        begun = t >= self.every + jnp.mod(late, self.every)  # from the first root on
+        turns = begun & due(t, number, self.every, x.shape[:-2], self.stagger)
         exponent = self.exponent
         if exponent is None:
             exponent = 1 / (2 * max(1, sum(map(acts, sums))))
@@ -140,8 +145,10 @@ class scale_by_shampoo(Rule):
         d = between(left_root, m, right_root)
         if self.graft is not None:
             d = d * (length(short) * inverse(length(d)))
-        u = from_matrices([_joined(d, shape)], how)
-        return u, ShampooSlots(mu, nu, *sums, left_root, right_root)
+        begun = jnp.broadcast_to(begun, x.shape[:-2])[..., None, None]
+        u = from_matrices([_joined(jnp.where(begun, d, short), shape)], how)
+        sides = placed(slots[2:], (*sums, left_root, right_root))
+        return u, ShampooSlots(mu, nu, *sides)
 
     def _grafted(self, g: Array, mean: Array, nu: Array, t: Array) -> tuple[Array, Array]:
         """The step of the method that gives the length, and its squares."""
@@ -155,11 +162,11 @@ class scale_by_shampoo(Rule):
 
 def _weight(decay: Any) -> Array:
     """Of the new in an average, which is a sum where nothing decays."""
-    return jnp.where(decay < 1, 1 - decay, 1)
+    return jnp.where(jnp.less(decay, 1), 1 - decay, 1)
 
 
 def _correction(decay: Any, t: Array) -> Array:
-    averaged = decay < 1
+    averaged = jnp.less(decay, 1)
     return jnp.where(averaged, lacking(jnp.where(averaged, decay, 0.5).astype(t.dtype), t), 1)
 
 
@@ -204,7 +211,7 @@ class scale_by_kl_shampoo(Rule):
     every: Hyper = 10  # steps from one root to the next
     stagger: bool = static(default=True)  # False: all matrices in the same step
     sides: str = static(default="both")  # or "shorter", "inputs", "outputs"
-    max_dim: int = static(default=10_000)  # longer sides are left alone
+    max_dim: int | None = static(default=None)  # longer sides are left alone; None: 10,000
     axes: Any = None  # an `Axes`
 
     Slots = KlShampooSlots
@@ -243,16 +250,10 @@ class scale_by_kl_shampoo(Rule):
         first = new_here[0] if new_here else jnp.zeros((*x.shape[:-2], 1, 1), bool)
         power = jnp.sum(abs2(x), axis=(-2, -1), keepdims=True) / (n * m)
         size = root(power) if count == 2 else power
-        start = [
-            jnp.where(first, size * jnp.eye(a.shape[-1], dtype=a.dtype), a) if acts(a) else a
-            for a in old
-        ]
-        inverse_size = inverse(root(size))
+        some = inverse(root(size))
+        start = [jnp.where(first, multiples(size, a), a) for a in old]
         roots = [
-            jnp.where(first, inverse_size * jnp.eye(a.shape[-1], dtype=a.dtype), a)
-            if acts(a)
-            else a
-            for a in (slots.left_root, slots.right_root)
+            jnp.where(first, multiples(some, a), a) for a in (slots.left_root, slots.right_root)
         ]
         left = grams(between(_none(roots[0]), x, roots[1]), start[0], _none(start[1]))[0]
         right = grams(between(roots[0], x, _none(roots[1])), _none(start[0]), start[1])[1]
@@ -260,8 +261,6 @@ class scale_by_kl_shampoo(Rule):
         left, right = weight * (1 / m) * left, weight * (1 / n) * right
         sums = self.b2 * start[0] + left, self.b2 * start[1] + right
         turns = due(t - 1, number, self.every, x.shape[:-2], self.stagger)
-        begun = jnp.squeeze(first & (power > 0), (-2, -1))
-        turns = turns | (begun if self.stagger else jnp.any(begun))
 
         def fresh(old: Pair, left: Array, right: Array) -> Pair:
             a, b = (inverse_root(x, 0.5, self.eps) for x in (left, right))
@@ -269,7 +268,8 @@ class scale_by_kl_shampoo(Rule):
 
         roots = refreshed(turns, fresh, tuple(roots), *sums)
         u = between(roots[0], mean, roots[1])
-        return from_matrices([u], how), KlShampooSlots(mu, *sums, *roots)
+        sides = placed(slots[1:], (*sums, *roots))
+        return from_matrices([u], how), KlShampooSlots(mu, *sides)
 
 
 def _none(side: Array) -> Array:
@@ -294,10 +294,10 @@ def shampoo(
     exponent: Hyper | None = None,
     every: Hyper = 10,
     graft: str | None = "adam",
-    block_size: int | None = 1024,
+    block_size: int | None = None,
     stagger: bool = True,
     sides: str = "both",
-    max_dim: int = 10_000,
+    max_dim: int | None = None,
     auxiliary: GradientTransformation | None = None,
 ) -> GradientTransformation:
     """Shampoo: `scale_by_shampoo` and decoupled weight decay for matrices, Adam for the rest.
@@ -336,7 +336,7 @@ def kl_shampoo(
     every: Hyper = 10,
     stagger: bool = True,
     sides: str = "both",
-    max_dim: int = 10_000,
+    max_dim: int | None = None,
     auxiliary: GradientTransformation | None = None,
 ) -> GradientTransformation:
     """KL-Shampoo: `scale_by_kl_shampoo` and decoupled weight decay for matrices, Adam for the rest.

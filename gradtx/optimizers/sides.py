@@ -7,14 +7,16 @@ right. A side that is left alone has matrices [..., 0, 0], which cost nothing an
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax.numpy as jnp
 from jax import Array, lax
+from jax.experimental.shard_alike import shard_alike
 
 from gradtx.optimizers.muon import refuse_other
 
+LONGEST = 10_000  # sides above this are left alone if nothing else is said
 SIDES = ("both", "shorter", "inputs", "outputs")
 
 Pair = tuple[Array, Array]
@@ -25,11 +27,12 @@ def refuse_other_sides(rule: Any) -> None:
     refuse_other(rule, "sides", SIDES)
 
 
-def sizes(sides: str, n: int, m: int, max_dim: int) -> tuple[int, int]:
+def sizes(sides: str, n: int, m: int, max_dim: int | None) -> tuple[int, int]:
     """How large the matrices of both sides are; zero for a side that is left alone.
 
     That is a side that is not asked for, is longer than `max_dim` or has one entry.
     """
+    longest = LONGEST if max_dim is None else max_dim
     wanted = {
         "both": (True, True),
         "shorter": (n <= m, m < n),
@@ -37,7 +40,7 @@ def sizes(sides: str, n: int, m: int, max_dim: int) -> tuple[int, int]:
         "outputs": (False, True),
     }[sides]
     left, right = (
-        k if asked and 1 < k <= max_dim else 0 for k, asked in zip((n, m), wanted, strict=True)
+        k if asked and 1 < k <= longest else 0 for k, asked in zip((n, m), wanted, strict=True)
     )
     return left, right
 
@@ -50,6 +53,18 @@ def zeros(stack: tuple[int, ...], size: tuple[int, int], dtype: Any) -> Pair:
 def identities(stack: tuple[int, ...], size: tuple[int, int], dtype: Any) -> Pair:
     left, right = (jnp.broadcast_to(jnp.eye(k, dtype=dtype), (*stack, k, k)) for k in size)
     return left, right
+
+
+def multiples(size: Array, side: Array) -> Array:
+    """A number [..., 1, 1] for every matrix times the identity, of the shape of a side."""
+    return size.astype(side.dtype) * jnp.broadcast_to(
+        jnp.eye(side.shape[-1], dtype=side.dtype), side.shape
+    )
+
+
+def placed(old: Sequence[Array], new: Sequence[Array]) -> list[Array]:
+    """The new slots on the devices of the old: a sharded gradient would spread them elsewhere."""
+    return [shard_alike(x, y)[1] for x, y in zip(old, new, strict=True)]
 
 
 # Products --------------------------------------------------------------------------------------

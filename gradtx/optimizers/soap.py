@@ -32,6 +32,7 @@ from gradtx.optimizers.sides import (
     grams,
     identities,
     in_place,
+    placed,
     power_step,
     product,
     refreshed,
@@ -73,7 +74,7 @@ class scale_by_soap(Rule):
     every: Hyper = 10  # steps from one basis to the next
     stagger: bool = static(default=True)  # False: all matrices in the same step
     sides: str = static(default="both")  # or "shorter", "inputs", "outputs"
-    max_dim: int = static(default=10_000)  # longer sides keep their axes
+    max_dim: int | None = static(default=None)  # longer sides keep their axes; None: 10,000
     axes: Any = None  # an `Axes`
 
     Slots = SoapSlots
@@ -115,7 +116,8 @@ class scale_by_soap(Rule):
         firsts = jnp.broadcast_to(first, turns.shape)
         mu, nu, *bases = refreshed(turns, _turned, (mu, nu, *bases), *new, firsts)
         mu, nu = (from_matrices([a], how) for a in (mu, nu))
-        return from_matrices([u], how), SoapSlots(mu, nu, *new, *bases)
+        sides = placed(slots[2:], (*new, *bases))
+        return from_matrices([u], how), SoapSlots(mu, nu, *sides)
 
 
 def _turned(old: Any, left: Array, right: Array, first: Array) -> Any:
@@ -163,7 +165,7 @@ class scale_by_splus(Rule):
     every: Hyper = 100  # steps from one basis to the next
     stagger: bool = static(default=True)  # False: all matrices in the same step
     sides: str = static(default="both")  # or "shorter", "inputs", "outputs"
-    max_dim: int = static(default=10_000)  # longer sides keep their axes
+    max_dim: int | None = static(default=None)  # longer sides keep their axes; None: 10,000
     axes: Any = None  # an `Axes`
 
     Slots = SplusSlots
@@ -198,7 +200,8 @@ class scale_by_splus(Rule):
         bases = refreshed(turns, _eigenbases, (slots.left_basis, slots.right_basis), left, right)
         signs = _signs(between(adjoint(bases[0]), average, bases[1]))
         u = between(bases[0], signs * (2 / sum(x.shape[-2:])), adjoint(bases[1]))
-        return from_matrices([u], how), SplusSlots(mu, left, right, *bases)
+        sides = placed(slots[1:], (left, right, *bases))
+        return from_matrices([u], how), SplusSlots(mu, *sides)
 
 
 def _eigenbases(old: Pair, left: Array, right: Array) -> Pair:
@@ -230,7 +233,7 @@ def soap(
     every: Hyper = 10,
     stagger: bool = True,
     sides: str = "both",
-    max_dim: int = 10_000,
+    max_dim: int | None = None,
     auxiliary: GradientTransformation | None = None,
 ) -> GradientTransformation:
     """SOAP: `scale_by_soap` and decoupled weight decay for matrices, Adam (b2 0.95) for the rest.
@@ -255,7 +258,7 @@ def splus(
     every: Hyper = 100,
     stagger: bool = True,
     sides: str = "both",
-    max_dim: int = 10_000,
+    max_dim: int | None = None,
     auxiliary: GradientTransformation | None = None,
 ) -> GradientTransformation:
     """SPlus: `scale_by_splus` and decoupled weight decay for matrices, Adam for the rest.

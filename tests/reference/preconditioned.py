@@ -116,9 +116,10 @@ def shampoo_direction(
     graft="adam",
     sides="both",
     block_size=None,
+    late=0,
 ):
     if block_size is not None and max(g.shape) > block_size:
-        return blocked(g, p, t, s, block_size, b1=b1, b2=b2, every=every, graft=graft)
+        return blocked(g, p, t, s, block_size, b1=b1, b2=b2, eps=eps, every=every, graft=graft)
     on = chosen(sides, g)
     weight, correction = (1, 1) if b2 == 1 else (1 - b2, 1 - b2**t)
     m = ema(b1, s.get("m", 0.0), g)
@@ -127,31 +128,34 @@ def shampoo_direction(
         b2 * old + weight * new for old, new in zip(s.get("sums", (0, 0)), grams(g), strict=True)
     ]
     v, roots = s.get("v", 0.0), s.get("roots")
-    if (t - 1) % every == 0:
+    if (t - late) % every == 0 and t >= every:
         e = 1 / (2 * max(sum(on), 1)) if exponent is None else exponent
         roots = [
             power(a / correction, -e, eps) if used else np.eye(len(a))
             for a, used in zip(sums, on, strict=True)
         ]
     v = v + sqr(g) if graft == "adagrad" else b2 * v + weight * sqr(g)
-    d = roots[0] @ mean @ roots[1]
     squares = v / correction if graft == "adam" else v
-    short = mean if graft in (None, "sgd") else mean / (np.sqrt(squares) + graft_eps)
-    u = d if graft is None else d * norm(short) / norm(d)
+    u = short = mean if graft in (None, "sgd") else mean / (np.sqrt(squares) + graft_eps)
+    if roots is not None:
+        d = roots[0] @ mean @ roots[1]
+        u = d if graft is None else d * norm(short) / norm(d)
     return u, {"m": m, "sums": sums, "roots": roots, "v": v}
 
 
 def blocked(g, p, t, s, size, **rest):
-    """Every block on its own; all but the last along a side are equally large."""
+    """Every block on its own; blocks are equally large, the last ones filled up with zeros."""
     counts = [-(-k // size) for k in g.shape]
     steps = [-(-k // c) for k, c in zip(g.shape, counts, strict=True)]
-    u, new = np.zeros(g.shape), {}
+    whole = np.zeros([k * c for k, c in zip(steps, counts, strict=True)], g.dtype)
+    whole[: g.shape[0], : g.shape[1]] = g
+    u, new = np.zeros_like(whole), {}
     for i in range(counts[0]):
         for j in range(counts[1]):
             here = tuple(slice(k * w, (k + 1) * w) for k, w in zip((i, j), steps, strict=True))
-            # Its number is i + j, by which it is late.
-            u[here], new[i, j] = shampoo_direction(g[here], p, t, s.get((i, j), {}), **rest)
-    return u, new
+            old = s.get((i, j), {})
+            u[here], new[i, j] = shampoo_direction(whole[here], p, t, old, late=i + j, **rest)
+    return u[: g.shape[0], : g.shape[1]], new
 
 
 def kl_shampoo_direction(g, p, t, s, b1=0.9, b2=0.95, eps=1e-12, every=10, sides="both"):
