@@ -123,6 +123,12 @@ from gradtx.optimizers.shampoo import (
     scale_by_shampoo as scale_by_shampoo,
     shampoo as shampoo,
 )
+from gradtx.optimizers.lowrank import (
+    apollo as apollo,
+    galore as galore,
+    scale_by_apollo as scale_by_apollo,
+    scale_by_galore as scale_by_galore,
+)
 from gradtx.optimizers.kron import (
     psgd_kron as psgd_kron,
     scale_by_kron as scale_by_kron,

@@ -12,6 +12,7 @@ from gradtx.catalogue.row import Row, table
 from gradtx.optimizers.dion import scale_by_dion
 from gradtx.optimizers.kron import scale_by_kron
 from gradtx.optimizers.lmo import scale_by_lmo
+from gradtx.optimizers.lowrank import scale_by_apollo, scale_by_galore
 from gradtx.optimizers.muon import (
     scale_by_adago,
     scale_by_adamuon,
@@ -67,4 +68,6 @@ matrix_links = table(
         on_matrices(scale_by_kl_shampoo),
     ),
     Row("scale_by_kron", "links", "whitening that is learned", on_matrices(scale_by_kron)),
+    Row("scale_by_galore", "links", "Adam in a subspace", on_matrices(scale_by_galore)),
+    Row("scale_by_apollo", "links", "lengths from a sketch", on_matrices(scale_by_apollo)),
 )

@@ -64,6 +64,7 @@ from gradtx.optimizers.layerwise import (
     lars,
     novograd,
 )
+from gradtx.optimizers.lowrank import apollo, galore
 from gradtx.optimizers.muon_family import (
     adago,
     adamuon,
@@ -308,4 +309,6 @@ optimizers = table(
     Row("shampoo", "matrix", "roots on both sides of a matrix", _on_matrices(shampoo), 3e-3),
     Row("kl_shampoo", "matrix", "the same, one by the other", _on_matrices(kl_shampoo), 1e-3),
     Row("psgd_kron", "matrix", "whitening that is learned", _on_matrices(psgd_kron), 1e-3),
+    Row("galore", "matrix", "Adam in a subspace of low rank", _on_matrices(galore), 0.01),
+    Row("apollo", "matrix", "lengths from a random sketch", _on_matrices(apollo), 0.01),
 )

@@ -255,20 +255,20 @@ class scale_by_kl_shampoo(Rule):
         roots = [
             jnp.where(first, multiples(some, a), a) for a in (slots.left_root, slots.right_root)
         ]
-        left = grams(between(_none(roots[0]), x, roots[1]), start[0], _none(start[1]))[0]
-        right = grams(between(roots[0], x, _none(roots[1])), _none(start[0]), start[1])[1]
-        weight = 1 - self.b2
-        left, right = weight * (1 / m) * left, weight * (1 / n) * right
-        sums = self.b2 * start[0] + left, self.b2 * start[1] + right
+        by_right = between(_none(roots[0]), x, roots[1]) * m**-0.5
+        by_left = between(roots[0], x, _none(roots[1])) * n**-0.5
+        new = grams(by_right, *start)[0], grams(by_left, *start)[1]
+        # In this form there is one way only to fuse a product into the sum.
+        left, right = (a + (1 - self.b2) * (b - a) for a, b in zip(start, new, strict=True))
         turns = due(t - 1, number, self.every, x.shape[:-2], self.stagger)
 
         def fresh(old: Pair, left: Array, right: Array) -> Pair:
             a, b = (inverse_root(x, 0.5, self.eps) for x in (left, right))
             return a, b
 
-        roots = refreshed(turns, fresh, tuple(roots), *sums)
+        roots = refreshed(turns, fresh, tuple(roots), left, right)
         u = between(roots[0], mean, roots[1])
-        sides = placed(slots[1:], (*sums, *roots))
+        sides = placed(slots[1:], (left, right, *roots))
         return from_matrices([u], how), KlShampooSlots(mu, *sides)
 
 

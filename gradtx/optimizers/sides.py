@@ -15,6 +15,7 @@ from jax import Array, lax
 from jax.experimental.shard_alike import shard_alike
 
 from gradtx.optimizers.muon import refuse_other
+from gradtx.tree import abs2
 
 LONGEST = 10_000  # sides above this are left alone if nothing else is said
 SIDES = ("both", "shorter", "inputs", "outputs")
@@ -95,6 +96,20 @@ def grams(x: Array, left: Array, right: Array) -> Pair:
         product(x, adjoint(x)) if acts(left) else left,
         product(adjoint(x), x) if acts(right) else right,
     )
+
+
+def without_rounding(x: Array) -> Array:
+    """Turned matrices, zero where an entry is so small that it is rounding of the others.
+
+    Where a gradient has no part it would else get, by its sign, a step like all others.
+    """
+    size = jnp.sqrt(abs2(lax.stop_gradient(x)))
+    largest = jnp.max(size, axis=(-2, -1), keepdims=True)
+    return jnp.where(size > 4 * math.sqrt(sum(x.shape[-2:])) * _eps(size) * largest, x, 0)
+
+
+def _eps(x: Array) -> float:
+    return float(jnp.finfo(x.dtype).eps)
 
 
 def averages(old: Pair, new: Pair, decay: Any, weight: Any) -> Pair:
@@ -193,7 +208,7 @@ def inverse_root(a: Array, exponent: Any, eps: Any) -> Array:
     exponent, eps = lax.stop_gradient((jnp.asarray(exponent), jnp.asarray(eps)))
     scaled, size = _scaled(a)
     values, vectors = jnp.linalg.eigh(scaled)
-    least = a.shape[-1] * jnp.finfo(values.dtype).eps
+    least = a.shape[-1] * _eps(values)
     values = jnp.maximum(values, least) * size[..., 0] + eps
     powers = (values**-exponent).astype(vectors.dtype)
     return product(vectors * powers[..., None, :], adjoint(vectors))

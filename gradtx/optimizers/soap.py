@@ -38,6 +38,7 @@ from gradtx.optimizers.sides import (
     refreshed,
     refuse_other_sides,
     sizes,
+    without_rounding,
     zeros,
 )
 from gradtx.routing import Labels
@@ -60,11 +61,11 @@ class SoapSlots(NamedTuple):
 class scale_by_soap(Rule):
     """Adam in the eigenbasis of Shampoo's preconditioner.
 
-    Z = Q_L^H G Q_R, mu and nu the moments of Z with Adam's corrections for t - 1 steps,
-    u = Q_L mu / (sqrt(nu) + eps) Q_R^H with eps beside the uncorrected nu; then L and R
-    (`shampoo_beta`) take G in. The first step finds L, R and Q alone, u = 0. Every few steps Q
-    becomes QR(L Q), its columns sorted, nu with them, and mu is turned over. Vyas+ 2024,
-    2409.11321, in the authors' form. With no side left it is Adam.
+    Z = Q_L^H G Q_R (what is rounding there is zero), mu and nu the moments of Z with Adam's
+    corrections for t - 1 steps, u = Q_L mu / (sqrt(nu) + eps) Q_R^H with eps beside the uncorrected
+    nu; then L and R (`shampoo_beta`) take G in. The first step finds L, R and Q alone, u = 0. Every
+    few steps Q becomes QR(L Q), its columns sorted, nu with them, and mu is turned over. Vyas+
+    2024, 2409.11321, in the authors' form. With no side left it is Adam.
     """
 
     b1: Hyper = 0.95
@@ -103,7 +104,7 @@ class scale_by_soap(Rule):
         how = layout(self.axes, g.shape, "scale_by_soap")
         (x,), (mu,), (nu,) = (as_matrices(a, how) for a in (g, slots.mu, slots.nu))
         bases = slots.left_basis, slots.right_basis
-        z, first = between(adjoint(bases[0]), x, bases[1]), t == 1
+        z, first = without_rounding(between(adjoint(bases[0]), x, bases[1])), t == 1
         mu = jnp.where(first, 0, self.b1 * mu + (1 - self.b1) * z)
         nu = jnp.where(first, 0, self.b2 * nu + (1 - self.b2) * abs2(z))
         k = jnp.maximum(t - 1, 1)
@@ -198,7 +199,7 @@ class scale_by_splus(Rule):
         left, right = averages(old, grams(x, *old), self.b2, 1 - self.b2)
         turns = due(t - 1, number, self.every, x.shape[:-2], self.stagger) | (t == 1)
         bases = refreshed(turns, _eigenbases, (slots.left_basis, slots.right_basis), left, right)
-        signs = _signs(between(adjoint(bases[0]), average, bases[1]))
+        signs = jnp.sign(without_rounding(between(adjoint(bases[0]), average, bases[1])))
         u = between(bases[0], signs * (2 / sum(x.shape[-2:])), adjoint(bases[1]))
         sides = placed(slots[1:], (left, right, *bases))
         return from_matrices([u], how), SplusSlots(mu, *sides)
@@ -206,14 +207,6 @@ class scale_by_splus(Rule):
 
 def _eigenbases(old: Pair, left: Array, right: Array) -> Pair:
     return eigenbasis(left), eigenbasis(right)
-
-
-def _signs(x: Array) -> Array:
-    """The signs of entries, and zero for what is so small that it is rounding of the others."""
-    size = jnp.sqrt(abs2(lax.stop_gradient(x)))
-    largest = jnp.max(size, axis=(-2, -1), keepdims=True)
-    least = 8 * sum(x.shape[-2:]) * jnp.finfo(size.dtype).eps * largest
-    return jnp.where(size > least, jnp.sign(x), 0)
 
 
 # Optimizers ------------------------------------------------------------------------------------

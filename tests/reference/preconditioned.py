@@ -1,7 +1,7 @@
-"""Methods with a matrix for each side, on one matrix [inputs, outputs]; others go to Adam, or pass.
+"""Methods with a matrix for each side, on one [inputs, outputs]; others go to Adam, or pass.
 
-Written from cards 71 to 75. Signs and, where values are equal, choices of eigenvectors cancel in
-what is compared. The matrix is the first of its tree, so staggered turns are the plain ones.
+Written from cards 58 and 71 to 75. Signs and, where values are equal, choices of eigenvectors
+cancel in what is compared. The matrix is the first of its tree: staggered turns are the plain ones.
 """
 
 from __future__ import annotations
@@ -246,12 +246,68 @@ def kron_direction(
     return u, {"m": average, "factors": (left, right), "carried": carried}
 
 
+# Low rank --------------------------------------------------------------------------------------
+
+
+def adam_of(z, s, t, b1, b2, eps):
+    m, v = ema(b1, s.get("m", 0.0), z), ema(b2, s.get("v", 0.0), sqr(z))
+    return m / (1 - b1**t) / (np.sqrt(v / (1 - b2**t)) + eps), {"m": m, "v": v}
+
+
+def galore_direction(g, p, t, s, b1=0.9, b2=0.999, eps=1e-8, scale=0.25, every=200, rank=128):
+    """With the shorter side first; new directions have the phases of the old ones."""
+    if g.shape[0] > g.shape[1]:
+        flat = galore_direction(g.conj().T, p, t, s, b1, b2, eps, scale, every, rank)
+        return flat[0].conj().T, flat[1]
+    basis = s.get("basis")
+    if (t - 1) % every == 0:
+        new = np.linalg.svd(g)[0][:, :rank]
+        if basis is not None:
+            along = np.sum(new.conj() * basis, axis=0)
+            new = new * along / np.abs(along)
+        basis = new
+    z, moments = adam_of(basis.conj().T @ g, s, t, b1, b2, eps)
+    return scale * basis @ z, {**moments, "basis": basis}
+
+
+def apollo_direction(
+    g,
+    p,
+    t,
+    s,
+    b1=0.9,
+    b2=0.999,
+    eps=1e-8,
+    scale=1.0,
+    growth=1.01,
+    every=200,
+    rank=128,
+    per="channel",
+):
+    if g.shape[0] > g.shape[1]:
+        flat = apollo_direction(g.conj().T, p, t, s, b1, b2, eps, scale, growth, every, rank, per)
+        return flat[0].conj().T, flat[1]
+    short = g.shape[0]
+    rank = min(rank, short)
+    r = noise(0, (t - 1) // every, (rank, short)) / np.sqrt(rank) @ g
+    z, new = adam_of(r, s, t, b1, b2, eps)
+    axis = None if per == "tensor" else 0
+    u = g * np.sqrt(sqr(z).sum(axis)) / (np.sqrt(sqr(r).sum(axis)) + eps)
+    if "size" in s:
+        u = u * min(1, growth * s["size"] / norm(u))
+    return np.sqrt(scale) * u, {**new, "size": norm(u)}
+
+
 REFERENCES: dict[str, Reference] = {
     "soap": by_role(soap_direction, 0.01),
     "splus": by_role(splus_direction, 0.01),
     "shampoo": by_role(shampoo_direction, 0.01),
     "kl_shampoo": by_role(kl_shampoo_direction, 0.01),
     "psgd_kron": by_role(kron_direction, 0.0),
+    "galore": by_role(galore_direction, 0.0),
+    "apollo": by_role(apollo_direction, 0.0),
+    "scale_by_galore": passing(galore_direction),
+    "scale_by_apollo": passing(apollo_direction),
     "scale_by_soap": passing(soap_direction),
     "scale_by_splus": passing(splus_direction),
     "scale_by_shampoo": passing(shampoo_direction),
