@@ -111,6 +111,28 @@ from gradtx.optimizers.muon import (
 )
 from gradtx.optimizers.dion import scale_by_dion as scale_by_dion
 from gradtx.optimizers.lmo import scale_by_lmo as scale_by_lmo
+from gradtx.optimizers.soap import (
+    scale_by_soap as scale_by_soap,
+    scale_by_splus as scale_by_splus,
+    soap as soap,
+    splus as splus,
+)
+from gradtx.optimizers.shampoo import (
+    kl_shampoo as kl_shampoo,
+    scale_by_kl_shampoo as scale_by_kl_shampoo,
+    scale_by_shampoo as scale_by_shampoo,
+    shampoo as shampoo,
+)
+from gradtx.optimizers.lowrank import (
+    apollo as apollo,
+    galore as galore,
+    scale_by_apollo as scale_by_apollo,
+    scale_by_galore as scale_by_galore,
+)
+from gradtx.optimizers.kron import (
+    psgd_kron as psgd_kron,
+    scale_by_kron as scale_by_kron,
+)
 from gradtx.optimizers.roles import by_role as by_role
 from gradtx.optimizers.muon_family import (
     adago as adago,

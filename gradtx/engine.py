@@ -86,7 +86,7 @@ def run(
             refuse_mixed(g, ps[i], slots)
             p = ps[i] if needed else None
             dtype = widest([x for row in ((g, p), *slots) for x in row if is_inexact(x)])
-            u, new = _leaf(step.rules_for(i, dtype), g, slots, p, step.keys_for(i), factor)
+            u, new = _leaf(step.rules_for(i, dtype), g, slots, p, step.own_for(i), factor)
         except (TypeError, ValueError) as error:
             raise explained(called, updates, i, g, ps[i], slots, error) from error
         outs.append(u)
@@ -103,7 +103,7 @@ def run(
 
 
 class _Step:
-    """The rules at one step: their hyperparameters as numbers, what arrays share, random keys."""
+    """The rules at one step: hyperparameters as numbers, what arrays share and what they do not."""
 
     def __init__(
         self, rules: Sequence[Rule], counts: Sequence[Array], model: Tree, shared: Any
@@ -135,13 +135,21 @@ class _Step:
     def paths(self) -> list[str]:
         return [path for path, _ in named_leaves(self.model)]
 
-    def keys_for(self, i: int) -> dict[int, Array]:
-        """A random key for array `i` for each rule that needs one, by the rule's place."""
-        return {
-            k: _key(own[i], self.paths[i], count)
-            for k, (own, count) in enumerate(zip(self.own, self.counts, strict=True))
-            if own[i].random
-        }
+    @functools.cached_property
+    def numbers(self) -> list[np.int32]:
+        """For every leaf how many arrays come before it, of those that are moved."""
+        moved = [is_inexact(x) for x in jax.tree.leaves(self.model, is_leaf=is_none)]
+        return [np.int32(sum(moved[:i])) for i in range(len(moved))]
+
+    def own_for(self, i: int) -> dict[int, Any]:
+        """A random key and the number of array `i` for the rules that want one, by their place."""
+        found = {}
+        for k, (own, count) in enumerate(zip(self.own, self.counts, strict=True)):
+            key = (_key(own[i], self.paths[i], count),) if own[i].random else ()
+            number = (self.numbers[i],) if own[i].numbered else ()
+            if key or number:
+                found[k] = (*key, *number)
+        return found
 
 
 def measured(rule: Rule, updates: Tree, state: Any, params: Tree | None, known: Any) -> Any:
@@ -185,7 +193,7 @@ def _leaf(
     g: Array,
     slots: Sequence[Any],
     p: Array | None,
-    keys: dict[int, Array],
+    own: dict[int, Any],
     factor: Array | None,
 ) -> tuple[Array, tuple[Any, ...]]:
     """The rules on one array: in wide arithmetic, out in the dtypes that came in."""
@@ -199,7 +207,7 @@ def _leaf(
         for k, ((rule, shared), old) in enumerate(zip(rules, slots, strict=True)):
             with jax.named_scope(type(rule).__name__):
                 wide_slots = type(old)(*(_widened(x, dtype) for x in old))
-                t = (shared, keys[k]) if k in keys else shared
+                t = (shared, *own[k]) if k in own else shared
                 u, new = with_constants_outside(rule).update_leaf(u, wide_slots, p, t)
             if u.shape != g.shape:
                 raise ValueError(f"the update would come out with shape {u.shape}")

@@ -61,7 +61,8 @@ class Rule(GradientTransformation):
     A subclass names what it remembers of one array in `Slots`, makes it in `init_leaf` and writes
     its formula in `update_leaf`. There the arrays are at least float32, hyperparameters are
     numbers and `t` counts steps from 1. If `needs` holds "params", `p` is there; if the rule is
-    `random`, `t` is a pair with a random key for this array and step, drawn from its field `key`.
+    `random`, `t` is a pair with a random key for this array and step, drawn from its field `key`;
+    if it is `numbered`, `t` ends with how many arrays come before this one in the tree.
     The state is `Rule.State`: the count, then a tree for every slot.
     """
 
@@ -69,6 +70,7 @@ class Rule(GradientTransformation):
     Globals: ClassVar[Any] = NoGlobals
     State: ClassVar[Any]
     random: ClassVar[bool] = False
+    numbered: ClassVar[bool] = False
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

@@ -35,6 +35,7 @@ from reference.classic import adagrad, add_noise, rmsprop
 from reference.levers import private_mean
 from reference.matrix import RESOLVED as OF_MATRICES
 from reference.parameter_free import RESOLVED
+from reference.preconditioned import RESOLVED as OF_SIDES
 
 import gradtx
 from gradtx import catalogue
@@ -44,6 +45,7 @@ EXACT = 1e-12  # float64, every step on its own
 SINGLE = 5e-6  # float32, less than a hundred roundings of 6e-8
 
 
+RESOLVED_ALL = {**RESOLVED, **OF_MATRICES, **OF_SIDES}
 AT_RANDOM = (add_noise, private_mean)  # references that are given the random numbers
 
 
@@ -75,7 +77,7 @@ def case(build: Any, reference: Any, theirs: dict[str, Any] | None = None, **hyp
 def of_row(name: str, dtype: str = "float64") -> Case:
     row = ROWS[name]
     rate = {} if row.learning_rate is None else {"learning_rate": row.learning_rate}
-    return case(row.make, name, **{**rate, **{**RESOLVED, **OF_MATRICES}.get((name, dtype), {})})
+    return case(row.make, name, **{**rate, **RESOLVED_ALL.get((name, dtype), {})})
 
 
 def falling(start: float, end: float) -> tuple[Any, Any]:

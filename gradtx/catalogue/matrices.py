@@ -10,13 +10,17 @@ from typing import Any
 from gradtx.axes import Axes
 from gradtx.catalogue.row import Row, table
 from gradtx.optimizers.dion import scale_by_dion
+from gradtx.optimizers.kron import scale_by_kron
 from gradtx.optimizers.lmo import scale_by_lmo
+from gradtx.optimizers.lowrank import scale_by_apollo, scale_by_galore
 from gradtx.optimizers.muon import (
     scale_by_adago,
     scale_by_adamuon,
     scale_by_muon,
     scale_by_normuon,
 )
+from gradtx.optimizers.shampoo import scale_by_kl_shampoo, scale_by_shampoo
+from gradtx.optimizers.soap import scale_by_soap, scale_by_splus
 from gradtx.routing import by_path
 from gradtx.transforms.qk_clip import qk_clip
 from gradtx.wrappers.partition import masked
@@ -54,4 +58,16 @@ matrix_links = table(
         "the farthest point of a ball",
         on_matrices(partial(scale_by_lmo, 0.1)),
     ),
+    Row("scale_by_soap", "links", "Adam in another basis", on_matrices(scale_by_soap)),
+    Row("scale_by_splus", "links", "signs in another basis", on_matrices(scale_by_splus)),
+    Row("scale_by_shampoo", "links", "roots on both sides", on_matrices(scale_by_shampoo)),
+    Row(
+        "scale_by_kl_shampoo",
+        "links",
+        "roots on both sides, one by the other",
+        on_matrices(scale_by_kl_shampoo),
+    ),
+    Row("scale_by_kron", "links", "whitening that is learned", on_matrices(scale_by_kron)),
+    Row("scale_by_galore", "links", "Adam in a subspace", on_matrices(scale_by_galore)),
+    Row("scale_by_apollo", "links", "lengths from a sketch", on_matrices(scale_by_apollo)),
 )

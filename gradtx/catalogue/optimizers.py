@@ -57,12 +57,14 @@ from gradtx.optimizers.factored import (
     came,
     sm3,
 )
+from gradtx.optimizers.kron import psgd_kron
 from gradtx.optimizers.layerwise import (
     fromage,
     lamb,
     lars,
     novograd,
 )
+from gradtx.optimizers.lowrank import apollo, galore
 from gradtx.optimizers.muon_family import (
     adago,
     adamuon,
@@ -82,6 +84,7 @@ from gradtx.optimizers.polyak import (
     polyak_sgd,
 )
 from gradtx.optimizers.sgd import sgd
+from gradtx.optimizers.shampoo import kl_shampoo, shampoo
 from gradtx.optimizers.sign import (
     lion,
     rprop,
@@ -89,6 +92,7 @@ from gradtx.optimizers.sign import (
     signum,
     tiger,
 )
+from gradtx.optimizers.soap import soap, splus
 from gradtx.wrappers.mechanic import mechanic
 
 
@@ -300,4 +304,11 @@ optimizers = table(
     Row("adago", "matrix", "the same in steps as of Adagrad", _on_matrices(adago), 0.01),
     Row("dion", "matrix", "the same by one power iteration", _on_matrices(dion), 3e-3),
     Row("scion", "matrix", "the farthest points of norm balls", _on_matrices(scion), 2e-4),
+    Row("soap", "matrix", "Adam in the eigenbasis of both sides", _on_matrices(soap), 3e-3),
+    Row("splus", "matrix", "signs in the same basis", _on_matrices(splus), 3e-3),
+    Row("shampoo", "matrix", "roots on both sides of a matrix", _on_matrices(shampoo), 3e-3),
+    Row("kl_shampoo", "matrix", "the same, one by the other", _on_matrices(kl_shampoo), 1e-3),
+    Row("psgd_kron", "matrix", "whitening that is learned", _on_matrices(psgd_kron), 1e-3),
+    Row("galore", "matrix", "Adam in a subspace of low rank", _on_matrices(galore), 0.01),
+    Row("apollo", "matrix", "lengths from a random sketch", _on_matrices(apollo), 0.01),
 )

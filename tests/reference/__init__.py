@@ -6,7 +6,17 @@ name of its row.
 
 from __future__ import annotations
 
-from . import adam, classic, factored, layerwise, levers, matrix, parameter_free, sign
+from . import (
+    adam,
+    classic,
+    factored,
+    layerwise,
+    levers,
+    matrix,
+    parameter_free,
+    preconditioned,
+    sign,
+)
 from .formula import Arrays as Arrays, Reference, descend as descend, each as each
 from .problem import (
     NOISE as NOISE,
@@ -26,6 +36,7 @@ REFERENCES: dict[str, Reference] = {
     **layerwise.REFERENCES,
     **matrix.REFERENCES,
     **parameter_free.REFERENCES,
+    **preconditioned.REFERENCES,
     **sign.REFERENCES,
     **levers.REFERENCES,
 }

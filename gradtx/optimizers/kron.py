@@ -1,0 +1,242 @@
+"""Preconditioners of one triangular factor for each side, learned by descent: PSGD.
+
+They make the gradients white without a root, an inverse of a matrix or a decomposition.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, ClassVar, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+from gradtx.chain import chain
+from gradtx.matrix import as_matrices, from_matrices, layout, one_array
+from gradtx.optimizers.adam import scale_by_adam
+from gradtx.optimizers.muon import inverse, length
+from gradtx.optimizers.roles import Matrices, routed
+from gradtx.optimizers.sides import (
+    Pair,
+    adjoint,
+    placed,
+    places,
+    product,
+    refreshed,
+    refuse_other_sides,
+    sizes,
+)
+from gradtx.routing import Labels
+from gradtx.rule import Hyper, Rule
+from gradtx.schedules.decay import exponential_decay
+from gradtx.struct import static
+from gradtx.transform import GradientTransformation
+from gradtx.transforms.decay import add_decayed_weights
+from gradtx.tree import abs2, lacking, real_dtype
+
+LONGEST = 8192
+REST = scale_by_adam(b2=0.95)
+GOLDEN = 0.6180339887498949  # multiples of it are spread evenly over [0, 1)
+
+
+ANNEALED = exponential_decay(1.0, 1000, math.exp(-1), 500, end_value=0.03)
+"""The share of steps on which Q moves: all of the first 500, then fewer and fewer."""
+
+
+class KronSlots(NamedTuple):
+    mu: Array
+    left: Array  # [..., inputs, inputs], upper triangular, or [..., inputs], a diagonal
+    right: Array
+    carried: Array  # the shares of steps since the last one that learned, for every matrix
+
+
+class scale_by_kron(Rule):
+    """Makes matrices white by P_L M P_R with P = Q^H Q, which follow the gradients: PSGD-Kron.
+
+    With the corrected momentum M, random normal V and every Q upper triangular:
+    A = Q_L (M + damping V) Q_R^H, B = Q_L^-H V Q_R^-1, S = A A^H, T = B B^H,
+    Q_L = Q_L - lr triu(S - T) Q_L / |S + T|, and Q_R alike from A^H A and B^H B; then
+    u = P_L M P_R, its root mean square clipped. |S| is bounded from below by one power step. Li
+    2024, 2402.11858. V is the same for all matrices of a shape. A Q learns whenever the shares of
+    steps in `learn` have added up to one; longer sides than `max_dim` have a diagonal.
+    """
+
+    b1: Hyper = 0.9
+    precond_lr: Hyper = 0.1
+    learn: Hyper | None = None  # the share of steps on which Q moves; None: as in the paper's code
+    clip: Hyper = 1.1  # the largest root mean square of an update
+    damping: Hyper = 1e-9  # of noise beside the gradient, so that zeros do not let Q grow for ever
+    seed: Hyper = 0  # or a random key
+    stagger: bool = static(default=True)  # False: all matrices in the same step
+    sides: str = static(default="both")  # or "shorter", "inputs", "outputs"; others have a diagonal
+    max_dim: int | None = static(default=None)  # None: 8192
+    axes: Any = None  # an `Axes`
+
+    Slots = KronSlots
+    numbered: ClassVar[bool] = True
+
+    def check(self) -> None:
+        self.require("[0, 1)", "b1")
+        self.require("[0, 1]", "precond_lr", "learn")
+        self.require("(0, inf)", "clip", "damping")
+        refuse_other_sides(self)
+
+    def init_leaf(self, p: Array) -> KronSlots:
+        how = layout(self.axes, p.shape, "scale_by_kron")
+        *stack, n, m = one_array(how, "scale_by_kron")
+        full = sizes(self.sides, n, m, LONGEST if self.max_dim is None else self.max_dim)
+        left, right = (
+            jnp.broadcast_to(jnp.eye(k, dtype=p.dtype) if k else jnp.ones(side, p.dtype), shape)
+            for k, side, shape in (
+                (full[0], n, (*stack, n, n) if full[0] else (*stack, n)),
+                (full[1], m, (*stack, m, m) if full[1] else (*stack, m)),
+            )
+        )
+        return KronSlots(jnp.zeros_like(p), left, right, jnp.zeros(stack, real_dtype(p.dtype)))
+
+    def update_leaf(self, g: Array, slots: KronSlots, p: Array, t: Any) -> tuple[Array, KronSlots]:
+        if g.size == 0:
+            return g, slots
+        t, number = t
+        how = layout(self.axes, g.shape, "scale_by_kron")
+        mu = self.b1 * slots.mu + (1 - self.b1) * g
+        (x,) = as_matrices(mu / lacking(self.b1, t), how)
+        share = ANNEALED(t - 1).astype(t.dtype) if self.learn is None else self.learn
+        carried = slots.carried + share
+        if self.stagger:
+            start = GOLDEN * places(number, x.shape[:-2]).astype(carried.dtype)
+            carried = carried + jnp.where(t == 1, start - jnp.floor(start), 0)
+        turns = carried >= 1
+        carried = jnp.where(turns, carried - 1, carried)
+        factors = slots.left, slots.right
+        if self.stagger:
+            factors = refreshed(turns, self._learned, factors, x, jnp.broadcast_to(t, turns.shape))
+        else:
+            factors = refreshed(turns.reshape(-1)[0], self._learned, factors, x, t)
+        factors = placed((slots.left, slots.right), factors)
+        u = _applied(*factors, x, back=False)
+        u = _applied(*factors, u, back=True)
+        size = length(u) / math.sqrt(x.shape[-2] * x.shape[-1])
+        u = u * jnp.where(size > self.clip, self.clip * inverse(size), 1)
+        return from_matrices([u], how), KronSlots(mu, *factors, carried)
+
+    def _learned(self, old: Pair, x: Array, t: Array) -> Pair:
+        """Both factors after a step of descent; no derivative is taken of them."""
+        x, (left, right) = lax.stop_gradient((x, old))
+        seed: Any = self.seed
+        if not jnp.issubdtype(jnp.result_type(seed), jax.dtypes.prng_key):
+            seed = jax.random.key(jnp.asarray(seed).astype(jnp.int32))
+        key = jax.random.fold_in(seed, jnp.minimum(t, 2**30).astype(jnp.int32))
+        v = jax.random.normal(key, x.shape[-2:], real_dtype(x.dtype)).astype(x.dtype)
+        v = jnp.broadcast_to(v, x.shape)
+        a = _applied(left, right, x + self.damping * v, back=False)
+        b = _solved(left, right, v)
+        rate = lax.stop_gradient(self.precond_lr)
+        new_left = _descended(left, a, b, rate)
+        new_right = _descended(right, adjoint(a), adjoint(b), rate)
+        new_left, new_right = _balanced(new_left, new_right, x.ndim)
+        kept = jnp.logical_and(*(_all_finite(q, x.ndim) for q in (new_left, new_right)))
+        return (
+            jnp.where(_beside(kept, left), new_left, left),
+            jnp.where(_beside(kept, right), new_right, right),
+        )
+
+
+def _is_diagonal(side: Array, x: Array) -> bool:
+    return side.ndim < x.ndim
+
+
+def _applied(left: Array, right: Array, x: Array, back: bool) -> Array:
+    """Q_L X Q_R^H, or back Q_L^H X Q_R."""
+    if _is_diagonal(left, x):
+        x = (jnp.conj(left) if back else left)[..., :, None] * x
+    else:
+        x = product(adjoint(left) if back else left, x)
+    if _is_diagonal(right, x):
+        return x * (right if back else jnp.conj(right))[..., None, :]
+    return product(x, right if back else adjoint(right))
+
+
+def _solved(left: Array, right: Array, v: Array) -> Array:
+    """Q_L^-H V Q_R^-1."""
+    if _is_diagonal(left, v):
+        v = v / jnp.conj(left)[..., :, None]
+    else:
+        v = lax.linalg.triangular_solve(left, v, left_side=True, transpose_a=True, conjugate_a=True)
+    if _is_diagonal(right, v):
+        return v / right[..., None, :]
+    return lax.linalg.triangular_solve(right, v)
+
+
+def _descended(q: Array, a: Array, b: Array, rate: Any) -> Array:
+    """Q - rate triu(A A^H - B B^H) Q / |A A^H + B B^H|."""
+    if _is_diagonal(q, a):
+        s, t = jnp.sum(abs2(a), axis=-1), jnp.sum(abs2(b), axis=-1)
+        largest = jnp.max(s + t, axis=-1, keepdims=True)
+        return q - (rate * inverse(largest) * (s - t)).astype(q.dtype) * q
+    s, t = product(a, adjoint(a)), product(b, adjoint(b))
+    return q - rate * inverse(_size(s + t)) * product(jnp.triu(s - t), q)
+
+
+def _size(h: Array) -> Array:
+    """A bound from below of the largest eigenvalue of Hermitian matrices, [..., 1, 1].
+
+    One power step from the longest column.
+    """
+    scale = jnp.max(jnp.abs(h), axis=(-2, -1), keepdims=True)
+    h = h * inverse(scale)
+    place = jnp.argmax(jnp.sum(abs2(h), axis=-2, keepdims=True), axis=-1, keepdims=True)
+    x = jnp.take_along_axis(h, place, axis=-1)
+    return scale * length(product(h, x)) * inverse(length(x))
+
+
+def _largest(q: Array, ndim: int) -> Array:
+    return jnp.max(jnp.abs(q), axis=(-2, -1) if q.ndim == ndim else -1)
+
+
+def _all_finite(q: Array, ndim: int) -> Array:
+    return jnp.all(jnp.isfinite(q), axis=(-2, -1) if q.ndim == ndim else -1)
+
+
+def _beside(number: Array, q: Array) -> Array:
+    return number.reshape(*number.shape, *[1] * (q.ndim - number.ndim))
+
+
+def _balanced(left: Array, right: Array, ndim: int) -> Pair:
+    """Both factors with the same largest entry, which changes no update."""
+    a, b = _largest(left, ndim), _largest(right, ndim)
+    sound = (a > 0) & (b > 0)
+    factor = jnp.sqrt(jnp.where(sound, b, 1) / jnp.where(sound, a, 1))
+    return left * _beside(factor, left), right * _beside(1 / factor, right)
+
+
+def psgd_kron(
+    learning_rate: Hyper,
+    matrices: Matrices | None = None,
+    labels: Labels | None = None,
+    b1: Hyper = 0.9,
+    precond_lr: Hyper = 0.1,
+    weight_decay: Hyper = 0.0,
+    learn: Hyper | None = None,
+    clip: Hyper = 1.1,
+    damping: Hyper = 1e-9,
+    seed: Hyper = 0,
+    stagger: bool = True,
+    sides: str = "both",
+    max_dim: int | None = None,
+    auxiliary: GradientTransformation | None = None,
+) -> GradientTransformation:
+    """PSGD: `scale_by_kron` and decoupled weight decay for matrices, Adam (b2 0.95) for the rest.
+
+    Its learning rate is a third or less of Adam's. `matrices`, `labels` and `auxiliary` as in
+    `muon`.
+    """
+
+    def method(axes: Any) -> GradientTransformation:
+        direction = scale_by_kron(
+            b1, precond_lr, learn, clip, damping, seed, stagger, sides, max_dim, axes
+        )
+        return chain(direction, add_decayed_weights(weight_decay))
+
+    return routed("psgd_kron", learning_rate, method, REST, auxiliary, matrices, labels)

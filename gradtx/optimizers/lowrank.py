@@ -1,0 +1,264 @@
+"""Adam that remembers only a projection of every matrix, of low rank along its shorter side.
+
+    galore    moves in the span of the largest singular vectors of a gradient
+    apollo    takes from a random projection how long the gradient should be, and moves along it
+
+A basis is made anew every so many steps, and the moments stay as they are.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, ClassVar, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+from gradtx.chain import chain
+from gradtx.matrix import as_matrices, from_matrices, layout, one_array
+from gradtx.optimizers.adam import scale_by_adam
+from gradtx.optimizers.muon import inverse, length, refuse_other
+from gradtx.optimizers.roles import Matrices, routed
+from gradtx.optimizers.sides import adjoint, due, eigenbasis, placed, product, refreshed
+from gradtx.routing import Labels
+from gradtx.rule import Hyper, Rule
+from gradtx.struct import complaint, static
+from gradtx.transform import GradientTransformation
+from gradtx.transforms.decay import add_decayed_weights
+from gradtx.tree import abs2, lacking, real_dtype, root
+
+RANK = 128
+PER = ("channel", "tensor")
+
+
+def _rank(rule: Any, short: int) -> int:
+    return min(RANK if rule.rank is None else rule.rank, short)
+
+
+def _refuse_other_rank(rule: Any) -> None:
+    if rule.rank is not None and rule.rank < 1:
+        seen = f"rank is {rule.rank!r}"
+        raise ValueError(complaint(type(rule).__name__, seen, "Give a rank of 1 or more"))
+
+
+def _upright(x: Array) -> Array:
+    """The matrices, or their adjoints, with the shorter side first."""
+    return x if x.shape[-2] <= x.shape[-1] else adjoint(x)
+
+
+def _back(x: Array, like: Array) -> Array:
+    return x if like.shape[-2] <= like.shape[-1] else adjoint(x)
+
+
+def _adam(rule: Any, z: Array, mu: Array, nu: Array, t: Array) -> tuple[Array, Array, Array]:
+    """Adam's step for z, and its moments."""
+    mu = rule.b1 * mu + (1 - rule.b1) * z
+    nu = rule.b2 * nu + (1 - rule.b2) * abs2(z)
+    u = mu / lacking(rule.b1, t) / (root(nu / lacking(rule.b2, t)) + rule.eps)
+    return u, mu, nu
+
+
+class GaloreSlots(NamedTuple):
+    mu: Array  # [..., rank, longer side]
+    nu: Array
+    basis: Array  # [..., shorter side, rank]
+
+
+class scale_by_galore(Rule):
+    """Adam in the span of the largest singular vectors of the gradient: GaLore.
+
+    u = scale P adam(P^H G), with P the `rank` largest singular vectors, along the shorter side, of
+    the gradient of every 200th step. Zhao+ 2024, 2403.03507. Singular vectors have no sign: each
+    new one gets that of the old one in its place, so that the momentum goes on; the paper's code
+    takes what comes. Differs from Optax, which projects the longer side, with a scale of 1.
+    """
+
+    b1: Hyper = 0.9
+    b2: Hyper = 0.999
+    eps: Hyper = 1e-8
+    scale: Hyper = 0.25
+    every: Hyper = 200  # steps from one basis to the next
+    rank: int | None = static(default=None)  # None: 128, and never more than the shorter side
+    stagger: bool = static(default=True)  # False: all matrices in the same step
+    axes: Any = None  # an `Axes`
+
+    Slots = GaloreSlots
+    numbered: ClassVar[bool] = True
+
+    def check(self) -> None:
+        self.require("[0, 1)", "b1", "b2")
+        self.require("(0, inf)", "eps", "every")
+        _refuse_other_rank(self)
+
+    def init_leaf(self, p: Array) -> GaloreSlots:
+        *stack, n, m = one_array(layout(self.axes, p.shape, "scale_by_galore"), "scale_by_galore")
+        short, long = min(n, m), max(n, m)
+        rank = _rank(self, short)
+        shape = (*stack, rank, long)
+        basis = jnp.broadcast_to(jnp.eye(short, rank, dtype=p.dtype), (*stack, short, rank))
+        return GaloreSlots(jnp.zeros(shape, p.dtype), jnp.zeros(shape, real_dtype(p.dtype)), basis)
+
+    def update_leaf(
+        self, g: Array, slots: GaloreSlots, p: Array, t: Any
+    ) -> tuple[Array, GaloreSlots]:
+        if g.size == 0:
+            return g, slots
+        t, number = t
+        how = layout(self.axes, g.shape, "scale_by_galore")
+        (x,) = as_matrices(g, how)
+        y = _upright(x)
+        turns = due(t - 1, number, self.every, y.shape[:-2], self.stagger) | (t == 1)
+        (basis,) = refreshed(turns, _largest_directions, (slots.basis,), y)
+        z, mu, nu = _adam(self, product(adjoint(basis), y), slots.mu, slots.nu, t)
+        u = self.scale * product(basis, z)
+        return from_matrices([_back(u, x)], how), GaloreSlots(*placed(slots, (mu, nu, basis)))
+
+
+def _largest_directions(old: tuple[Array], y: Array) -> tuple[Array]:
+    """The largest left singular vectors, each with the phase of the old; of zeros the old ones."""
+    (basis,) = old
+    y, basis = lax.stop_gradient((y, basis))
+    size = jnp.max(jnp.abs(y), axis=(-2, -1), keepdims=True)
+    y = y * inverse(size)
+    new = eigenbasis(product(y, adjoint(y)))[..., ::-1][..., : basis.shape[-1]]
+    along = jnp.sum(jnp.conj(new) * basis, axis=-2, keepdims=True)
+    weight = root(abs2(along))
+    new = new * jnp.where(weight > 0, along * inverse(weight), 1)
+    return (jnp.where(size > 0, new, basis),)
+
+
+class ApolloSlots(NamedTuple):
+    mu: Array  # [..., rank, longer side]
+    nu: Array
+    size: Array  # the norm of the last update of every matrix
+
+
+class scale_by_apollo(Rule):
+    """The gradient, every channel as long as Adam would make its random projection: APOLLO.
+
+    R = P G with P random normal, `rank` x the shorter side, N = adam(R): channel j (along the
+    longer side) is multiplied by |N_j| / (|R_j| + eps), or with `per="tensor"` all by |N| / |R|.
+    The norm then grows by 1.01 a step at most, and is multiplied by sqrt(scale). Zhu+ 2024,
+    2412.05270. APOLLO-Mini: `rank=1, per="tensor", scale=128.0`. P is drawn anew every 200 steps,
+    the same for all matrices of a shape. After an update of zeros the norm is not limited.
+    """
+
+    b1: Hyper = 0.9
+    b2: Hyper = 0.999
+    eps: Hyper = 1e-8
+    scale: Hyper = 1.0
+    growth: Hyper = 1.01  # the most that the norm of an update is multiplied by in one step
+    every: Hyper = 200  # steps from one projection to the next
+    seed: Hyper = 0  # or a random key
+    rank: int | None = static(default=None)  # None: 128, and never more than the shorter side
+    per: str = static(default="channel")  # or "tensor"
+    axes: Any = None  # an `Axes`
+
+    Slots = ApolloSlots
+
+    def check(self) -> None:
+        self.require("[0, 1)", "b1", "b2")
+        self.require("(0, inf)", "eps", "every", "growth")
+        self.require("[0, inf)", "scale")
+        refuse_other(self, "per", PER)
+        _refuse_other_rank(self)
+
+    def init_leaf(self, p: Array) -> ApolloSlots:
+        *stack, n, m = one_array(layout(self.axes, p.shape, "scale_by_apollo"), "scale_by_apollo")
+        shape = (*stack, _rank(self, min(n, m)), max(n, m))
+        real = real_dtype(p.dtype)
+        return ApolloSlots(
+            jnp.zeros(shape, p.dtype), jnp.zeros(shape, real), jnp.zeros(stack, real)
+        )
+
+    def update_leaf(
+        self, g: Array, slots: ApolloSlots, p: Array, t: Array
+    ) -> tuple[Array, ApolloSlots]:
+        if g.size == 0:
+            return g, slots
+        how = layout(self.axes, g.shape, "scale_by_apollo")
+        (x,) = as_matrices(g, how)
+        y = _upright(x)
+        sketch = self._projection(y, t)
+        r = product(jnp.broadcast_to(sketch, (*y.shape[:-2], *sketch.shape)), y)
+        z, mu, nu = _adam(self, r, slots.mu, slots.nu, t)
+        axes = (-2, -1) if self.per == "tensor" else (-2,)
+        after, before = (root(jnp.sum(abs2(a), axis=axes, keepdims=True)) for a in (z, r))
+        u = y * (after / (before + self.eps))
+        size = length(u)
+        last = slots.size[..., None, None]
+        limited = (last > 0) & (size > self.growth * last)
+        shrink = jnp.where(limited, self.growth * last * inverse(size), 1)
+        u = u * (shrink * root(jnp.asarray(self.scale)))
+        size = jnp.squeeze(size * shrink, (-2, -1))
+        return from_matrices([_back(u, x)], how), ApolloSlots(*placed(slots, (mu, nu, size)))
+
+    def _projection(self, y: Array, t: Array) -> Array:
+        """Random normal numbers over sqrt(rank), the same until the next refresh."""
+        seed: Any = self.seed
+        if not jnp.issubdtype(jnp.result_type(seed), jax.dtypes.prng_key):
+            seed = jax.random.key(jnp.asarray(seed).astype(jnp.int32))
+        past = jnp.floor((jnp.minimum(t, 2**30) - 1) / self.every).astype(jnp.int32)
+        shape = _rank(self, y.shape[-2]), y.shape[-2]
+        p = jax.random.normal(jax.random.fold_in(seed, past), shape, real_dtype(y.dtype))
+        return p.astype(y.dtype) * (1 / math.sqrt(shape[0]))
+
+
+# Optimizers ------------------------------------------------------------------------------------
+
+REST = scale_by_adam(b2=0.95)
+
+
+def galore(
+    learning_rate: Hyper,
+    matrices: Matrices | None = None,
+    labels: Labels | None = None,
+    b1: Hyper = 0.9,
+    b2: Hyper = 0.999,
+    eps: Hyper = 1e-8,
+    weight_decay: Hyper = 0.0,
+    scale: Hyper = 0.25,
+    every: Hyper = 200,
+    rank: int | None = None,
+    stagger: bool = True,
+    auxiliary: GradientTransformation | None = None,
+) -> GradientTransformation:
+    """GaLore: `scale_by_galore` and decoupled weight decay for matrices, Adam for the rest.
+
+    `matrices`, `labels` and `auxiliary` as in `muon`.
+    """
+
+    def method(axes: Any) -> GradientTransformation:
+        direction = scale_by_galore(b1, b2, eps, scale, every, rank, stagger, axes)
+        return chain(direction, add_decayed_weights(weight_decay))
+
+    return routed("galore", learning_rate, method, REST, auxiliary, matrices, labels)
+
+
+def apollo(
+    learning_rate: Hyper,
+    matrices: Matrices | None = None,
+    labels: Labels | None = None,
+    b1: Hyper = 0.9,
+    b2: Hyper = 0.999,
+    eps: Hyper = 1e-8,
+    weight_decay: Hyper = 0.0,
+    scale: Hyper = 1.0,
+    growth: Hyper = 1.01,
+    every: Hyper = 200,
+    seed: Hyper = 0,
+    rank: int | None = None,
+    per: str = "channel",
+    auxiliary: GradientTransformation | None = None,
+) -> GradientTransformation:
+    """APOLLO: `scale_by_apollo` and decoupled weight decay for matrices, Adam for the rest.
+
+    `matrices`, `labels` and `auxiliary` as in `muon`.
+    """
+
+    def method(axes: Any) -> GradientTransformation:
+        direction = scale_by_apollo(b1, b2, eps, scale, growth, every, seed, rank, per, axes)
+        return chain(direction, add_decayed_weights(weight_decay))
+
+    return routed("apollo", learning_rate, method, REST, auxiliary, matrices, labels)

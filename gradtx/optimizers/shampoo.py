@@ -1,0 +1,351 @@
+"""Roots of the averages of G G^H and G^H G on both sides of a matrix.
+
+    shampoo       L^-1/4 M R^-1/4, as long as the step of a simpler method would be
+    kl_shampoo    L^-1/2 M R^-1/2, each side being averaged in the metric of the other
+
+M is the momentum. Roots are taken anew every so many steps. With `stagger` the matrices take turns,
+so that all steps cost about the same; the turns follow the places of the arrays in the tree, and of
+the layers in a stack. No derivative is taken of a root.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, NamedTuple
+
+import jax.numpy as jnp
+from jax import Array
+
+from gradtx.chain import chain
+from gradtx.matrix import as_matrices, from_matrices, layout, one_array
+from gradtx.optimizers.adam import scale_by_adam
+from gradtx.optimizers.muon import inverse, length, refuse_other
+from gradtx.optimizers.roles import Matrices, routed
+from gradtx.optimizers.sides import (
+    Pair,
+    acts,
+    averages,
+    between,
+    due,
+    grams,
+    identities,
+    inverse_root,
+    multiples,
+    placed,
+    places,
+    refreshed,
+    refuse_other_sides,
+    sizes,
+    zeros,
+)
+from gradtx.routing import Labels
+from gradtx.rule import Hyper, Rule
+from gradtx.struct import complaint, static
+from gradtx.transform import GradientTransformation
+from gradtx.transforms.decay import add_decayed_weights
+from gradtx.tree import abs2, lacking, real_dtype, real_zeros_like, root
+
+GRAFTS = (None, "sgd", "adagrad", "rmsprop", "adam")
+
+
+class ShampooSlots(NamedTuple):
+    mu: Array
+    nu: Array  # of the graft; empty if that needs none
+    left: Array  # [..., inputs, inputs]
+    right: Array
+    left_root: Array
+    right_root: Array
+
+
+class scale_by_shampoo(Rule):
+    """Preconditions a matrix on both sides, and takes the length from a simpler method.
+
+    L = b2 L + (1 - b2) G G^H, R = b2 R + (1 - b2) G^H G (sums if b2 is 1), both over 1 - b2^t,
+    D = (L + eps)^-e M (R + eps)^-e with the corrected momentum M and e one over twice the number of
+    sides (1/4), u = D |graft| / |D|. The `graft`, which moves alone up to the first root, is M
+    ("sgd"), or M over the root of the sum ("adagrad"), the average ("rmsprop") or the corrected
+    average ("adam") of squares; with `None` u = D. Gupta+ 2018, 1802.09568; Shi+ 2023, 2309.06497.
+    A vector is `Axes("i")`: full-matrix AdaGrad.
+    """
+
+    b1: Hyper = 0.9
+    b2: Hyper = 0.999
+    eps: Hyper = 1e-12  # added to the eigenvalues
+    graft_eps: Hyper = 1e-8
+    exponent: Hyper | None = None  # e, if it is not the usual one
+    every: Hyper = 10  # steps from one root to the next
+    graft: str | None = static(default="adam")
+    block_size: int | None = static(default=None)  # larger matrices are cut into equal blocks
+    stagger: bool = static(default=True)  # False: all matrices in the same step
+    sides: str = static(default="both")  # or "shorter", "inputs", "outputs", of every block
+    max_dim: int | None = static(default=None)  # longer sides are left alone; None: 10,000
+    axes: Any = None  # an `Axes`
+
+    Slots = ShampooSlots
+    numbered: ClassVar[bool] = True
+
+    def check(self) -> None:
+        self.require("[0, 1)", "b1")
+        self.require("[0, 1]", "b2")
+        self.require("(0, inf)", "eps", "graft_eps")
+        self.require("[0, inf)", "exponent")
+        self.require("(0, inf)", "every")
+        refuse_other(self, "graft", GRAFTS)
+        refuse_other_sides(self)
+        if self.block_size is not None and self.block_size < 1:
+            seen = f"block_size is {self.block_size!r}"
+            raise ValueError(complaint("scale_by_shampoo", seen, "Give a size of 1 or more"))
+
+    def _blocks(self, n: int, m: int) -> tuple[int, int]:
+        """The number of blocks along inputs and outputs."""
+        size = self.block_size or max(n, m, 1)
+        return max(1, -(-n // size)), max(1, -(-m // size))
+
+    def init_leaf(self, p: Array) -> ShampooSlots:
+        how = layout(self.axes, p.shape, "scale_by_shampoo")
+        *stack, n, m = one_array(how, "scale_by_shampoo")
+        a, b = self._blocks(n, m)
+        size = sizes(self.sides, -(-n // a), -(-m // b), self.max_dim)
+        stack = (*stack, a, b)
+        squares = self.graft not in (None, "sgd")
+        return ShampooSlots(
+            jnp.zeros_like(p),
+            real_zeros_like(p) if squares else jnp.zeros((0,), real_dtype(p.dtype)),
+            *zeros(stack, size, p.dtype),
+            *identities(stack, size, p.dtype),
+        )
+
+    def update_leaf(
+        self, g: Array, slots: ShampooSlots, p: Array, t: Any
+    ) -> tuple[Array, ShampooSlots]:
+        if g.size == 0:
+            return g, slots
+        t, number = t
+        how = layout(self.axes, g.shape, "scale_by_shampoo")
+        mu = self.b1 * slots.mu + (1 - self.b1) * g
+        mean = mu / lacking(self.b1, t)
+        simple, nu = self._grafted(g, mean, slots.nu, t)
+        (x,), (m,), (short,) = (as_matrices(a, how) for a in (g, mean, simple))
+        shape, parts = x.shape[-2:], self._blocks(*x.shape[-2:])
+        x, m, short = (_cut(a, *parts) for a in (x, m, short))
+        old = slots.left, slots.right
+        sums = averages(old, grams(x, *old), self.b2, _weight(self.b2))
+        correction = _correction(self.b2, t)
+        late = places(number, x.shape[:-2]).astype(t.dtype) if self.stagger else jnp.zeros_like(t)
+        begun = t >= self.every + jnp.mod(late, self.every)  # from the first root on
+        turns = begun & due(t, number, self.every, x.shape[:-2], self.stagger)
+        exponent = self.exponent
+        if exponent is None:
+            exponent = 1 / (2 * max(1, sum(map(acts, sums))))
+
+        def roots(old: Pair, left: Array, right: Array) -> Pair:
+            a, b = (inverse_root(x / correction, exponent, self.eps) for x in (left, right))
+            return a, b
+
+        left_root, right_root = refreshed(turns, roots, (slots.left_root, slots.right_root), *sums)
+        d = between(left_root, m, right_root)
+        if self.graft is not None:
+            d = d * (length(short) * inverse(length(d)))
+        begun = jnp.broadcast_to(begun, x.shape[:-2])[..., None, None]
+        u = from_matrices([_joined(jnp.where(begun, d, short), shape)], how)
+        sides = placed(slots[2:], (*sums, left_root, right_root))
+        return u, ShampooSlots(mu, nu, *sides)
+
+    def _grafted(self, g: Array, mean: Array, nu: Array, t: Array) -> tuple[Array, Array]:
+        """The step of the method that gives the length, and its squares."""
+        if self.graft in (None, "sgd"):
+            return mean, nu
+        decay, weight = (1, 1) if self.graft == "adagrad" else (self.b2, _weight(self.b2))
+        nu = decay * nu + weight * abs2(g)
+        squares = nu / _correction(self.b2, t) if self.graft == "adam" else nu
+        return mean / (root(squares) + self.graft_eps), nu
+
+
+def _weight(decay: Any) -> Array:
+    """Of the new in an average, which is a sum where nothing decays."""
+    return jnp.where(jnp.less(decay, 1), 1 - decay, 1)
+
+
+def _correction(decay: Any, t: Array) -> Array:
+    averaged = jnp.less(decay, 1)
+    return jnp.where(averaged, lacking(jnp.where(averaged, decay, 0.5).astype(t.dtype), t), 1)
+
+
+def _cut(x: Array, a: int, b: int) -> Array:
+    """[..., n, m] as blocks [..., a, b, n / a, m / b], with zeros where they do not come out."""
+    if a == b == 1:
+        return x[..., None, None, :, :]
+    *stack, n, m = x.shape
+    rows, columns = -(-n // a), -(-m // b)
+    x = jnp.pad(x, [(0, 0)] * len(stack) + [(0, a * rows - n), (0, b * columns - m)])
+    return x.reshape(*stack, a, rows, b, columns).swapaxes(-3, -2)
+
+
+def _joined(x: Array, shape: tuple[int, ...]) -> Array:
+    """What `_cut` was given."""
+    *stack, a, b, rows, columns = x.shape
+    x = x.swapaxes(-3, -2).reshape(*stack, a * rows, b * columns)
+    return x[..., : shape[0], : shape[1]]
+
+
+class KlShampooSlots(NamedTuple):
+    mu: Array
+    left: Array  # [..., inputs, inputs]
+    right: Array
+    left_root: Array
+    right_root: Array
+
+
+class scale_by_kl_shampoo(Rule):
+    """Whitens by the product of a matrix for each side that is nearest to the gradients'.
+
+    L = b2 L + (1 - b2) / m G R^-1 G^H, R = b2 R + (1 - b2) / n G^H L^-1 G (both with the old ones),
+    u = (L + eps)^-1/2 M (R + eps)^-1/2 with the corrected momentum M of n x m matrices: the nearest
+    in the divergence of Kullback and Leibler. Lin+ 2025, 2509.03378. Inverses are those of the last
+    refresh. Of the start the paper leaves a choice: here both sides are the identity times the root
+    mean square of the first gradient that is not zero.
+    """
+
+    b1: Hyper = 0.9
+    b2: Hyper = 0.95
+    eps: Hyper = 1e-12  # added to the eigenvalues
+    every: Hyper = 10  # steps from one root to the next
+    stagger: bool = static(default=True)  # False: all matrices in the same step
+    sides: str = static(default="both")  # or "shorter", "inputs", "outputs"
+    max_dim: int | None = static(default=None)  # longer sides are left alone; None: 10,000
+    axes: Any = None  # an `Axes`
+
+    Slots = KlShampooSlots
+    numbered: ClassVar[bool] = True
+
+    def check(self) -> None:
+        self.require("[0, 1)", "b1", "b2")
+        self.require("(0, inf)", "eps")
+        self.require("(0, inf)", "every")
+        refuse_other_sides(self)
+
+    def init_leaf(self, p: Array) -> KlShampooSlots:
+        how = layout(self.axes, p.shape, "scale_by_kl_shampoo")
+        *stack, n, m = one_array(how, "scale_by_kl_shampoo")
+        size = sizes(self.sides, n, m, self.max_dim)
+        return KlShampooSlots(
+            jnp.zeros_like(p),
+            *zeros(tuple(stack), size, p.dtype),
+            *identities(tuple(stack), size, p.dtype),
+        )
+
+    def update_leaf(
+        self, g: Array, slots: KlShampooSlots, p: Array, t: Any
+    ) -> tuple[Array, KlShampooSlots]:
+        if g.size == 0:
+            return g, slots
+        t, number = t
+        how = layout(self.axes, g.shape, "scale_by_kl_shampoo")
+        mu = self.b1 * slots.mu + (1 - self.b1) * g
+        (x,), (mean,) = as_matrices(g, how), as_matrices(mu / lacking(self.b1, t), how)
+        n, m = x.shape[-2:]
+        old = slots.left, slots.right
+        count = max(1, sum(map(acts, old)))
+        # A side of zeros has seen no gradient yet.
+        new_here = [jnp.all(a == 0, axis=(-2, -1), keepdims=True) for a in old if acts(a)]
+        first = new_here[0] if new_here else jnp.zeros((*x.shape[:-2], 1, 1), bool)
+        power = jnp.sum(abs2(x), axis=(-2, -1), keepdims=True) / (n * m)
+        size = root(power) if count == 2 else power
+        some = inverse(root(size))
+        start = [jnp.where(first, multiples(size, a), a) for a in old]
+        roots = [
+            jnp.where(first, multiples(some, a), a) for a in (slots.left_root, slots.right_root)
+        ]
+        by_right = between(_none(roots[0]), x, roots[1]) * m**-0.5
+        by_left = between(roots[0], x, _none(roots[1])) * n**-0.5
+        new = grams(by_right, *start)[0], grams(by_left, *start)[1]
+        # In this form there is one way only to fuse a product into the sum.
+        left, right = (a + (1 - self.b2) * (b - a) for a, b in zip(start, new, strict=True))
+        turns = due(t - 1, number, self.every, x.shape[:-2], self.stagger)
+
+        def fresh(old: Pair, left: Array, right: Array) -> Pair:
+            a, b = (inverse_root(x, 0.5, self.eps) for x in (left, right))
+            return a, b
+
+        roots = refreshed(turns, fresh, tuple(roots), left, right)
+        u = between(roots[0], mean, roots[1])
+        sides = placed(slots[1:], (left, right, *roots))
+        return from_matrices([u], how), KlShampooSlots(mu, *sides)
+
+
+def _none(side: Array) -> Array:
+    """A side that is left alone in the place of this one."""
+    return side[..., :0, :0]
+
+
+# Optimizers ------------------------------------------------------------------------------------
+
+REST = scale_by_adam(b2=0.95)
+
+
+def shampoo(
+    learning_rate: Hyper,
+    matrices: Matrices | None = None,
+    labels: Labels | None = None,
+    b1: Hyper = 0.9,
+    b2: Hyper = 0.999,
+    eps: Hyper = 1e-12,
+    graft_eps: Hyper = 1e-8,
+    weight_decay: Hyper = 0.01,
+    exponent: Hyper | None = None,
+    every: Hyper = 10,
+    graft: str | None = "adam",
+    block_size: int | None = None,
+    stagger: bool = True,
+    sides: str = "both",
+    max_dim: int | None = None,
+    auxiliary: GradientTransformation | None = None,
+) -> GradientTransformation:
+    """Shampoo: `scale_by_shampoo` and decoupled weight decay for matrices, Adam for the rest.
+
+    `matrices`, `labels` and `auxiliary` as in `muon`.
+    """
+
+    def method(axes: Any) -> GradientTransformation:
+        direction = scale_by_shampoo(
+            b1,
+            b2,
+            eps,
+            graft_eps,
+            exponent,
+            every,
+            graft,
+            block_size,
+            stagger,
+            sides,
+            max_dim,
+            axes,
+        )
+        return chain(direction, add_decayed_weights(weight_decay))
+
+    return routed("shampoo", learning_rate, method, REST, auxiliary, matrices, labels)
+
+
+def kl_shampoo(
+    learning_rate: Hyper,
+    matrices: Matrices | None = None,
+    labels: Labels | None = None,
+    b1: Hyper = 0.9,
+    b2: Hyper = 0.95,
+    eps: Hyper = 1e-12,
+    weight_decay: Hyper = 0.01,
+    every: Hyper = 10,
+    stagger: bool = True,
+    sides: str = "both",
+    max_dim: int | None = None,
+    auxiliary: GradientTransformation | None = None,
+) -> GradientTransformation:
+    """KL-Shampoo: `scale_by_kl_shampoo` and decoupled weight decay for matrices, Adam for the rest.
+
+    `matrices`, `labels` and `auxiliary` as in `muon`.
+    """
+
+    def method(axes: Any) -> GradientTransformation:
+        direction = scale_by_kl_shampoo(b1, b2, eps, every, stagger, sides, max_dim, axes)
+        return chain(direction, add_decayed_weights(weight_decay))
+
+    return routed("kl_shampoo", learning_rate, method, REST, auxiliary, matrices, labels)

@@ -1,0 +1,267 @@
+"""Methods in the eigenbasis of a matrix's two sides: Adam there, or signs.
+
+With L and R the averages of G G^H and G^H G, and Q their eigenvectors:
+
+    soap     Adam of Q_L^H G Q_R, turned back
+    splus    the sign of Q_L^H mu Q_R, turned back, for stepping far; evaluate with averages
+
+Bases are made anew every so many steps. With `stagger` the matrices take turns, so that all steps
+cost about the same; the turns follow the places of the arrays in the tree, and of the layers in a
+stack. No derivative is taken of a basis.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, NamedTuple
+
+import jax.numpy as jnp
+from jax import Array, lax
+
+from gradtx.chain import chain
+from gradtx.matrix import as_matrices, from_matrices, layout, one_array
+from gradtx.optimizers.adam import scale_by_adam
+from gradtx.optimizers.roles import Matrices, routed
+from gradtx.optimizers.sides import (
+    Pair,
+    acts,
+    adjoint,
+    averages,
+    between,
+    due,
+    eigenbasis,
+    grams,
+    identities,
+    in_place,
+    placed,
+    power_step,
+    product,
+    refreshed,
+    refuse_other_sides,
+    sizes,
+    without_rounding,
+    zeros,
+)
+from gradtx.routing import Labels
+from gradtx.rule import Hyper, Rule
+from gradtx.struct import static
+from gradtx.transform import GradientTransformation
+from gradtx.transforms.decay import add_decayed_weights
+from gradtx.tree import abs2, lacking, real_zeros_like, root
+
+
+class SoapSlots(NamedTuple):
+    mu: Array  # both moments are in the basis
+    nu: Array
+    left: Array  # [..., inputs, inputs]
+    right: Array
+    left_basis: Array
+    right_basis: Array
+
+
+class scale_by_soap(Rule):
+    """Adam in the eigenbasis of Shampoo's preconditioner.
+
+    Z = Q_L^H G Q_R (what is rounding there is zero), mu and nu the moments of Z with Adam's
+    corrections for t - 1 steps, u = Q_L mu / (sqrt(nu) + eps) Q_R^H with eps beside the uncorrected
+    nu; then L and R (`shampoo_beta`) take G in. The first step finds L, R and Q alone, u = 0. Every
+    few steps Q becomes QR(L Q), its columns sorted, nu with them, and mu is turned over. Vyas+
+    2024, 2409.11321, in the authors' form. With no side left it is Adam.
+    """
+
+    b1: Hyper = 0.95
+    b2: Hyper = 0.95
+    eps: Hyper = 1e-8
+    shampoo_beta: Hyper = 0.95
+    every: Hyper = 10  # steps from one basis to the next
+    stagger: bool = static(default=True)  # False: all matrices in the same step
+    sides: str = static(default="both")  # or "shorter", "inputs", "outputs"
+    max_dim: int | None = static(default=None)  # longer sides keep their axes; None: 10,000
+    axes: Any = None  # an `Axes`
+
+    Slots = SoapSlots
+    numbered: ClassVar[bool] = True
+
+    def check(self) -> None:
+        self.require("[0, 1)", "b1", "b2", "shampoo_beta")
+        self.require("(0, inf)", "eps")
+        self.require("(0, inf)", "every")
+        refuse_other_sides(self)
+
+    def init_leaf(self, p: Array) -> SoapSlots:
+        *stack, n, m = one_array(layout(self.axes, p.shape, "scale_by_soap"), "scale_by_soap")
+        size = sizes(self.sides, n, m, self.max_dim)
+        return SoapSlots(
+            jnp.zeros_like(p),
+            real_zeros_like(p),
+            *zeros(tuple(stack), size, p.dtype),
+            *identities(tuple(stack), size, p.dtype),
+        )
+
+    def update_leaf(self, g: Array, slots: SoapSlots, p: Array, t: Any) -> tuple[Array, SoapSlots]:
+        if g.size == 0:
+            return g, slots
+        t, number = t
+        how = layout(self.axes, g.shape, "scale_by_soap")
+        (x,), (mu,), (nu,) = (as_matrices(a, how) for a in (g, slots.mu, slots.nu))
+        bases = slots.left_basis, slots.right_basis
+        z, first = without_rounding(between(adjoint(bases[0]), x, bases[1])), t == 1
+        mu = jnp.where(first, 0, self.b1 * mu + (1 - self.b1) * z)
+        nu = jnp.where(first, 0, self.b2 * nu + (1 - self.b2) * abs2(z))
+        k = jnp.maximum(t - 1, 1)
+        step = root(lacking(self.b2, k)) / lacking(self.b1, k)
+        u = between(bases[0], step * (mu / (root(nu) + self.eps)), adjoint(bases[1]))
+        old = slots.left, slots.right
+        new = averages(old, grams(x, *old), self.shampoo_beta, 1 - self.shampoo_beta)
+        stack = x.shape[:-2]
+        turns = due(t - 1, number, self.every, stack, self.stagger) | first
+        firsts = jnp.broadcast_to(first, turns.shape)
+        mu, nu, *bases = refreshed(turns, _turned, (mu, nu, *bases), *new, firsts)
+        mu, nu = (from_matrices([a], how) for a in (mu, nu))
+        sides = placed(slots[2:], (*new, *bases))
+        return from_matrices([u], how), SoapSlots(mu, nu, *sides)
+
+
+def _turned(old: Any, left: Array, right: Array, first: Array) -> Any:
+    """Both moments in the next bases, and these."""
+    mu, nu, *bases = old
+    found = []
+    for side, (a, basis) in enumerate(zip((left, right), bases, strict=True)):
+        if not acts(a):
+            found.append(basis)
+            continue
+        new, order = lax.cond(first, _from_nothing, power_step, a, basis)
+        turn = product(adjoint(new), basis)
+        if side == 0:
+            mu, nu = product(turn, mu), jnp.take_along_axis(nu, order[..., :, None], axis=-2)
+        else:
+            mu = product(mu, adjoint(turn))
+            nu = jnp.take_along_axis(nu, order[..., None, :], axis=-1)
+        found.append(new)
+    return (mu, nu, *found)
+
+
+def _from_nothing(a: Array, basis: Array) -> Pair:
+    return eigenbasis(a), in_place(a.shape[:-1])
+
+
+class SplusSlots(NamedTuple):
+    mu: Array
+    left: Array  # [..., inputs, inputs]
+    right: Array
+    left_basis: Array
+    right_basis: Array
+
+
+class scale_by_splus(Rule):
+    """Signs of the momentum in the eigenbasis of Shampoo's preconditioner: SPlus.
+
+    u = 2 / (n + m) Q_L sign(Q_L^H mu Q_R) Q_R^H with mu = b1 mu + (1 - b1) g, L and R averaged
+    with b2 and Q found anew every 100 steps. Frans+ 2025, 2506.07254. Entries that are rounding
+    count as zero, so the first step is along the orthogonal factor. Evaluate with an average of
+    the parameters, of decay 0.999 in the paper.
+    """
+
+    b1: Hyper = 0.9
+    b2: Hyper = 0.999
+    every: Hyper = 100  # steps from one basis to the next
+    stagger: bool = static(default=True)  # False: all matrices in the same step
+    sides: str = static(default="both")  # or "shorter", "inputs", "outputs"
+    max_dim: int | None = static(default=None)  # longer sides keep their axes; None: 10,000
+    axes: Any = None  # an `Axes`
+
+    Slots = SplusSlots
+    numbered: ClassVar[bool] = True
+
+    def check(self) -> None:
+        self.require("[0, 1)", "b1", "b2")
+        self.require("(0, inf)", "every")
+        refuse_other_sides(self)
+
+    def init_leaf(self, p: Array) -> SplusSlots:
+        *stack, n, m = one_array(layout(self.axes, p.shape, "scale_by_splus"), "scale_by_splus")
+        size = sizes(self.sides, n, m, self.max_dim)
+        return SplusSlots(
+            jnp.zeros_like(p),
+            *zeros(tuple(stack), size, p.dtype),
+            *identities(tuple(stack), size, p.dtype),
+        )
+
+    def update_leaf(
+        self, g: Array, slots: SplusSlots, p: Array, t: Any
+    ) -> tuple[Array, SplusSlots]:
+        if g.size == 0:
+            return g, slots
+        t, number = t
+        how = layout(self.axes, g.shape, "scale_by_splus")
+        mu = self.b1 * slots.mu + (1 - self.b1) * g
+        (x,), (average,) = as_matrices(g, how), as_matrices(mu, how)
+        old = slots.left, slots.right
+        left, right = averages(old, grams(x, *old), self.b2, 1 - self.b2)
+        turns = due(t - 1, number, self.every, x.shape[:-2], self.stagger) | (t == 1)
+        bases = refreshed(turns, _eigenbases, (slots.left_basis, slots.right_basis), left, right)
+        signs = jnp.sign(without_rounding(between(adjoint(bases[0]), average, bases[1])))
+        u = between(bases[0], signs * (2 / sum(x.shape[-2:])), adjoint(bases[1]))
+        sides = placed(slots[1:], (left, right, *bases))
+        return from_matrices([u], how), SplusSlots(mu, *sides)
+
+
+def _eigenbases(old: Pair, left: Array, right: Array) -> Pair:
+    return eigenbasis(left), eigenbasis(right)
+
+
+# Optimizers ------------------------------------------------------------------------------------
+
+REST = scale_by_adam(b2=0.95)
+
+
+def soap(
+    learning_rate: Hyper,
+    matrices: Matrices | None = None,
+    labels: Labels | None = None,
+    b1: Hyper = 0.95,
+    b2: Hyper = 0.95,
+    eps: Hyper = 1e-8,
+    weight_decay: Hyper = 0.01,
+    shampoo_beta: Hyper = 0.95,
+    every: Hyper = 10,
+    stagger: bool = True,
+    sides: str = "both",
+    max_dim: int | None = None,
+    auxiliary: GradientTransformation | None = None,
+) -> GradientTransformation:
+    """SOAP: `scale_by_soap` and decoupled weight decay for matrices, Adam (b2 0.95) for the rest.
+
+    `matrices`, `labels` and `auxiliary` as in `muon`.
+    """
+
+    def method(axes: Any) -> GradientTransformation:
+        direction = scale_by_soap(b1, b2, eps, shampoo_beta, every, stagger, sides, max_dim, axes)
+        return chain(direction, add_decayed_weights(weight_decay))
+
+    return routed("soap", learning_rate, method, REST, auxiliary, matrices, labels)
+
+
+def splus(
+    learning_rate: Hyper,
+    matrices: Matrices | None = None,
+    labels: Labels | None = None,
+    b1: Hyper = 0.9,
+    b2: Hyper = 0.999,
+    weight_decay: Hyper = 0.01,
+    every: Hyper = 100,
+    stagger: bool = True,
+    sides: str = "both",
+    max_dim: int | None = None,
+    auxiliary: GradientTransformation | None = None,
+) -> GradientTransformation:
+    """SPlus: `scale_by_splus` and decoupled weight decay for matrices, Adam for the rest.
+
+    The paper's learning rate is 0.1 for matrices; give an `auxiliary` for the rest then. Evaluate
+    with an average of the parameters. `matrices`, `labels` and `auxiliary` as in `muon`.
+    """
+
+    def method(axes: Any) -> GradientTransformation:
+        direction = scale_by_splus(b1, b2, every, stagger, sides, max_dim, axes)
+        return chain(direction, add_decayed_weights(weight_decay))
+
+    return routed("splus", learning_rate, method, REST, auxiliary, matrices, labels)
