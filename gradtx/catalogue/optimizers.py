@@ -199,6 +199,7 @@ optimizers = table(
         "AdamW between the iterates and their mean",
         schedule_free_adamw,
         3e-3,
+        temporary_bytes=4,  # the step, of which both the parameters and z are made
     ),
     Row("sign_sgd", "sign", "the sign of the gradient", sign_sgd, 1e-3),
     Row("signum", "sign", "the sign of the momentum", signum, 1e-3),

@@ -31,22 +31,43 @@ wrappers = table(
         "wrappers",
         "trains between iterates and their mean",
         partial(schedule_free, adam(0.1, b1=0.0)),
+        temporary_bytes=4,  # the step, of which both the parameters and z are made
     ),
-    Row("gpa", "wrappers", "trains between iterates and their average", partial(gpa, adam(0.1))),
+    Row(
+        "gpa",
+        "wrappers",
+        "trains between iterates and their average",
+        partial(gpa, adam(0.1)),
+        temporary_bytes=4,  # as schedule_free
+    ),
     Row(
         "diloco",
         "wrappers",
         "steps along the way that many steps went",
         partial(diloco, adam(0.1), 2),
+        temporary_bytes=8,  # the step and the way back, which go into a branch
     ),
     Row(
         "ema_nesterov",
         "wrappers",
         "looks ahead along the average step",
         partial(ema_nesterov, adam(0.1)),
+        temporary_bytes=4,  # the step, of which both the parameters and the average are made
     ),
-    Row("sam", "wrappers", "steps with the gradient from uphill", partial(sam, adam(0.1))),
-    Row("asam", "wrappers", "the same, as far as the parameters", partial(asam, adam(0.1))),
+    Row(
+        "sam",
+        "wrappers",
+        "steps with the gradient from uphill",
+        partial(sam, adam(0.1)),
+        temporary_bytes=4,  # the update, which comes out of a branch
+    ),
+    Row(
+        "asam",
+        "wrappers",
+        "the same, as far as the parameters",
+        partial(asam, adam(0.1)),
+        temporary_bytes=4,  # as sam
+    ),
     Row(
         "opaque_sam",
         "wrappers",

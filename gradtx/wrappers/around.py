@@ -1,4 +1,4 @@
-"""What wrappers around whole optimizers share: wide steps, slots shown as parameters."""
+"""What wrappers around whole optimizers share: wide steps, a rule of their own, slots shown."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
+from gradtx.engine import run
 from gradtx.transform import foreign
-from gradtx.tree import Tree, is_inexact, is_none, wide
+from gradtx.tree import Tree, aligned, is_inexact, is_none, wide
 
 
 def widened(inner: Any, updates: Tree) -> Tree:
@@ -26,6 +27,26 @@ def widened(inner: Any, updates: Tree) -> Tree:
         return lax.convert_element_type(g, wide(g.dtype)) if narrow else g
 
     return jax.tree.map(cast, updates)
+
+
+def run_after(
+    rule: Any, steps: Tree, own: Any, params: Tree | None, shared: Any = None
+) -> tuple[Tree, Any]:
+    """A wrapper's own rule on the steps of what it wraps: the new steps and its new state.
+
+    A parameter without a gradient stands still: the rule gets a zero step, so that its slots know
+    the parameter, and the step stays `None`.
+    """
+    leaves, treedef = jax.tree.flatten(steps, is_leaf=is_none)
+    ps = leaves if params is None else aligned(rule, treedef, params, "parameters")
+    filled = [
+        jnp.zeros_like(p) if u is None and is_inexact(p) else u
+        for u, p in zip(leaves, ps, strict=True)
+    ]
+    after, (own,) = run((rule,), treedef.unflatten(filled), (own,), params, shared=shared)
+    news = treedef.flatten_up_to(after)
+    kept = [None if u is None else new for u, new in zip(leaves, news, strict=True)]
+    return treedef.unflatten(kept), own
 
 
 def as_came(values: Tree, before: Tree) -> Tree:

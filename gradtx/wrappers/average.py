@@ -18,16 +18,16 @@ from __future__ import annotations
 from typing import Any, ClassVar, NamedTuple
 
 import jax.numpy as jnp
-from jax import Array
+from jax import Array, lax
 
-from gradtx.engine import next_count, run
+from gradtx.engine import next_count
 from gradtx.hyper import for_all_arrays
 from gradtx.refusals import refuse_missing, refuse_other_state
 from gradtx.rule import Hyper, Rule, register_for_export
 from gradtx.schedule import Number, Schedule, as_steps
 from gradtx.transform import State, Wrapper, compiled
 from gradtx.tree import Tree, real_dtype
-from gradtx.wrappers.around import as_came, shown, widened
+from gradtx.wrappers.around import as_came, run_after, shown, widened
 
 # Decays ----------------------------------------------------------------------------------------
 
@@ -73,20 +73,22 @@ class EmaSlots(NamedTuple):
 
 
 class _moving(Rule):
-    """Averages `g`, here the parameters after t - 1 steps; those before the first are forgotten."""
+    """Averages the parameters after t - 1 steps; those before the first are forgotten."""
 
     decay: Hyper
 
     Slots = EmaSlots
+    needs: ClassVar[tuple[str, ...]] = ("params",)
 
     def init_leaf(self, p: Array) -> EmaSlots:
         return EmaSlots(jnp.zeros_like(p), jnp.zeros((), real_dtype(p.dtype)))
 
-    def update_leaf(self, g: Array, slots: EmaSlots, p: Any, t: Array) -> tuple[Array, EmaSlots]:
+    def update_leaf(self, g: Array, slots: EmaSlots, p: Array, t: Array) -> tuple[Array, EmaSlots]:
         reached = self.decay * jnp.where(t <= 2, 0, slots.reached) + (1 - self.decay)
         some = reached > 0
         weight = jnp.where(some, (1 - self.decay) / jnp.where(some, reached, 1), 1)
-        return g, EmaSlots(_moved(slots.average, g, weight, t <= 2), reached)
+        average = _moved(slots.average, p, weight, t <= 2)
+        return _after(average, g), EmaSlots(average, reached)
 
 
 class UniformSlots(NamedTuple):
@@ -94,9 +96,10 @@ class UniformSlots(NamedTuple):
 
 
 class _uniform(Rule):
-    """Averages `g`, here the parameters, with the weight that all arrays share."""
+    """Averages the parameters with the weight that all arrays share."""
 
     Slots = UniformSlots
+    needs: ClassVar[tuple[str, ...]] = ("params",)
 
     def init_leaf(self, p: Array) -> UniformSlots:
         return UniformSlots(jnp.zeros_like(p))
@@ -105,13 +108,24 @@ class _uniform(Rule):
         self, g: Array, slots: UniformSlots, p: Any, t: Any
     ) -> tuple[Array, UniformSlots]:
         weight, first = t
-        return g, UniformSlots(_moved(slots.average, g, weight, first != 0))
+        average = _moved(slots.average, p, weight, first != 0)
+        return _after(average, g), UniformSlots(average)
 
 
 def _moved(old: Array, new: Array, weight: Array, first: Array) -> Array:
     """The average with one more; as a difference, or small weights would lose their digits."""
     old = jnp.where(first, 0, old)
     return old + weight * (new - old)
+
+
+def _after(average: Array, g: Array) -> Array:
+    """`g`, in a way that the compiler finds `average` first.
+
+    The step would else take the memory of the parameters that the average reads: a copy of them.
+    """
+    # No number differs from itself and is equal to itself, and no simplification sees that.
+    never = lax.bitwise_and(lax.ne(average, average), lax.eq(average, average))
+    return lax.select(never, jnp.zeros_like(g), g)
 
 
 class AverageState(NamedTuple):
@@ -121,7 +135,7 @@ class AverageState(NamedTuple):
     """
 
     inner: Any
-    average: Any
+    own: Any
 
 
 register_for_export(AverageState)
@@ -152,18 +166,18 @@ class ema(Wrapper):
     ) -> tuple[Tree, State]:
         refuse_other_state(self, state, AverageState)
         refuse_missing(self, updates, {"params": params})
-        average = self._with(state, params)
-        updates, inner = self.inner.update(updates, state.inner, params, **extra)
-        return updates, AverageState(inner, average)
+        steps, inner = self.inner.update(updates, state.inner, params, **extra)
+        steps, own = self._averaged(steps, state, params)
+        return steps, AverageState(inner, own)
 
     @compiled
     def eval_params(self, state: State, params: Tree) -> Tree:
-        return as_came(self._with(state, params).average, params)
+        return as_came(self._averaged(params, state, params)[1].average, params)
 
-    def _with(self, state: AverageState, params: Tree | None) -> Any:
-        """The average with the newest parameters."""
+    def _averaged(self, steps: Tree, state: AverageState, params: Any) -> tuple[Tree, Any]:
+        """The average with the newest parameters, and the steps that come after it."""
         newest = self.inner.eval_params(state.inner, params)
-        return run((_moving(self.decay),), newest, (state.average,), None)[1][0]
+        return run_after(_moving(self.decay), steps, state.own, newest)
 
 
 class polyak_average(Wrapper):
@@ -193,26 +207,25 @@ class polyak_average(Wrapper):
     ) -> tuple[Tree, State]:
         refuse_other_state(self, state, AverageState)
         refuse_missing(self, updates, {"params": params})
-        average = self._with(state, params)
-        updates, inner = self.inner.update(updates, state.inner, params, **extra)
-        return updates, AverageState(inner, average)
+        steps, inner = self.inner.update(updates, state.inner, params, **extra)
+        steps, own = self._averaged(steps, state, params)
+        return steps, AverageState(inner, own)
 
     @compiled
     def eval_params(self, state: State, params: Tree) -> Tree:
-        return as_came(self._with(state, params).average, params)
+        return as_came(self._averaged(params, state, params)[1].average, params)
 
-    def _with(self, state: AverageState, params: Tree | None) -> Any:
-        """The average with the newest parameters, if it is their turn."""
+    def _averaged(self, steps: Tree, state: AverageState, params: Any) -> tuple[Tree, Any]:
+        """The average with the newest parameters, if it is their turn, and the steps after it."""
+        rule, own = _uniform(), state.own
         newest = self.inner.eval_params(state.inner, params)
-        refuse_other_state(_uniform(), state.average, _uniform.State)
-        count = state.average.count
-        numbers = for_all_arrays(self, count)
+        refuse_other_state(rule, own, rule.State)
+        numbers = for_all_arrays(self, own.count)
         start, every = whole(numbers.start), whole(numbers.every)
-        since = count - start
+        since = own.count - start
         share = 1 / as_steps(since // every + 1)
         weight = jnp.where(since < 0, 1, jnp.where(since % every == 0, share, 0))
-        shared = (weight, since <= 0)
-        return run((_uniform(),), newest, (state.average,), None, shared=shared)[1][0]
+        return run_after(rule, steps, own, newest, (weight, since <= 0))
 
 
 def whole(number: Any) -> Array:
@@ -244,16 +257,15 @@ class _lookahead(Rule):
         due, first = t
         # The first step finds it, so that shapes are enough for init.
         slow = jnp.where(first != 0, p, slots.slow)
-        ahead = jnp.where(due != 0, p + g - slow, 0)
-        step = g - (1 - self.slow_step_size) * ahead
-        return step, LookaheadSlots(slow + self.slow_step_size * ahead)
+        step = g - (1 - self.slow_step_size) * jnp.where(due != 0, p + g - slow, 0)
+        return step, LookaheadSlots(jnp.where(due != 0, p + step, slow))
 
 
 class LookaheadState(NamedTuple):
     """State of `lookahead`: that of what it wraps, and the slow parameters."""
 
     inner: Any
-    slow: Any
+    own: Any
 
 
 register_for_export(LookaheadState)
@@ -286,16 +298,16 @@ class lookahead(Wrapper):
         rule = _lookahead(self.slow_step_size)
         refuse_other_state(self, state, LookaheadState)
         refuse_missing(self, updates, {"params": params})
-        own = state.slow
+        own = state.own
         refuse_other_state(rule, own, rule.State)
         shared = (is_due(self, "sync_period", own.count), own.count == 0)
         steps, inner = self.inner.update(widened(self.inner, updates), state.inner, params, **extra)
-        steps, (own,) = run((rule,), steps, (own,), params, shared=shared)
+        steps, own = run_after(rule, steps, own, params, shared)
         return as_came(steps, updates), LookaheadState(inner, own)
 
     @compiled
     def eval_params(self, state: State, params: Tree) -> Tree:
-        own = state.slow
+        own = state.own
         return self.inner.eval_params(state.inner, shown(own.count > 0, own.slow, params))
 
 

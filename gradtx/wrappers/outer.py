@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from gradtx.chain import chain
-from gradtx.engine import next_count, run
+from gradtx.engine import next_count
 from gradtx.hyper import for_all_arrays
 from gradtx.refusals import refuse_missing, refuse_other_state
 from gradtx.rule import Hyper, Rule, register_for_export
@@ -23,7 +23,7 @@ from gradtx.transform import State, Wrapper, apply_updates, as_transformation, c
 from gradtx.transforms.momentum import scale_by_momentum
 from gradtx.transforms.scale import scale_by_learning_rate
 from gradtx.tree import Tree, is_inexact, is_none
-from gradtx.wrappers.around import as_came, shown, widened
+from gradtx.wrappers.around import as_came, run_after, shown, widened
 from gradtx.wrappers.average import is_due
 
 
@@ -61,7 +61,7 @@ class OuterState(NamedTuple):
 
     inner: Any
     outer: Any
-    slow: Any
+    own: Any
 
 
 register_for_export(OuterState)
@@ -92,27 +92,26 @@ class outer(Wrapper):
     ) -> tuple[Tree, State]:
         refuse_other_state(self, state, OuterState)
         refuse_missing(self, updates, {"params": params})
-        own, before = state.slow, _way()
+        own, before = state.own, _way()
         refuse_other_state(before, own, before.State)
         due = is_due(self, "every", own.count)
         steps, inner = self.inner.update(widened(self.inner, updates), state.inner, params, **extra)
-        back, own = run((before,), steps, (own,), params, shared=own.count == 0)
-        own = own[0]
+        back, own = run_after(before, steps, own, params, own.count == 0)
 
         def moved(slow: Tree, outer: Any) -> tuple[Tree, Any]:
-            ways = jax.tree.map(lambda s, w: None if s is None else w, slow, back, is_leaf=is_none)
-            moves, outer = self.optimizer.update(ways, outer, slow, **extra)
+            way = jax.tree.map(lambda s, w: None if s is None else w, slow, back, is_leaf=is_none)
+            moves, outer = self.optimizer.update(way, outer, slow, **extra)
             return apply_updates(slow, moves), outer
 
         slow, outer = lax.cond(due, moved, lambda *same: same, own.slow, state.outer)
         own = own._replace(slow=slow)
         after = _return()
-        steps, _ = run((after,), steps, (after.State(*own),), params, shared=due)
+        steps, _ = run_after(after, steps, after.State(*own), params, due)
         return as_came(steps, updates), OuterState(inner, outer, own)
 
     @compiled
     def eval_params(self, state: State, params: Tree) -> Tree:
-        own = state.slow
+        own = state.own
         return self.inner.eval_params(state.inner, shown(own.count > 0, own.slow, params))
 
 
@@ -155,7 +154,7 @@ class EmaNesterovState(NamedTuple):
     """State of `ema_nesterov`: that of what it wraps, and the average of the steps."""
 
     inner: Any
-    drift: Any
+    own: Any
 
 
 register_for_export(EmaNesterovState)
@@ -185,18 +184,18 @@ class ema_nesterov(Wrapper):
     def update(
         self, updates: Tree, state: State, params: Tree | None = None, **extra: Any
     ) -> tuple[Tree, State]:
-        rule, own = _drift(self.decay), state.drift
         refuse_other_state(self, state, EmaNesterovState)
         refuse_missing(self, updates, {"params": params})
+        rule, own = _drift(self.decay), state.own
         refuse_other_state(rule, own, rule.State)
         beta, beta_next = self._beta(own.count), self._beta(next_count(own.count))
         steps, inner = self.inner.update(widened(self.inner, updates), state.inner, params, **extra)
-        steps, (own,) = run((rule,), steps, (own,), params, shared=(beta, beta_next))
+        steps, own = run_after(rule, steps, own, params, (beta, beta_next))
         return as_came(steps, updates), EmaNesterovState(inner, own)
 
     @compiled
     def eval_params(self, state: State, params: Tree) -> Tree:
-        beta = self._beta(state.drift.count)
+        beta = self._beta(state.own.count)
 
         def back(p: Any, m: Any) -> Any:
             if m is None or not is_inexact(p):
@@ -204,7 +203,7 @@ class ema_nesterov(Wrapper):
             p = jnp.asarray(p)
             return (p.astype(m.dtype) - jnp.asarray(beta).astype(m.dtype) * m).astype(p.dtype)
 
-        behind = jax.tree.map(back, params, state.drift.drift, is_leaf=is_none)
+        behind = jax.tree.map(back, params, state.own.drift, is_leaf=is_none)
         return self.inner.eval_params(state.inner, behind)
 
     def _beta(self, count: Array) -> Any:

@@ -17,14 +17,14 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from gradtx.engine import next_count, run
+from gradtx.engine import next_count
 from gradtx.hyper import for_all_arrays, narrowed
 from gradtx.refusals import refuse_missing, refuse_other_state
 from gradtx.rule import Hyper, Rule, register_for_export
 from gradtx.struct import complaint, fields_below
 from gradtx.transform import State, Wrapper, compiled
 from gradtx.tree import Tree, is_inexact, is_none, real_dtype, widest
-from gradtx.wrappers.around import as_came, shown, widened
+from gradtx.wrappers.around import as_came, run_after, shown, widened
 
 
 class PrimalSlots(NamedTuple):
@@ -49,27 +49,29 @@ class _primal(Rule):
         kept = b_next * (1 - weight)  # of x in the new y
         some = b > 0
         per_b = jnp.where(some, kept / jnp.where(some, b, 1), 1)
-        return (1 - per_b) * (z - p) + (1 - kept) * g, PrimalSlots(z + g)
+        # From the new z, so that the old one is not read once its memory is taken.
+        z = z + g
+        return (1 - per_b) * (z - p) + (per_b - kept) * g, PrimalSlots(z)
 
 
 def _stepped(
     wrapper: Any, updates: Tree, state: Any, params: Tree | None, extra: Any, weight: Any
 ) -> tuple[Tree, Any, Any]:
     """The updates of y, the states of `inner` and of the rule, once z weighs `weight` in x."""
-    own, rule = state.primal, _primal()
+    own, rule = state.own, _primal()
     now = for_all_arrays(wrapper, own.count).b1
     then = for_all_arrays(wrapper, next_count(own.count)).b1
     steps, inner = wrapper.inner.update(
         widened(wrapper.inner, updates), state.inner, params, **extra
     )
     shared = (weight, now, then, own.count == 0)
-    steps, (own,) = run((rule,), steps, (own,), params, shared=shared)
+    steps, own = run_after(rule, steps, own, params, shared)
     return as_came(steps, updates), inner, own
 
 
 def _average(wrapper: Any, state: Any, params: Tree) -> Tree:
     """x, asked of `inner` as its own parameters; y itself where nothing of x is in it."""
-    own = state.primal
+    own = state.own
     b1 = for_all_arrays(wrapper, own.count).b1
 
     def solve(p: Any, z: Any) -> Any:
@@ -95,7 +97,7 @@ class ScheduleFreeState(NamedTuple):
     inner: Any
     peak: Array  # the largest learning rate so far
     weight_sum: Array
-    primal: Any
+    own: Any
 
 
 register_for_export(ScheduleFreeState)
@@ -153,8 +155,8 @@ class schedule_free(Wrapper):
     ) -> tuple[Tree, State]:
         refuse_other_state(self, state, ScheduleFreeState)
         refuse_missing(self, updates, {"params": params})
-        refuse_other_state(_primal(), state.primal, _primal.State)
-        count, dtype = state.primal.count, state.peak.dtype
+        refuse_other_state(_primal(), state.own, _primal.State)
+        count, dtype = state.own.count, state.peak.dtype
         whole = self.with_fields(weight_learning_rate=self._rate())
         numbers = narrowed(for_all_arrays(whole, count), dtype)
         peak = jnp.maximum(state.peak, numbers.weight_learning_rate)
@@ -162,8 +164,9 @@ class schedule_free(Wrapper):
         total = state.weight_sum + weight
         some = total > 0  # not where a warm-up begins at zero
         share = jnp.where(some, weight / jnp.where(some, total, 1), 0)
-        if self.window is not None:
-            share = jnp.minimum(1, share * (1 - numbers.b1) * numbers.window)
+        window = numbers.window
+        if window is not None:
+            share = jnp.minimum(1, share * ((1 - numbers.b1) * window))
         updates, inner, own = _stepped(whole, updates, state, params, extra, share)
         return updates, ScheduleFreeState(inner, peak, total, own)
 
@@ -179,7 +182,7 @@ class GpaState(NamedTuple):
     """State of `gpa`: that of what it wraps, and z."""
 
     inner: Any
-    primal: Any
+    own: Any
 
 
 register_for_export(GpaState)
@@ -211,8 +214,8 @@ class gpa(Wrapper):
     ) -> tuple[Tree, State]:
         refuse_other_state(self, state, GpaState)
         refuse_missing(self, updates, {"params": params})
-        refuse_other_state(_primal(), state.primal, _primal.State)
-        weight = 1 - jnp.asarray(for_all_arrays(self, state.primal.count).decay)
+        refuse_other_state(_primal(), state.own, _primal.State)
+        weight = 1 - jnp.asarray(for_all_arrays(self, state.own.count).decay)
         updates, inner, own = _stepped(self, updates, state, params, extra, weight)
         return updates, GpaState(inner, own)
 

@@ -7,6 +7,7 @@ asam          `sam` in a neighbourhood as large as the parameters
 
 from __future__ import annotations
 
+from collections import namedtuple
 from typing import Any, ClassVar, NamedTuple
 
 import jax
@@ -21,7 +22,7 @@ from gradtx.sharding import zero_count
 from gradtx.struct import static
 from gradtx.transform import State, Wrapper, apply_updates, compiled
 from gradtx.tree import Tree, abs2, aligned, global_norm, is_inexact, is_none, root
-from gradtx.wrappers.around import as_came, shown, widened
+from gradtx.wrappers.around import as_came, run_after, shown, widened
 from gradtx.wrappers.average import is_due, whole
 
 
@@ -76,7 +77,7 @@ class SamState(NamedTuple):
     """State of `sam`: that of what it wraps, and the parameters without the way uphill."""
 
     inner: Any
-    start: Any
+    own: Any
 
 
 register_for_export(SamState)
@@ -108,13 +109,13 @@ class sam(Wrapper):
     def update(
         self, updates: Tree, state: State, params: Tree | None = None, **extra: Any
     ) -> tuple[Tree, State]:
-        rule, own = _start(), state.start
         refuse_other_state(self, state, SamState)
         refuse_missing(self, updates, {"params": params})
+        rule, own = _start(), state.own
         refuse_other_state(rule, own, rule.State)
         wide = widened(None, updates)
         first = self._phase(own.count) == 0
-        _, (new,) = run((rule,), wide, (own,), params, shared=first)
+        _, new = run_after(rule, wide, own, params, first)
 
         def ascend(inner: Any) -> tuple[Tree, Any]:
             return as_came(_ascent(self, wide, params, own.count), updates), inner
@@ -122,7 +123,7 @@ class sam(Wrapper):
         def descend(inner: Any) -> tuple[Tree, Any]:
             start = as_came(new.start, params)
             steps, inner = self.inner.update(widened(self.inner, updates), inner, start, **extra)
-            steps, _ = run((rule,), steps, (new,), params, shared=0.0)
+            steps, _ = run_after(rule, steps, new, params, 0.0)
             return as_came(steps, updates), inner
 
         due = is_due(self, "sync_period", own.count)
@@ -131,8 +132,8 @@ class sam(Wrapper):
 
     @compiled
     def eval_params(self, state: State, params: Tree) -> Tree:
-        away = self._phase(state.start.count) > 0
-        return self.inner.eval_params(state.inner, shown(away, state.start.start, params))
+        away = self._phase(state.own.count) > 0
+        return self.inner.eval_params(state.inner, shown(away, state.own.start, params))
 
     def _phase(self, count: Array) -> Array:
         return count % whole(for_all_arrays(self, count).sync_period)
@@ -143,13 +144,8 @@ def asam(inner: Any, rho: Hyper = 0.5, eta: Hyper = 0.01, sync_period: Hyper = 2
     return sam(inner, rho, eta, sync_period)
 
 
-class OpaqueSamState(NamedTuple):
-    """State of `opaque_sam`: that of what it wraps, and how often it ran."""
-
-    inner: Any
-    count: Array
-
-
+OpaqueSamState = namedtuple("OpaqueSamState", ("inner", "count"))
+"""State of `opaque_sam`: that of what it wraps, and how often it ran."""
 register_for_export(OpaqueSamState)
 
 

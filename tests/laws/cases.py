@@ -60,7 +60,7 @@ def extras(tx: Any, params: Any, grads: Any) -> dict[str, Any]:
         "value": lambda: loss(params),
         "grad": lambda: grads,
         "value_fn": lambda: loss,
-        "grad_fn": lambda: jax.grad(loss),
+        "grad_fn": lambda: jax.grad(loss, allow_int=True),
         "key": lambda: jax.random.key(0),
     }
     return {name: known[name]() for name in needs(tx) - {"params"}}
@@ -142,13 +142,18 @@ def at_random(tx: Any) -> bool:
     return any(getattr(part, "random", False) for part in parts(tx))
 
 
-def hyperparameter_paths(tx: Any) -> list[str]:
-    """The paths of the fields of a transformation that hold numbers."""
-    return [
-        ".".join(path)
+def hyperparameters(tx: Any) -> dict[str, Any]:
+    """The fields of a transformation that hold numbers, by path, each with one that it takes."""
+    return {
+        ".".join(path): value if type(value) in (int, float) else 0.1
         for path, value, chooses_code in fields_below(tx)
         if not chooses_code and not isinstance(value, Struct)
-    ]
+    }
+
+
+def hyperparameter_paths(tx: Any) -> list[str]:
+    """The paths of the fields of a transformation that hold numbers."""
+    return list(hyperparameters(tx))
 
 
 # Comparison ------------------------------------------------------------------------------------
