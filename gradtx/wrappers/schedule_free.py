@@ -46,12 +46,13 @@ class _primal(Rule):
         weight, b, b_next, first = t
         # The first step finds it, so that shapes are enough for init.
         z = jnp.where(first != 0, p, slots.z)
-        kept = b_next * (1 - weight)  # of x in the new y
         some = b > 0
-        per_b = jnp.where(some, kept / jnp.where(some, b, 1), 1)
+        change = jnp.where(some, b_next / jnp.where(some, b, 1), 1)
+        to_z = weight + (1 - weight) * (1 - change)
+        along = (1 - weight) * jnp.where(some, change * (1 - b), 1 - b_next)
         # From the new z, so that the old one is not read once its memory is taken.
         z = z + g
-        return (1 - per_b) * (z - p) + (per_b - kept) * g, PrimalSlots(z)
+        return to_z * (z - p) + along * g, PrimalSlots(z)
 
 
 def _stepped(
@@ -158,7 +159,7 @@ class schedule_free(Wrapper):
         refuse_other_state(_primal(), state.own, _primal.State)
         count, dtype = state.own.count, state.peak.dtype
         whole = self.with_fields(weight_learning_rate=self._rate())
-        numbers = narrowed(for_all_arrays(whole, count), dtype)
+        numbers: Any = narrowed(for_all_arrays(whole, count), dtype)
         peak = jnp.maximum(state.peak, numbers.weight_learning_rate)
         weight = next_count(count).astype(dtype) ** numbers.r * peak**numbers.weight_lr_power
         total = state.weight_sum + weight

@@ -7,7 +7,6 @@ asam          `sam` in a neighbourhood as large as the parameters
 
 from __future__ import annotations
 
-from collections import namedtuple
 from typing import Any, ClassVar, NamedTuple
 
 import jax
@@ -17,7 +16,7 @@ from jax import Array, lax
 from gradtx.engine import next_count, run
 from gradtx.hyper import for_all_arrays
 from gradtx.refusals import refuse_missing, refuse_other_state
-from gradtx.rule import Hyper, Rule, register_for_export
+from gradtx.rule import CountState, Hyper, Rule, register_for_export
 from gradtx.sharding import zero_count
 from gradtx.struct import static
 from gradtx.transform import State, Wrapper, apply_updates, compiled
@@ -144,8 +143,13 @@ def asam(inner: Any, rho: Hyper = 0.5, eta: Hyper = 0.01, sync_period: Hyper = 2
     return sam(inner, rho, eta, sync_period)
 
 
-OpaqueSamState = namedtuple("OpaqueSamState", ("inner", "count"))
-"""State of `opaque_sam`: that of what it wraps, and how often it ran."""
+class OpaqueSamState(NamedTuple):
+    """State of `opaque_sam`: that of what it wraps, and how often it ran."""
+
+    inner: Any
+    own: CountState
+
+
 register_for_export(OpaqueSamState)
 
 
@@ -165,7 +169,7 @@ class opaque_sam(Wrapper):
         self.require("[0, inf)", "rho", "eta")
 
     def init(self, params: Tree) -> State:
-        return OpaqueSamState(self.inner.init(params), zero_count(params))
+        return OpaqueSamState(self.inner.init(params), CountState(zero_count(params)))
 
     @compiled
     def update(
@@ -173,12 +177,13 @@ class opaque_sam(Wrapper):
     ) -> tuple[Tree, State]:
         refuse_other_state(self, state, OpaqueSamState)
         refuse_missing(self, updates, {"params": params, **extra})
-        grads = updates
+        refuse_other_state(self, state.own, CountState)
+        grads, count = updates, state.own.count
         if any(map(is_inexact, jax.tree.leaves(updates))):
-            away = _ascent(self, widened(None, updates), params, state.count)
+            away = _ascent(self, widened(None, updates), params, count)
             grads = self._from(extra["grad_fn"](apply_updates(params, away)), updates)
         steps, inner = self.inner.update(widened(self.inner, grads), state.inner, params, **extra)
-        return as_came(steps, updates), OpaqueSamState(inner, next_count(state.count))
+        return as_came(steps, updates), OpaqueSamState(inner, CountState(next_count(count)))
 
     def _from(self, found: Tree, updates: Tree) -> Tree:
         """The gradients that a function gave, for the arrays that had one before."""

@@ -56,14 +56,24 @@ def extras(tx: Any, params: Any, grads: Any) -> dict[str, Any]:
         leaves = jax.tree.leaves(gradtx.tree.sum_squares(params))
         return 1 + sum(leaves) / 2
 
+    def slope(params: Any) -> Any:
+        found = jax.grad(loss, allow_int=True)(params)
+        # JAX gives the conjugate of the direction in which a complex parameter ascends.
+        return jax.tree.map(lambda g: jnp.conj(g) if gradtx.tree.is_inexact(g) else g, found)
+
     known = {
         "value": lambda: loss(params),
         "grad": lambda: grads,
         "value_fn": lambda: loss,
-        "grad_fn": lambda: jax.grad(loss, allow_int=True),
+        "grad_fn": lambda: slope,
         "key": lambda: jax.random.key(0),
     }
     return {name: known[name]() for name in needs(tx) - {"params"}}
+
+
+def asks_functions(tx: Any) -> bool:
+    """Whether an update needs a function, so that outside of jit it runs as it is."""
+    return any(name.endswith("_fn") for name in needs(tx))
 
 
 def update(tx: Any, grads: Any, state: Any, params: Any) -> Any:

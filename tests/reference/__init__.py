@@ -6,7 +6,7 @@ name of its row.
 
 from __future__ import annotations
 
-from . import adam, classic, factored, layerwise, levers, parameter_free, sign
+from . import adam, average, classic, factored, layerwise, levers, parameter_free, sign
 from .formula import Arrays as Arrays, Reference, descend as descend, each as each
 from .problem import (
     NOISE as NOISE,
@@ -21,6 +21,7 @@ from .problem import (
 
 REFERENCES: dict[str, Reference] = {
     **adam.REFERENCES,
+    **average.REFERENCES,
     **classic.REFERENCES,
     **factored.REFERENCES,
     **layerwise.REFERENCES,
