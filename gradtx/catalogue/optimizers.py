@@ -198,7 +198,7 @@ optimizers = table(
         "Adam",
         "AdamW between the iterates and their mean",
         schedule_free_adamw,
-        3e-3,
+        1e-2,
         temporary_bytes=4,  # the step, of which both the parameters and z are made
     ),
     Row("sign_sgd", "sign", "the sign of the gradient", sign_sgd, 1e-3),

@@ -18,7 +18,7 @@ from __future__ import annotations
 from typing import Any, ClassVar, NamedTuple
 
 import jax.numpy as jnp
-from jax import Array, lax
+from jax import Array
 
 from gradtx.engine import next_count
 from gradtx.hyper import for_all_arrays
@@ -27,7 +27,7 @@ from gradtx.rule import Hyper, Rule, register_for_export
 from gradtx.schedule import Number, Schedule, as_steps
 from gradtx.transform import State, Wrapper, compiled
 from gradtx.tree import Tree, real_dtype
-from gradtx.wrappers.around import as_came, run_after, shown, widened
+from gradtx.wrappers.around import after, as_came, run_after, shown, widened
 
 # Decays ----------------------------------------------------------------------------------------
 
@@ -87,8 +87,9 @@ class _moving(Rule):
         reached = self.decay * jnp.where(t <= 2, 0, slots.reached) + (1 - self.decay)
         some = reached > 0
         weight = jnp.where(some, (1 - self.decay) / jnp.where(some, reached, 1), 1)
+        # The step would take the memory of the parameters that the average reads: a copy of them.
         average = _moved(slots.average, p, weight, t <= 2)
-        return _after(average, g), EmaSlots(average, reached)
+        return after(average, g), EmaSlots(average, reached)
 
 
 class UniformSlots(NamedTuple):
@@ -109,23 +110,13 @@ class _uniform(Rule):
     ) -> tuple[Array, UniformSlots]:
         weight, first = t
         average = _moved(slots.average, p, weight, first != 0)
-        return _after(average, g), UniformSlots(average)
+        return after(average, g), UniformSlots(average)
 
 
 def _moved(old: Array, new: Array, weight: Array, first: Array) -> Array:
     """The average with one more; as a difference, or small weights would lose their digits."""
     old = jnp.where(first, 0, old)
     return old + weight * (new - old)
-
-
-def _after(average: Array, g: Array) -> Array:
-    """`g`, in a way that the compiler finds `average` first.
-
-    The step would else take the memory of the parameters that the average reads: a copy of them.
-    """
-    # No number differs from itself and is equal to itself, and no simplification sees that.
-    never = lax.bitwise_and(lax.ne(average, average), lax.eq(average, average))
-    return lax.select(never, jnp.zeros_like(g), g)
 
 
 class AverageState(NamedTuple):

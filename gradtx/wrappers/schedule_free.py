@@ -24,7 +24,7 @@ from gradtx.rule import Hyper, Rule, register_for_export
 from gradtx.struct import complaint, fields_below
 from gradtx.transform import State, Wrapper, compiled
 from gradtx.tree import Tree, is_inexact, is_none, real_dtype, widest
-from gradtx.wrappers.around import as_came, run_after, shown, widened
+from gradtx.wrappers.around import after, as_came, run_after, shown, widened
 
 
 class PrimalSlots(NamedTuple):
@@ -52,7 +52,9 @@ class _primal(Rule):
         along = (1 - weight) * jnp.where(some, change * (1 - b), 1 - b_next)
         # From the new z, so that the old one is not read once its memory is taken.
         z = z + g
-        return to_z * (z - p) + along * g, PrimalSlots(z)
+        # After z, or the compiler multiplies `along` with numbers of `inner` where it knows them,
+        # and rounds otherwise than where it does not.
+        return to_z * (z - p) + along * after(z, g), PrimalSlots(z)
 
 
 def _stepped(
@@ -65,7 +67,7 @@ def _stepped(
     steps, inner = wrapper.inner.update(
         widened(wrapper.inner, updates), state.inner, params, **extra
     )
-    shared = (weight, now, then, own.count == 0)
+    shared = (*(jnp.where(own.count < 0, 0, x) for x in (weight, now, then)), own.count == 0)
     steps, own = run_after(rule, steps, own, params, shared)
     return as_came(steps, updates), inner, own
 
