@@ -10,11 +10,29 @@ from gradtx.chain import chain as chain
 from gradtx.axes import Axes as Axes
 from gradtx.rule import GlobalScale as GlobalScale, JointRule as JointRule, Rule as Rule
 from gradtx.routing import by_path as by_path
+from gradtx.wrappers.average import (
+    ema as ema,
+    half_life as half_life,
+    lookahead as lookahead,
+    polyak_average as polyak_average,
+    power_law as power_law,
+)
 from gradtx.wrappers.mechanic import mechanic as mechanic
+from gradtx.wrappers.outer import (
+    diloco as diloco,
+    ema_nesterov as ema_nesterov,
+    outer as outer,
+)
 from gradtx.wrappers.partition import (
     freeze as freeze,
     masked as masked,
     partition as partition,
+)
+from gradtx.wrappers.schedule_free import gpa as gpa, schedule_free as schedule_free
+from gradtx.wrappers.sharpness import (
+    asam as asam,
+    opaque_sam as opaque_sam,
+    sam as sam,
 )
 from gradtx.optimizers.sgd import sgd as sgd
 from gradtx.optimizers.adagrad import (
@@ -141,6 +159,10 @@ from gradtx.optimizers.muon_family import (
     muon as muon,
     normuon as normuon,
     scion as scion,
+)
+from gradtx.optimizers.schedule_free import (
+    schedule_free_adamw as schedule_free_adamw,
+    schedule_free_sgd as schedule_free_sgd,
 )
 from gradtx.optimizers.sign import (
     lion as lion,

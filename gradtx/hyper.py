@@ -51,7 +51,8 @@ def for_all_arrays(struct: S, count: Any) -> S:
     numbers = {}
     for name in struct._leaves:
         value = getattr(struct, name)
-        if isinstance(value, Struct) and not isinstance(value, (by_path, *_WHOLE)):
+        inside = isinstance(value, Struct) and not isinstance(value, (by_path, *_WHOLE))
+        if inside or value is None:
             numbers[name] = None
             continue
         if isinstance(value, by_path) or not (isinstance(value, _WHOLE) or _is_leaf(value)):

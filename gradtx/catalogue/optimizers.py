@@ -83,6 +83,10 @@ from gradtx.optimizers.polyak import (
     momo_adam,
     polyak_sgd,
 )
+from gradtx.optimizers.schedule_free import (
+    schedule_free_adamw,
+    schedule_free_sgd,
+)
 from gradtx.optimizers.sgd import sgd
 from gradtx.optimizers.shampoo import kl_shampoo, shampoo
 from gradtx.optimizers.sign import (
@@ -124,6 +128,13 @@ optimizers = table(
         "with a decaying sum, looking ahead",
         partial(sgd, momentum=0.9, nesterov=True),
         0.03,
+    ),
+    Row(
+        "schedule_free_sgd",
+        "gradient descent",
+        "between the iterates and their mean",
+        schedule_free_sgd,
+        0.3,
     ),
     Row("adagrad", "adaptive", "divides by the root of the sum of squares", adagrad, 0.03),
     Row("rmsprop", "adaptive", "divides by the root mean square", rmsprop, 3e-3),
@@ -210,6 +221,14 @@ optimizers = table(
         mars,
         3e-3,
         temporary_bytes=4,  # the corrected gradient, whose norm comes first
+    ),
+    Row(
+        "schedule_free_adamw",
+        "Adam",
+        "AdamW between the iterates and their mean",
+        schedule_free_adamw,
+        1e-2,
+        temporary_bytes=4,  # the step, of which both the parameters and z are made
     ),
     Row("sign_sgd", "sign", "the sign of the gradient", sign_sgd, 1e-3),
     Row("signum", "sign", "the sign of the momentum", signum, 1e-3),

@@ -4,7 +4,11 @@ from functools import partial
 
 from gradtx.catalogue.row import Row, table
 from gradtx.optimizers.adam import adam
+from gradtx.wrappers.average import ema, lookahead, polyak_average
+from gradtx.wrappers.outer import diloco, ema_nesterov
 from gradtx.wrappers.partition import masked, partition
+from gradtx.wrappers.schedule_free import gpa, schedule_free
+from gradtx.wrappers.sharpness import asam, opaque_sam, sam
 
 wrappers = table(
     Row(
@@ -14,4 +18,60 @@ wrappers = table(
         partial(partition, {"*": adam(0.1)}),
     ),
     Row("masked", "wrappers", "moves some arrays only", partial(masked, adam(0.1), "*")),
+    Row("ema", "wrappers", "evaluates the newest parameters, averaged", partial(ema, adam(0.1))),
+    Row(
+        "polyak_average",
+        "wrappers",
+        "evaluates the mean of the parameters",
+        partial(polyak_average, adam(0.1)),
+    ),
+    Row("lookahead", "wrappers", "goes back half of the way", partial(lookahead, adam(0.1), 2)),
+    Row(
+        "schedule_free",
+        "wrappers",
+        "trains between iterates and their mean",
+        partial(schedule_free, adam(0.1, b1=0.0)),
+        temporary_bytes=4,  # the step, of which both the parameters and z are made
+    ),
+    Row(
+        "gpa",
+        "wrappers",
+        "trains between iterates and their average",
+        partial(gpa, adam(0.1)),
+        temporary_bytes=4,  # as schedule_free
+    ),
+    Row(
+        "diloco",
+        "wrappers",
+        "steps along the way that many steps went",
+        partial(diloco, adam(0.1), 2),
+        temporary_bytes=8,  # the step and the way back, which go into a branch
+    ),
+    Row(
+        "ema_nesterov",
+        "wrappers",
+        "looks ahead along the average step",
+        partial(ema_nesterov, adam(0.1)),
+        temporary_bytes=4,  # the step, of which both the parameters and the average are made
+    ),
+    Row(
+        "sam",
+        "wrappers",
+        "steps with the gradient from uphill",
+        partial(sam, adam(0.1)),
+        temporary_bytes=4,  # the update, which comes out of a branch
+    ),
+    Row(
+        "asam",
+        "wrappers",
+        "the same, as far as the parameters",
+        partial(asam, adam(0.1)),
+        temporary_bytes=4,  # as sam
+    ),
+    Row(
+        "opaque_sam",
+        "wrappers",
+        "asks for the gradient from uphill",
+        partial(opaque_sam, adam(0.1)),
+    ),
 )

@@ -56,15 +56,25 @@ def extras(tx: Any, params: Any, grads: Any) -> dict[str, Any]:
         leaves = jax.tree.leaves(gradtx.tree.sum_squares(params))
         return 1 + sum(leaves) / 2
 
+    def slope(params: Any) -> Any:
+        found = jax.grad(loss, allow_int=True)(params)
+        # JAX gives the conjugate of the direction in which a complex parameter ascends.
+        return jax.tree.map(lambda g: jnp.conj(g) if gradtx.tree.is_inexact(g) else g, found)
+
     known = {
         "value": lambda: loss(params),
         "grad": lambda: grads,
         "value_fn": lambda: loss,
-        "grad_fn": lambda: jax.grad(loss),
+        "grad_fn": lambda: slope,
         "key": lambda: jax.random.key(0),
         "max_logits": lambda: {"*": jnp.float32(150.0)},
     }
     return {name: known[name]() for name in needs(tx) - {"params"}}
+
+
+def asks_functions(tx: Any) -> bool:
+    """Whether an update needs a function, so that outside of jit it runs as it is."""
+    return any(name.endswith("_fn") for name in needs(tx))
 
 
 def update(tx: Any, grads: Any, state: Any, params: Any) -> Any:
@@ -143,13 +153,18 @@ def at_random(tx: Any) -> bool:
     return any(getattr(part, "random", False) for part in parts(tx))
 
 
-def hyperparameter_paths(tx: Any) -> list[str]:
-    """The paths of the fields of a transformation that hold numbers."""
-    return [
-        ".".join(path)
+def hyperparameters(tx: Any) -> dict[str, Any]:
+    """The fields of a transformation that hold numbers, by path, each with one that it takes."""
+    return {
+        ".".join(path): value if type(value) in (int, float) else 0.1
         for path, value, chooses_code in fields_below(tx)
         if not chooses_code and not isinstance(value, Struct)
-    ]
+    }
+
+
+def hyperparameter_paths(tx: Any) -> list[str]:
+    """The paths of the fields of a transformation that hold numbers."""
+    return list(hyperparameters(tx))
 
 
 # Comparison ------------------------------------------------------------------------------------

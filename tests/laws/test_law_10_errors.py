@@ -17,6 +17,7 @@ from .cases import (
     build,
     extras,
     hyperparameter_paths,
+    hyperparameters,
     needs,
     over_rows,
     update,
@@ -152,8 +153,8 @@ def test_hyperparameters_that_are_trees_of_another_model(row):
     """A tree of numbers that does not fit the parameters is refused with its paths."""
     tx, params = build(row), arrays(0)
     state = jax.eval_shape(tx.init, params)
-    for path in hyperparameter_paths(tx):
-        wrong = tx.replace({path: {"dense": 0.1, "elsewhere": 0.1}})
+    for path, number in hyperparameters(tx).items():
+        wrong = tx.replace({path: {"dense": number, "elsewhere": number}})
         error = _refused(wrong, params, state, params)
         assert_three_parts(error, path.split(".")[-1], "elsewhere")
 
@@ -162,10 +163,10 @@ def test_hyperparameters_that_are_trees_of_another_model(row):
 def test_patterns_without_an_array(row):
     """`by_path` as a hyperparameter: unused patterns and arrays without one are listed by init."""
     tx, params = build(row), arrays(0)
-    for path in hyperparameter_paths(tx):
+    for path, x in hyperparameters(tx).items():
         for table, mention in (
-            ({"*/bais": 0.5, "*": 0.5}, "*/bais"),
-            ({"*/bias": 0.5}, "no entry for"),
+            ({"*/bais": x, "*": x}, "*/bais"),
+            ({"*/bias": x}, "no entry for"),
         ):
             wrong = tx.replace({path: gradtx.by_path(table)})
             with pytest.raises(ValueError, match="by_path") as raised:

@@ -12,6 +12,8 @@ from gradtx import apply_updates
 from .cases import (
     ROWS,
     arrays,
+    asks_functions,
+    assert_close,
     assert_same,
     avals,
     build,
@@ -52,15 +54,19 @@ def test_same_arguments_give_the_same_result(row):
 
 @over_rows
 def test_jit_changes_no_bit(row):
-    """`jax.jit(tx.init)` and `jax.jit(tx.update)` compute what the bare methods do."""
+    """`jax.jit(tx.init)` and `jax.jit(tx.update)` compute what the bare methods do.
+
+    What asks a function is not compiled outside, and rounds as single operations do.
+    """
     tx, params, grads = build(row), arrays(0), arrays(1)
+    check = assert_close if asks_functions(tx) else assert_same
     state = tx.init(params)
     assert_same(jax.jit(tx.init)(params), state)
     more = extras(tx, params, grads)
     jitted = jax.jit(lambda *args: tx.update(*args, **more))
     for _ in range(2):
         updates, new = tx.update(grads, state, params, **more)
-        assert_same(jitted(grads, state, params), (updates, new))
+        check(jitted(grads, state, params), (updates, new))
         state = new
 
 
@@ -101,8 +107,13 @@ def test_another_learning_rate_compiles_nothing(row):
 
 @over_rows
 def test_outside_jit_a_call_is_one_compiled_function(row):
-    """On shapes never seen before, update and step compile one function each, then none."""
+    """On shapes never seen before, update and step compile one function each, then none.
+
+    A function as an argument would have to be compiled anew for every call: it stays outside.
+    """
     tx, width = build(row), 5 + list(ROWS).index(row.name)
+    if asks_functions(tx):
+        return
     shapes = {"bias": (width,), "layers": [(width, 2), (width, 2)]}
     params, grads = arrays(0, shapes=shapes), arrays(1, shapes=shapes)
     state = tx.init(params)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from . import (
     adam,
+    average,
     classic,
     factored,
     layerwise,
@@ -31,6 +32,7 @@ from .problem import (
 
 REFERENCES: dict[str, Reference] = {
     **adam.REFERENCES,
+    **average.REFERENCES,
     **classic.REFERENCES,
     **factored.REFERENCES,
     **layerwise.REFERENCES,

@@ -1,0 +1,79 @@
+"""What wrappers around whole optimizers share: wide steps, a rule of their own, slots shown."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+from gradtx.engine import run
+from gradtx.transform import foreign
+from gradtx.tree import Tree, aligned, is_inexact, is_none, wide
+
+
+def widened(inner: Any, updates: Tree) -> Tree:
+    """`updates` in at least float32, so that `inner` does not round its steps before they are used.
+
+    A transformation from elsewhere gets them as they are: it might change the dtypes of its state.
+    """
+    leaves = jax.tree.leaves(inner, is_leaf=lambda part: isinstance(part, foreign))
+    if any(isinstance(leaf, foreign) for leaf in leaves):
+        return updates
+
+    def cast(g: Any) -> Any:
+        narrow = hasattr(g, "dtype") and is_inexact(g) and wide(g.dtype) != g.dtype
+        return lax.convert_element_type(g, wide(g.dtype)) if narrow else g
+
+    return jax.tree.map(cast, updates)
+
+
+def run_after(
+    rule: Any, steps: Tree, own: Any, params: Tree | None, shared: Any = None
+) -> tuple[Tree, Any]:
+    """A wrapper's own rule on the steps of what it wraps: the new steps and its new state.
+
+    A parameter without a gradient stands still: the rule gets a zero step, so that its slots know
+    the parameter, and the step stays `None`.
+    """
+    leaves, treedef = jax.tree.flatten(steps, is_leaf=is_none)
+    ps = leaves if params is None else aligned(rule, treedef, params, "parameters")
+    filled = [
+        jnp.zeros_like(p) if u is None and is_inexact(p) else u
+        for u, p in zip(leaves, ps, strict=True)
+    ]
+    after, (own,) = run((rule,), treedef.unflatten(filled), (own,), params, shared=shared)
+    news = treedef.flatten_up_to(after)
+    kept = [None if u is None else new for u, new in zip(leaves, news, strict=True)]
+    return treedef.unflatten(kept), own
+
+
+def after(first: Array, then: Array) -> Array:
+    """`then`, bound to be found after `first`, which has its shape."""
+    # No number differs from itself and is equal to itself, and no simplification sees that.
+    never = lax.bitwise_and(lax.ne(first, first), lax.eq(first, first))
+    return lax.select(never, jnp.zeros_like(then), then)
+
+
+def as_came(values: Tree, before: Tree) -> Tree:
+    """`values` in the dtypes of `before`, which takes the place of what is `None`."""
+
+    def cast(b: Any, v: Any) -> Any:
+        if v is None:
+            return b
+        return lax.convert_element_type(v, jnp.result_type(b)) if is_inexact(v) else v
+
+    return jax.tree.map(cast, before, values, is_leaf=is_none)
+
+
+def shown(ready: Array, slots: Tree, params: Tree) -> Tree:
+    """The slots in the dtypes of the parameters, or the parameters where not `ready`."""
+
+    def pick(p: Any, s: Any) -> Any:
+        if s is None or not is_inexact(p):
+            return p
+        p = jnp.asarray(p)
+        return jnp.where(ready, s, p.astype(s.dtype)).astype(p.dtype)
+
+    return jax.tree.map(pick, params, slots, is_leaf=is_none)

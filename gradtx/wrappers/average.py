@@ -1,0 +1,308 @@
+"""Averages of the parameters, to evaluate with; and the one that training goes back to.
+
+What is averaged, and how, tells them apart (p_t are the parameters after t steps):
+
+    ema              p_1, p_2 ... p_t, the newest most, with weights that fall by a decay
+    polyak_average   p_start, p_(start + every) ... alike
+    lookahead        no average beside training: every so many steps it starts again between
+                     where it is and where it started
+
+The first two change no update. They average what `inner` says to evaluate, which is the parameters
+unless `inner` averages itself: `ema(schedule_free(...))` averages the averages of schedule-free,
+not the points at which it takes gradients. They read the parameters that they are given, so they
+count what has become of them: rounding, clips and projections further down the chain included.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, NamedTuple
+
+import jax.numpy as jnp
+from jax import Array
+
+from gradtx.engine import next_count
+from gradtx.hyper import for_all_arrays
+from gradtx.refusals import refuse_missing, refuse_other_state
+from gradtx.rule import Hyper, Rule, register_for_export
+from gradtx.schedule import Number, Schedule, as_steps
+from gradtx.transform import State, Wrapper, compiled
+from gradtx.tree import Tree, real_dtype
+from gradtx.wrappers.around import after, as_came, run_after, shown, widened
+
+# Decays ----------------------------------------------------------------------------------------
+
+
+class half_life(Schedule):
+    """A constant decay given by the number of steps after which a weight is a half of what it was.
+
+    decay = 2^(-1 / steps): `ema(adam(1e-3), half_life(1000))`.
+    """
+
+    steps: Number
+
+    def check(self) -> None:
+        self.require("(0, inf)", "steps")
+
+    def __call__(self, count: Any) -> Array:
+        return jnp.exp2(-1 / as_steps(self.steps))
+
+
+class power_law(Schedule):
+    """The decay (1 - 1 / t)^(gamma + 1), whose average has a width in proportion to the run.
+
+    The weight of p_i is close to i^gamma: the power function average of Karras+ 2023, 2312.02696.
+    gamma = 6.94 has a width of 0.1 of the run, 16.97 of 0.05.
+    """
+
+    gamma: Number = 6.94
+
+    def check(self) -> None:
+        self.require("(-1, inf)", "gamma")
+
+    def __call__(self, count: Any) -> Array:
+        t = jnp.maximum(as_steps(count), 1)
+        return (1 - 1 / t) ** (as_steps(self.gamma) + 1)
+
+
+# Averages --------------------------------------------------------------------------------------
+
+
+class EmaSlots(NamedTuple):
+    average: Array
+    reached: Array  # the sum of the weights so far, one number
+
+
+class _moving(Rule):
+    """Averages the parameters after t - 1 steps; those before the first are forgotten."""
+
+    decay: Hyper
+
+    Slots = EmaSlots
+    needs: ClassVar[tuple[str, ...]] = ("params",)
+
+    def init_leaf(self, p: Array) -> EmaSlots:
+        return EmaSlots(jnp.zeros_like(p), jnp.zeros((), real_dtype(p.dtype)))
+
+    def update_leaf(self, g: Array, slots: EmaSlots, p: Array, t: Array) -> tuple[Array, EmaSlots]:
+        reached = self.decay * jnp.where(t <= 2, 0, slots.reached) + (1 - self.decay)
+        some = reached > 0
+        weight = jnp.where(some, (1 - self.decay) / jnp.where(some, reached, 1), 1)
+        # The step would take the memory of the parameters that the average reads: a copy of them.
+        average = _moved(slots.average, p, weight, t <= 2)
+        return after(average, g), EmaSlots(average, reached)
+
+
+class UniformSlots(NamedTuple):
+    average: Array
+
+
+class _uniform(Rule):
+    """Averages the parameters with the weight that all arrays share."""
+
+    Slots = UniformSlots
+    needs: ClassVar[tuple[str, ...]] = ("params",)
+
+    def init_leaf(self, p: Array) -> UniformSlots:
+        return UniformSlots(jnp.zeros_like(p))
+
+    def update_leaf(
+        self, g: Array, slots: UniformSlots, p: Any, t: Any
+    ) -> tuple[Array, UniformSlots]:
+        weight, first = t
+        average = _moved(slots.average, p, weight, first != 0)
+        return after(average, g), UniformSlots(average)
+
+
+def _moved(old: Array, new: Array, weight: Array, first: Array) -> Array:
+    """The average with one more; as a difference, or small weights would lose their digits."""
+    old = jnp.where(first, 0, old)
+    return old + weight * (new - old)
+
+
+class AverageState(NamedTuple):
+    """State of a wrapper that averages: that of what it wraps, and the average so far.
+
+    The newest parameters, which `eval_params` is given, are not yet in the average.
+    """
+
+    inner: Any
+    own: Any
+
+
+register_for_export(AverageState)
+
+
+class ema(Wrapper):
+    """Averages the parameters, the newest most: a = decay a + (1 - decay) p, bias-corrected.
+
+    `tx.eval_params(state, params)` is the average of p_1 ... p_t with weights decay^(t - i), which
+    sum to one. A schedule of the decay is read at the number of steps that led to p; `half_life`
+    and `power_law` are ready-made. Differs from Optax's `ema`, which averages updates. It averages
+    what `inner` says to evaluate.
+    """
+
+    decay: Hyper = 0.999
+
+    needs: ClassVar[tuple[str, ...]] = ("params",)
+
+    def check(self) -> None:
+        self.require("[0, 1)", "decay")
+
+    def init(self, params: Tree) -> State:
+        return AverageState(self.inner.init(params), _moving(self.decay).init(params))
+
+    @compiled
+    def update(
+        self, updates: Tree, state: State, params: Tree | None = None, **extra: Any
+    ) -> tuple[Tree, State]:
+        refuse_other_state(self, state, AverageState)
+        refuse_missing(self, updates, {"params": params})
+        steps, inner = self.inner.update(updates, state.inner, params, **extra)
+        steps, own = self._averaged(steps, state, params)
+        return steps, AverageState(inner, own)
+
+    @compiled
+    def eval_params(self, state: State, params: Tree) -> Tree:
+        return as_came(self._averaged(params, state, params)[1].average, params)
+
+    def _averaged(self, steps: Tree, state: AverageState, params: Any) -> tuple[Tree, Any]:
+        """The average with the newest parameters, and the steps that come after it."""
+        newest = self.inner.eval_params(state.inner, params)
+        return run_after(_moving(self.decay), steps, state.own, newest)
+
+
+class polyak_average(Wrapper):
+    """Averages the parameters, all alike, from a step on: p_start, p_(start + every) ...
+
+    `tx.eval_params(state, params)` is the mean of those up to now, before `start` the parameters.
+    Polyak & Juditsky 1992. With `every` above one it is stochastic weight averaging (Izmailov+
+    2018, 1803.05407), for a learning rate that is constant or cyclic from `start` on. It averages
+    what `inner` says to evaluate.
+    """
+
+    start: Hyper = 1  # steps before the first that counts; 0 counts the initial parameters too
+    every: Hyper = 1  # steps from one to the next
+
+    needs: ClassVar[tuple[str, ...]] = ("params",)
+
+    def check(self) -> None:
+        self.require("[0, inf)", "start")
+        self.require("[1, inf)", "every")
+
+    def init(self, params: Tree) -> State:
+        return AverageState(self.inner.init(params), _uniform().init(params))
+
+    @compiled
+    def update(
+        self, updates: Tree, state: State, params: Tree | None = None, **extra: Any
+    ) -> tuple[Tree, State]:
+        refuse_other_state(self, state, AverageState)
+        refuse_missing(self, updates, {"params": params})
+        steps, inner = self.inner.update(updates, state.inner, params, **extra)
+        steps, own = self._averaged(steps, state, params)
+        return steps, AverageState(inner, own)
+
+    @compiled
+    def eval_params(self, state: State, params: Tree) -> Tree:
+        return as_came(self._averaged(params, state, params)[1].average, params)
+
+    def _averaged(self, steps: Tree, state: AverageState, params: Any) -> tuple[Tree, Any]:
+        """The average with the newest parameters, if it is their turn, and the steps after it."""
+        rule, own = _uniform(), state.own
+        newest = self.inner.eval_params(state.inner, params)
+        refuse_other_state(rule, own, rule.State)
+        numbers = for_all_arrays(self, own.count)
+        start, every = whole(numbers.start), whole(numbers.every)
+        since = own.count - start
+        share = 1 / as_steps(since // every + 1)
+        weight = jnp.where(since < 0, 1, jnp.where(since % every == 0, share, 0))
+        return run_after(rule, steps, own, newest, (weight, since <= 0))
+
+
+def whole(number: Any) -> Array:
+    """A number of steps as an integer."""
+    return jnp.asarray(number).astype(jnp.int32)
+
+
+# Lookahead -------------------------------------------------------------------------------------
+
+
+class LookaheadSlots(NamedTuple):
+    slow: Array
+
+
+class _lookahead(Rule):
+    """Turns a step of the fast parameters into one to the new slow ones, when that is due."""
+
+    slow_step_size: Hyper
+
+    Slots = LookaheadSlots
+    needs: ClassVar[tuple[str, ...]] = ("params",)
+
+    def init_leaf(self, p: Array) -> LookaheadSlots:
+        return LookaheadSlots(jnp.zeros_like(p))
+
+    def update_leaf(
+        self, g: Array, slots: LookaheadSlots, p: Array, t: Any
+    ) -> tuple[Array, LookaheadSlots]:
+        due, first = t
+        # The first step finds it, so that shapes are enough for init.
+        slow = jnp.where(first != 0, p, slots.slow)
+        step = g - (1 - self.slow_step_size) * jnp.where(due != 0, p + g - slow, 0)
+        return step, LookaheadSlots(jnp.where(due != 0, p + step, slow))
+
+
+class LookaheadState(NamedTuple):
+    """State of `lookahead`: that of what it wraps, and the slow parameters."""
+
+    inner: Any
+    own: Any
+
+
+register_for_export(LookaheadState)
+
+
+class lookahead(Wrapper):
+    """Every few steps goes back a part of the way: s = s + slow_step_size (p - s), then p = s.
+
+    Zhang+ 2019, 1907.08610. `eval_params` is s, the slow parameters, asked of `inner` as its own.
+    Differs from Optax, which needs a pair of fast and slow parameters and evaluates to no one.
+    """
+
+    sync_period: Hyper = 5  # steps from one return to the next
+    slow_step_size: Hyper = 0.5
+
+    needs: ClassVar[tuple[str, ...]] = ("params",)
+
+    def check(self) -> None:
+        self.require("[1, inf)", "sync_period")
+        self.require("[0, 1]", "slow_step_size")
+
+    def init(self, params: Tree) -> State:
+        slow = _lookahead(self.slow_step_size).init(params)
+        return LookaheadState(self.inner.init(params), slow)
+
+    @compiled
+    def update(
+        self, updates: Tree, state: State, params: Tree | None = None, **extra: Any
+    ) -> tuple[Tree, State]:
+        rule = _lookahead(self.slow_step_size)
+        refuse_other_state(self, state, LookaheadState)
+        refuse_missing(self, updates, {"params": params})
+        own = state.own
+        refuse_other_state(rule, own, rule.State)
+        shared = (is_due(self, "sync_period", own.count), own.count == 0)
+        steps, inner = self.inner.update(widened(self.inner, updates), state.inner, params, **extra)
+        steps, own = run_after(rule, steps, own, params, shared)
+        return as_came(steps, updates), LookaheadState(inner, own)
+
+    @compiled
+    def eval_params(self, state: State, params: Tree) -> Tree:
+        own = state.own
+        return self.inner.eval_params(state.inner, shown(own.count > 0, own.slow, params))
+
+
+def is_due(wrapper: Any, period: str, count: Array) -> Array:
+    """Whether the step after `count` others ends a period, of which all arrays have one."""
+    steps = whole(getattr(for_all_arrays(wrapper, count), period))
+    return next_count(count) % steps == 0
