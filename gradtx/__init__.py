@@ -10,7 +10,20 @@ from gradtx.chain import chain as chain
 from gradtx.axes import Axes as Axes
 from gradtx.rule import GlobalScale as GlobalScale, JointRule as JointRule, Rule as Rule
 from gradtx.routing import by_path as by_path
+from gradtx.wrappers.accumulate import accumulate as accumulate, noise_scale as noise_scale
+from gradtx.wrappers.conditional import (
+    conditionally_mask as conditionally_mask,
+    conditionally_transform as conditionally_transform,
+    every as every,
+)
+from gradtx.wrappers.guard import (
+    apply_if_finite as apply_if_finite,
+    dynamic_loss_scale as dynamic_loss_scale,
+    loss_scale as loss_scale,
+    skip_outliers as skip_outliers,
+)
 from gradtx.wrappers.mechanic import mechanic as mechanic
+from gradtx.wrappers.monitor import metrics as metrics, monitor as monitor
 from gradtx.wrappers.partition import (
     freeze as freeze,
     masked as masked,
@@ -172,6 +185,7 @@ from gradtx.transforms.filter import (
     clip_by_norm_ema as clip_by_norm_ema,
     clip_spikes as clip_spikes,
     grokfast as grokfast,
+    zero_nans as zero_nans,
     zclip as zclip,
 )
 from gradtx.transforms.noise import (

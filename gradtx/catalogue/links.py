@@ -85,7 +85,7 @@ from gradtx.transforms.decay import (
     add_decayed_weights,
     add_independent_decay,
 )
-from gradtx.transforms.filter import clip_by_norm_ema, clip_spikes, grokfast, zclip
+from gradtx.transforms.filter import clip_by_norm_ema, clip_spikes, grokfast, zclip, zero_nans
 from gradtx.transforms.lever import cautious, floor_by_weight, hyperball, radial_brake
 from gradtx.transforms.momentum import scale_by_momentum
 from gradtx.transforms.noise import add_noise, differentially_private_aggregate
@@ -264,6 +264,7 @@ links = table(
         partial(clip_spikes, 3.0, 0.9),
         temporary_bytes=4,  # the limit, from the mean square that is overwritten
     ),
+    Row("zero_nans", "links", "zero in the place of NaN", zero_nans),
     Row(
         "differentially_private_aggregate",
         "links",

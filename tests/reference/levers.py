@@ -100,6 +100,11 @@ def zclip(gs, ps, t, s, z_threshold=1.0, decay=0.97, warmup_steps=25):
     return {k: g * m / n for k, g in gs.items()}, {"mean": mean, "variance": variance}
 
 
+def zero_nans(g, p, t, s):
+    """Finite gradients stay."""
+    return np.nan_to_num(g), s
+
+
 def clip_spikes(g, p, t, s, threshold=3.0, decay=0.9):
     """Huang+ 2025, 2501.06842: sign(g) sqrt(threshold v) where g^2 > threshold v."""
     v = s.get("v", np.zeros_like(np.abs(g)))
@@ -202,6 +207,7 @@ REFERENCES: dict[str, Reference] = {
     "clip_by_norm_ema": each(clip_by_norm_ema),
     "zclip": zclip,
     "clip_spikes": each(clip_spikes),
+    "zero_nans": each(zero_nans),
     "differentially_private_aggregate": private_mean,
     "reduce_on_plateau": with_value(reduce_on_plateau),
     "hyperball": each(hyperball),
