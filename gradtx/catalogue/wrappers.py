@@ -91,6 +91,6 @@ wrappers = table(
         "wrappers",
         "keeps numbers of the last step",
         partial(monitor, adam(0.1)),
-        temporary_bytes=4,  # the update, whose norm is taken
+        temporary_bytes=12,  # the update, from which norms are taken, its root and the squares
     ),
 )

@@ -18,7 +18,14 @@ from gradtx.sharding import zero_count
 from gradtx.struct import Static, Struct, complaint, converted, static
 from gradtx.transform import State, Wrapper, compiled
 from gradtx.tree import Tree, is_inexact, is_none, real_dtype, sum_squares, widest
-from gradtx.wrappers.choice import all_finite, as_came, either, step_of, zero_updates
+from gradtx.wrappers.choice import (
+    all_finite,
+    as_came,
+    either,
+    wide_step,
+    wide_update,
+    zero_updates,
+)
 
 
 class Fixed(Struct):
@@ -84,11 +91,13 @@ class AccumulateState(NamedTuple):
     """State of `accumulate`; what is not asked for is `None`."""
 
     inner: Any
-    count: Any  # real steps done
-    micro: Any  # micro-batches seen in this cycle
+    gradient_step: Any  # real steps done
+    mini_step: Any  # micro-batches seen in this cycle
     weight: Any  # the sum of their weights
     value: Any  # the sum of their losses, times the weights
-    total: Any  # the sum of their gradients, times the weights; of the last cycle when micro is 0
+    total: (
+        Any  # the sum of their gradients, times the weights; of the last cycle when mini_step is 0
+    )
     nonfinite: Any  # micro-batches that were not finite, ever
     spoilt: Any  # whether there is one in this cycle
     noise: Any
@@ -160,8 +169,8 @@ class accumulate(Wrapper):
 
         return AccumulateState(
             inner,
-            count=zero_count(params),
-            micro=zero_count(params),
+            gradient_step=zero_count(params),
+            mini_step=zero_count(params),
             weight=number(),
             value=number(),
             total=_add_up().init(params).total,
@@ -182,8 +191,8 @@ class accumulate(Wrapper):
 
         def real() -> Any:
             mean = self._mean(cycle, updates)
-            steps, inner = self.inner.update(mean, state.inner, params, **cycle.extra)
-            return as_came(steps, updates), inner, self._noise(cycle, mean)
+            steps, inner = wide_update(self.inner, mean, state.inner, params, cycle.extra)
+            return as_came(steps, updates), inner, self._noise(cycle)
 
         def micro() -> Any:
             return zero_updates(updates, params), state.inner, cycle.state.noise
@@ -201,8 +210,8 @@ class accumulate(Wrapper):
 
         def real() -> Any:
             mean = self._mean(cycle, grads)
-            moved, inner = step_of(self.inner, mean, state.inner, params, grads, cycle.extra)
-            return moved, inner, self._noise(cycle, mean)
+            moved, inner = wide_step(self.inner, mean, state.inner, params, cycle.extra, grads)
+            return moved, inner, self._noise(cycle)
 
         params, inner, noise = either(
             cycle.ready, real, lambda: (params, state.inner, cycle.state.noise)
@@ -214,10 +223,11 @@ class accumulate(Wrapper):
     ) -> _Cycle:
         """The cycle with this micro-batch; `inner` and the averages of the noise as they were."""
         real = state.weight.dtype
-        numbers = for_all_arrays(self, state.count)
-        micro = next_count(state.micro)
+        steps = state.gradient_step
+        numbers = for_all_arrays(self, steps)
+        micro = next_count(state.mini_step)
         last = micro >= self._length(numbers.every)
-        goes_on = state.micro > 0
+        goes_on = state.mini_step > 0
         given = {name: self._scalar(name, extra, real) for name in ("weight", "value")}
         weight, value = given["weight"], given["value"]
         finite = all_finite((updates, value)) if self.nonfinite else None
@@ -228,7 +238,7 @@ class accumulate(Wrapper):
             return jnp.where(goes_on, old, 0) + part.astype(real)
 
         # The sum is written first and read by the step: no other copy of it is ever made.
-        own = _add_up().State(state.count, state.total)
+        own = _add_up().State(steps, state.total)
         shared = (goes_on, weight, kept)
         _, (own,) = run((_add_up(),), updates, (own,), params, shared=shared)
         one = jnp.ones((), real)
@@ -242,18 +252,18 @@ class accumulate(Wrapper):
         if finite is not None:
             seen = jnp.where(finite, state.nonfinite, next_count(state.nonfinite))
             new = new._replace(nonfinite=seen)
-        if self.nonfinite == "skip":
-            spoilt = (goes_on & state.spoilt) | ~finite
-            ready = ready & ~spoilt
-            new = new._replace(spoilt=spoilt)
+            if self.nonfinite == "skip":
+                spoilt = (goes_on & state.spoilt) | ~finite
+                ready = ready & ~spoilt
+                new = new._replace(spoilt=spoilt)
         if self.noise_scale:
             square = sum_squares(updates).astype(real)
             squares = added(state.noise.squares, square if weight is None else weight * square)
             batches = added(state.noise.batches, one if weight is None else weight > 0)
             new = new._replace(noise=state.noise._replace(squares=squares, batches=batches))
         new = new._replace(
-            count=jnp.where(ready, next_count(state.count), state.count),
-            micro=jnp.where(last, 0, micro),
+            gradient_step=jnp.where(ready, next_count(steps), steps),
+            mini_step=jnp.where(last, 0, micro),
         )
         handed = {**extra, "weight": total_weight}
         safe = jnp.where(total_weight > 0, total_weight, 1)
@@ -286,7 +296,7 @@ class accumulate(Wrapper):
         merged = [x if is_inexact(g) else g for g, x in zip(leaves, totals, strict=True)]
         return run((), treedef.unflatten(merged), (), None, 1 / cycle.weight)[0]
 
-    def _noise(self, cycle: _Cycle, mean: Tree) -> NoiseState | None:
+    def _noise(self, cycle: _Cycle) -> NoiseState | None:
         """The averages with this cycle: for n parts of the whole weight W,
 
         S = W (sum(w |g|^2) / W - |mean|^2) / (n - 1), and |mean|^2 - S / W estimates |E g|^2.
@@ -294,8 +304,10 @@ class accumulate(Wrapper):
         old = cycle.state.noise
         if old is None:
             return None
-        decay = narrowed(for_all_arrays(self, cycle.state.count), old.square.dtype).noise_decay
-        square = sum_squares(mean).astype(decay.dtype)
+        decay = narrowed(
+            for_all_arrays(self, cycle.state.gradient_step), old.square.dtype
+        ).noise_decay
+        square = sum_squares(cycle.state.total).astype(decay.dtype) / cycle.weight**2
         excess = (old.squares / cycle.weight - square) / jnp.maximum(old.batches - 1, 1)
         known = (old.batches > 1) & jnp.isfinite(excess)
 

@@ -89,28 +89,40 @@ def widened(updates: Tree) -> Tree:
     )
 
 
-def as_came(updates: Tree, before: Tree) -> Tree:
-    """The updates in the dtypes of `before`."""
+def as_came(tree: Tree, before: Tree) -> Tree:
+    """The arrays in the dtypes of `before`."""
     return jax.tree.map(
-        lambda u, g: u.astype(jnp.result_type(g)) if is_inexact(g) else u, updates, before
+        lambda x, y: x.astype(jnp.result_type(y)) if is_inexact(y) else x, tree, before
     )
 
 
-def step_of(
+def wide_update(
+    inner: GradientTransformation,
+    grads: Tree,
+    state: State,
+    params: Tree | None,
+    extra: dict[str, Any],
+) -> tuple[Tree, State]:
+    """`inner.update` of widened gradients, whose updates are not rounded yet.
+
+    The state keeps its dtypes also where those of another library would follow the gradients.
+    """
+    updates, new = inner.update(grads, state, params, **extra)
+    return updates, as_came(new, state)
+
+
+def wide_step(
     inner: GradientTransformation,
     grads: Tree,
     state: State,
     params: Tree,
-    before: Tree,
     extra: dict[str, Any],
+    before: Tree,
 ) -> tuple[Tree, State]:
-    """`inner.step` of gradients that are wider than `before`, in whose dtypes updates leave."""
-    kinds = (
-        [jnp.result_type(g) for g in jax.tree.leaves(t) if is_inexact(g)] for t in (grads, before)
-    )
-    if len(set(map(tuple, kinds))) == 1:
+    """`inner.step` of gradients that were widened from `before`, in whose dtypes updates leave."""
+    if _dtypes(grads) == _dtypes(before):
         return inner.step(grads, state, params, **extra)
-    updates, state = inner.update(grads, state, params, **extra)
+    updates, state = wide_update(inner, grads, state, params, extra)
     return apply_updates(params, as_came(updates, before)), state
 
 
@@ -120,5 +132,6 @@ def _dtypes(tree: Tree) -> list[Any]:
 
 def all_finite(tree: Tree) -> Array:
     """Whether no array of a tree holds an infinity or a NaN."""
-    found = [jnp.all(jnp.isfinite(x)) for x in jax.tree.leaves(tree) if is_inexact(x)]
-    return jnp.stack(found).all() if found else jnp.ones((), bool)
+    # Summed as numbers, which needs no array of flags: inf - inf and NaN - NaN are NaN.
+    sums = [jnp.sum(x - x) for x in map(jnp.asarray, jax.tree.leaves(tree)) if is_inexact(x)]
+    return jnp.stack([jnp.isfinite(x) for x in sums]).all() if sums else jnp.ones((), bool)

@@ -28,7 +28,7 @@ class ConditionalState(NamedTuple):
     """State of what runs at some steps: that of what it wraps, and the steps seen."""
 
     inner: Any
-    count: Any
+    step: Any
 
 
 register_for_export(ConditionalState)
@@ -46,7 +46,7 @@ class every(GradientTransformation):
     otherwise: str = static(default="zero")
 
     def check(self) -> None:
-        self.require("[1, inf)", "k")
+        self.require("(0, inf)", "k")
         if self.otherwise not in ("zero", "pass"):
             raise ValueError(
                 complaint(self, f"otherwise is {self.otherwise!r}", 'Pass "zero" or "pass"')
@@ -61,21 +61,21 @@ class every(GradientTransformation):
     ) -> tuple[Tree, State]:
         now, passes = self._now(state), self.otherwise == "pass"
         updates, inner = update_if(now, self.inner, updates, state.inner, params, extra, passes)
-        return updates, ConditionalState(inner, next_count(state.count))
+        return updates, ConditionalState(inner, next_count(state.step))
 
     @compiled
     def step(self, grads: Tree, state: State, params: Tree, **extra: Any) -> tuple[Tree, State]:
         now, passes = self._now(state), self.otherwise == "pass"
         params, inner = step_if(now, self.inner, grads, state.inner, params, extra, passes)
-        return params, ConditionalState(inner, next_count(state.count))
+        return params, ConditionalState(inner, next_count(state.step))
 
     def eval_params(self, state: State, params: Tree) -> Tree:
         return self.inner.eval_params(state.inner, params)
 
     def _now(self, state: State) -> Array:
         refuse_other_state(self, state, ConditionalState)
-        k = jnp.round(jnp.asarray(for_all_arrays(self, state.count).k)).astype(jnp.int32)
-        return next_count(state.count) % jnp.maximum(k, 1) == 0
+        k = jnp.round(jnp.asarray(for_all_arrays(self, state.step).k)).astype(jnp.int32)
+        return next_count(state.step) % jnp.maximum(k, 1) == 0
 
 
 class Conditional(Wrapper):
@@ -95,18 +95,18 @@ class Conditional(Wrapper):
     ) -> tuple[Tree, State]:
         now, old = self._now(state, extra), state.inner
         updates, inner = update_if(now, self.inner, updates, old, params, extra, self.passes)
-        return updates, ConditionalState(inner, next_count(state.count))
+        return updates, ConditionalState(inner, next_count(state.step))
 
     @compiled
     def step(self, grads: Tree, state: State, params: Tree, **extra: Any) -> tuple[Tree, State]:
         now, old = self._now(state, extra), state.inner
         params, inner = step_if(now, self.inner, grads, old, params, extra, self.passes)
-        return params, ConditionalState(inner, next_count(state.count))
+        return params, ConditionalState(inner, next_count(state.step))
 
     def _now(self, state: State, extra: dict[str, Any]) -> Array:
         refuse_other_state(self, state, ConditionalState)
         given = extra if self.forward_extra_args else {}
-        found = self.should_transform_fn(state.count, **given)
+        found = self.should_transform_fn(state.step, **given)
         shape, dtype = jnp.shape(found), jnp.result_type(found)
         if shape != () or dtype != jnp.dtype(bool):
             raise TypeError(

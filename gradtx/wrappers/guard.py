@@ -30,8 +30,9 @@ from gradtx.wrappers.choice import (
     as_came,
     either,
     step_if,
-    step_of,
     update_if,
+    wide_step,
+    wide_update,
     widened,
     zero_updates,
 )
@@ -95,7 +96,7 @@ class SkipOutliersState(NamedTuple):
     """State of `skip_outliers`: `mean` and `deviation` are those of steps that were taken."""
 
     inner: Any
-    count: Any  # steps taken
+    taken_count: Any
     mean: Any
     deviation: Any
     skipped_count: Any  # in a row, up to now
@@ -160,7 +161,7 @@ class skip_outliers(Wrapper):
         refuse_other_state(self, state, SkipOutliersState)
         refuse_missing(self, updates, extra)
         real = state.mean.dtype
-        numbers = narrowed(for_all_arrays(self, state.count), real)
+        numbers = narrowed(for_all_arrays(self, state.taken_count), real)
         if self.watch == "norm":
             seen = global_norm(updates).astype(real)
             finite = jnp.isfinite(seen)
@@ -168,7 +169,7 @@ class skip_outliers(Wrapper):
             value = extra.get("value")
             seen = jnp.asarray(0.0 if value is None else value).astype(real)
             finite = jnp.isfinite(seen) & all_finite(updates)
-        t = next_count(state.count).astype(real)
+        t = next_count(state.taken_count).astype(real)
         warm = t <= numbers.warmup_steps
         limit = numbers.z_threshold * state.deviation
         far = (seen - state.mean > limit) & (limit > 0) & ~warm
@@ -179,7 +180,7 @@ class skip_outliers(Wrapper):
         )
         return taken, SkipOutliersState(
             state.inner,
-            jnp.where(taken, next_count(state.count), state.count),
+            jnp.where(taken, next_count(state.taken_count), state.taken_count),
             jnp.where(taken, mean, state.mean),
             jnp.where(taken, deviation, state.deviation),
             jnp.where(taken, 0, next_count(state.skipped_count)),
@@ -191,7 +192,7 @@ class DynamicLossScaleState(NamedTuple):
     """State of `dynamic_loss_scale`."""
 
     inner: Any
-    scale: Any  # what the next loss is to be multiplied by
+    loss_scale: Any  # what the next loss is to be multiplied by
     good_steps: Any  # since the scale last changed
     total_skipped: Any
 
@@ -213,7 +214,7 @@ class dynamic_loss_scale(Wrapper):
 
     def check(self) -> None:
         self.require("(0, inf)", "initial_scale", "min_scale", "max_scale")
-        self.require("[1, inf)", "growth_interval", "growth_factor")
+        self.require("(0, inf)", "growth_interval", "growth_factor")
         self.require("(0, 1]", "backoff_factor")
 
     def init(self, params: Tree) -> State:
@@ -232,7 +233,7 @@ class dynamic_loss_scale(Wrapper):
 
         def good() -> Any:
             grads = run((), widened(updates), (), None, factor)[0]
-            steps, inner = self.inner.update(grads, state.inner, params, **extra)
+            steps, inner = wide_update(self.inner, grads, state.inner, params, extra)
             return as_came(steps, updates), inner
 
         updates, inner = either(finite, good, lambda: (zero_updates(updates, params), state.inner))
@@ -244,16 +245,16 @@ class dynamic_loss_scale(Wrapper):
 
         def good() -> Any:
             unscaled = run((), widened(grads), (), None, factor)[0]
-            return step_of(self.inner, unscaled, state.inner, params, grads, extra)
+            return wide_step(self.inner, unscaled, state.inner, params, extra, grads)
 
         params, inner = either(finite, good, lambda: (params, state.inner))
         return params, state._replace(inner=inner)
 
     def _judged(self, updates: Tree, state: State) -> tuple[Array, Array, DynamicLossScaleState]:
         refuse_other_state(self, state, DynamicLossScaleState)
-        real = state.scale.dtype
+        real = state.loss_scale.dtype
         numbers = narrowed(for_all_arrays(self, state.good_steps), real)
-        scale = jnp.maximum(state.scale, numbers.min_scale)
+        scale = jnp.maximum(state.loss_scale, numbers.min_scale)
         finite = all_finite(updates)
         good = jnp.where(finite, next_count(state.good_steps), 0)
         grows = good.astype(real) >= numbers.growth_interval
@@ -282,5 +283,5 @@ def loss_scale(state: State) -> Array:
     Finds the `dynamic_loss_scale` in the state of any optimizer; 1 if there is none.
     """
     nodes = jax.tree.leaves(state, is_leaf=lambda x: isinstance(x, DynamicLossScaleState))
-    found = [node.scale for node in nodes if isinstance(node, DynamicLossScaleState)]
+    found = [node.loss_scale for node in nodes if isinstance(node, DynamicLossScaleState)]
     return found[0] if found else jnp.ones((), jnp.float32)

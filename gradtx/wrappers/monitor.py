@@ -12,7 +12,7 @@ from jax import Array
 from gradtx.refusals import refuse_missing, refuse_other_state
 from gradtx.routing import matches
 from gradtx.rule import register_for_export
-from gradtx.sharding import zero_count
+from gradtx.sharding import bound_to, zero_count
 from gradtx.struct import complaint, nearest, static
 from gradtx.transform import State, Wrapper, compiled
 from gradtx.tree import (
@@ -27,6 +27,7 @@ from gradtx.tree import (
     real_dtype,
     widest,
 )
+from gradtx.wrappers.choice import as_came, wide_update, widened
 
 METRICS = ("grad_norm", "update_norm", "update_ratio", "cosine", "effective_learning_rate")
 
@@ -94,7 +95,8 @@ class monitor(Wrapper):
     ) -> tuple[Tree, State]:
         refuse_other_state(self, state, MonitorState)
         refuse_missing(self, updates, {"params": params})
-        steps, inner = self.inner.update(updates, state.inner, params, **extra)
+        # Measured before they are rounded to the dtype in which they leave.
+        steps, inner = wide_update(self.inner, widened(updates), state.inner, params, extra)
         treedef = jax.tree.structure(updates, is_leaf=is_none)
         us = aligned(self, treedef, steps, "updates that come out")
         ps = aligned(self, treedef, params, "parameters") if params is not None else us
@@ -110,8 +112,10 @@ class monitor(Wrapper):
                 numbers = _measured(*([row[i] for row in chosen] for i in range(3)))
             for metric in _strings(self.metrics):
                 key = self._key(pattern, metric)
-                found[key] = numbers[metric].astype(state.metrics[key].dtype)
-        return steps, MonitorState(inner, found)
+                old = state.metrics[key]
+                # Bound to it, or the memory of what is not read could not be used again.
+                found[key] = bound_to(old, numbers[metric].astype(old.dtype))
+        return as_came(steps, updates), MonitorState(inner, found)
 
     def _key(self, pattern: str, metric: str) -> str:
         return "/".join([*([self.name] if self.name else []), metric, pattern])
@@ -124,9 +128,10 @@ def _strings(given: Any) -> tuple[str, ...]:
 
 def _measured(gs: list[Any], us: list[Any], ps: list[Any]) -> dict[str, Array]:
     """All metrics of these gradients, updates and parameters; what nobody reads is not computed."""
-    g, u, p = map(global_norm, (gs, us, ps))
+    real = real_dtype(widest([*gs, *us, *ps]))
+    g, u, p = (global_norm(x).astype(real) for x in (gs, us, ps))
     # Both have length one in the product, which neither overflows nor underflows.
-    cosine = dot(_scaled(us, _inverse(u)), _scaled(gs, _inverse(g)))
+    cosine = dot(_scaled(us, _inverse(u)), _scaled(gs, _inverse(g))).astype(real)
     return {
         "grad_norm": g,
         "update_norm": u,
