@@ -15,7 +15,7 @@ from rich.table import Table
 
 from benchmarks import measure
 from benchmarks.measure import Ratio
-from benchmarks.peers import pairs
+from benchmarks.peers import pairs, wrapped
 
 BIG = 16 * 2**20
 """Floats of the one large array."""
@@ -63,6 +63,10 @@ def rows(quick: bool) -> Iterator[tuple[str, str, str, Ratio]]:
     steps = {name: measure.stepping(txs, one, 9, 2) for name, txs in both.items()}
     yield from ((name, "step", where, ratio) for name, ratio in steps.items())
     yield "all of these", "step", where, measure.geometric_mean(list(steps.values()))
+    for name, txs in wrapped().items():
+        for where, params, repeats in ((where, one, 4), ("150 arrays of 8 x 8", many(150), 20)):
+            ratio = measure.stepping(txs, params, 9, repeats, measure.whole_step)
+            yield name, "step, mean of a cycle of 4", where, ratio
     if not quick:
         tree = gpt2_small()
         for name in ("adamw", "rmsprop", "clip + adamw"):

@@ -72,3 +72,12 @@ def pairs() -> dict[str, tuple[Any, Any]]:
         optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(1e-3)),
     )
     return {**found, "clip + adamw": clipped}
+
+
+def wrapped() -> dict[str, tuple[Any, Any]]:
+    """Ours and theirs for wrappers that sometimes do nothing, around AdamW."""
+    ours, theirs = gx.adamw(1e-3), optax.adamw(1e-3)
+    return {
+        "accumulate, every=4": (gx.accumulate(ours, every=4), optax.MultiSteps(theirs, 4)),
+        "apply_if_finite": (gx.apply_if_finite(ours, 5), optax.apply_if_finite(theirs, 5)),
+    }

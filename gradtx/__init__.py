@@ -10,6 +10,18 @@ from gradtx.chain import chain as chain
 from gradtx.axes import Axes as Axes
 from gradtx.rule import GlobalScale as GlobalScale, JointRule as JointRule, Rule as Rule
 from gradtx.routing import by_path as by_path
+from gradtx.wrappers.accumulate import accumulate as accumulate, noise_scale as noise_scale
+from gradtx.wrappers.conditional import (
+    conditionally_mask as conditionally_mask,
+    conditionally_transform as conditionally_transform,
+    every as every,
+)
+from gradtx.wrappers.guard import (
+    apply_if_finite as apply_if_finite,
+    dynamic_loss_scale as dynamic_loss_scale,
+    loss_scale as loss_scale,
+    skip_outliers as skip_outliers,
+)
 from gradtx.wrappers.average import (
     ema as ema,
     half_life as half_life,
@@ -18,6 +30,7 @@ from gradtx.wrappers.average import (
     power_law as power_law,
 )
 from gradtx.wrappers.mechanic import mechanic as mechanic
+from gradtx.wrappers.monitor import metrics as metrics, monitor as monitor
 from gradtx.wrappers.outer import (
     diloco as diloco,
     ema_nesterov as ema_nesterov,
@@ -239,6 +252,7 @@ from gradtx.transforms.filter import (
     clip_by_percentile as clip_by_percentile,
     clip_spikes as clip_spikes,
     grokfast as grokfast,
+    zero_nans as zero_nans,
     zclip as zclip,
 )
 from gradtx.transforms.noise import (

@@ -92,6 +92,7 @@ from gradtx.transforms.filter import (
     clip_spikes,
     grokfast,
     zclip,
+    zero_nans,
 )
 from gradtx.transforms.lever import cautious, floor_by_weight, hyperball, radial_brake
 from gradtx.transforms.momentum import scale_by_momentum
@@ -273,6 +274,7 @@ links = (
             partial(clip_spikes, 3.0, 0.9),
             temporary_bytes=4,  # the limit, from the mean square that is overwritten
         ),
+        Row("zero_nans", "links", "zero in the place of NaN", zero_nans),
         Row(
             "differentially_private_aggregate",
             "links",

@@ -4,11 +4,20 @@ from functools import partial
 
 from gradtx.catalogue.row import Row, table
 from gradtx.optimizers.adam import adam
+from gradtx.wrappers.accumulate import accumulate
 from gradtx.wrappers.average import ema, lookahead, polyak_average
+from gradtx.wrappers.conditional import conditionally_mask, conditionally_transform, every
+from gradtx.wrappers.guard import apply_if_finite, dynamic_loss_scale, skip_outliers
+from gradtx.wrappers.monitor import monitor
 from gradtx.wrappers.outer import diloco, ema_nesterov
 from gradtx.wrappers.partition import masked, partition
 from gradtx.wrappers.schedule_free import gpa, schedule_free
 from gradtx.wrappers.sharpness import asam, opaque_sam, sam
+
+
+def _at_even_steps(count):
+    return count % 2 == 0
+
 
 wrappers = table(
     Row(
@@ -73,5 +82,75 @@ wrappers = table(
         "wrappers",
         "asks for the gradient from uphill",
         partial(opaque_sam, adam(0.1)),
+    ),
+    Row(
+        "accumulate",
+        "wrappers",
+        "one step for the mean of many gradients",
+        partial(accumulate, adam(0.1), 2),
+        temporary_bytes=4,  # the update, which is zero or not
+    ),
+    Row(
+        "accumulate_and_look",
+        "wrappers",
+        "the same, with an eye on noise and on what is not finite",
+        partial(accumulate, adam(0.1), 2, nonfinite="skip", noise_scale=True),
+        temporary_bytes=4,  # the update, which is zero or not
+    ),
+    Row(
+        "apply_if_finite",
+        "wrappers",
+        "leaves out what is not finite",
+        partial(apply_if_finite, adam(0.1), 5),
+        temporary_bytes=4,  # the update, which is zero or not
+    ),
+    Row(
+        "skip_outliers",
+        "wrappers",
+        "leaves out norms far above the usual",
+        partial(skip_outliers, adam(0.1)),
+        temporary_bytes=4,  # the update, which is zero or not
+    ),
+    Row(
+        "skip_loss_outliers",
+        "wrappers",
+        "leaves out losses far above the usual",
+        partial(skip_outliers, adam(0.1), watch="value"),
+        temporary_bytes=4,  # the update, which is zero or not
+    ),
+    Row(
+        "dynamic_loss_scale",
+        "wrappers",
+        "divides by the scale of the loss",
+        partial(dynamic_loss_scale, adam(0.1)),
+        temporary_bytes=4,  # the update, which is zero or not
+    ),
+    Row(
+        "every",
+        "wrappers",
+        "moves at some steps only",
+        partial(every, 2, adam(0.1)),
+        temporary_bytes=4,  # the update, which is zero or not
+    ),
+    Row(
+        "conditionally_transform",
+        "wrappers",
+        "transforms where a function says so",
+        partial(conditionally_transform, adam(0.1), _at_even_steps),
+        temporary_bytes=4,  # the update, which is that of one branch
+    ),
+    Row(
+        "conditionally_mask",
+        "wrappers",
+        "moves where a function says so",
+        partial(conditionally_mask, adam(0.1), _at_even_steps),
+        temporary_bytes=4,  # the update, which is zero or not
+    ),
+    Row(
+        "monitor",
+        "wrappers",
+        "keeps numbers of the last step",
+        partial(monitor, adam(0.1)),
+        temporary_bytes=12,  # the update, from which norms are taken, its root and the squares
     ),
 )

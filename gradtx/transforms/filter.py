@@ -5,6 +5,7 @@ clip_by_norm_ema    clips an array to a multiple of the average of its own norms
 zclip               clips the global norm where it is an outlier among the norms so far
 clip_by_percentile  clips the global norm to a percentile of the last norms
 clip_spikes         clips entries that are far above their root mean square
+zero_nans           puts zero in the place of NaN
 """
 
 from __future__ import annotations
@@ -133,14 +134,19 @@ class zclip(RememberingScale):
         clipped = old.mean + limit * (limit / jnp.where(far, off, 1))
         after = jnp.where(far, clipped, length)
         factor = jnp.where(far, after / jnp.where(far, length, 1), 1)
-        # The mean of t norms, or a moving one; the deviation by Welford's recursion.
-        share = jnp.where(warm, 1 / t, 1 - self.decay)
-        mean = old.mean + share * (after - old.mean)
-        kept = root(1 - share) * old.deviation
-        added = jnp.where(
-            warm, root(share * (1 - share)) * (after - old.mean), root(share) * (after - mean)
-        )
-        return factor, ZclipGlobals(mean, global_norm([kept, added]).astype(t.dtype))
+        return factor, ZclipGlobals(*following(*old, after, t, warm, self.decay))
+
+
+def following(
+    mean: Array, deviation: Array, x: Array, t: Array, warm: Array, decay: Any
+) -> tuple[Array, Array]:
+    """Mean and deviation with `x`: those of `t` numbers where `warm`, else moving ones."""
+    # By Welford's recursion.
+    share = jnp.where(warm, 1 / t, 1 - decay)
+    new = mean + share * (x - mean)
+    kept = root(1 - share) * deviation
+    added = jnp.where(warm, root(share * (1 - share)) * (x - mean), root(share) * (x - new))
+    return new, global_norm([kept, added]).astype(t.dtype)
 
 
 class PercentileGlobals(NamedTuple):
@@ -224,3 +230,13 @@ class clip_spikes(Rule):
         shrink = jnp.where(spike, root(limit / jnp.where(spike, square, 1)), 1)
         nu = self.decay * slots.nu + (1 - self.decay) * jnp.where(spike, limit, square)
         return g * shrink, SpikeSlots(nu)
+
+
+class zero_nans(Rule):
+    """Puts zero in the place of every NaN; infinities stay.
+
+    Differs from Optax, which remembers for every array whether there were any.
+    """
+
+    def update_leaf(self, g: Array, slots: Any, p: Any, t: Array) -> tuple[Array, Any]:
+        return jnp.where(jnp.isnan(g), 0, g), slots

@@ -45,7 +45,8 @@ def _program(tx, grads, params):
 
     state = jax.eval_shape(tx.init, params)
     program = str(jax.make_jaxpr(lambda *a: update(tx, *a))(grads, state, params))
-    return re.sub(r"-?(\d+\.\d*|\d+(?=e))(e[-+]?\d+)?", "number", " ".join(program.split()))
+    numbers = r"-?(\d+\.\d*|\d+(?=e))(e[-+]?\d+)?|-?\binf\b"
+    return re.sub(numbers, "number", " ".join(program.split()))
 
 
 @over_rows

@@ -108,6 +108,11 @@ def clip_by_percentile(gs, ps, t, s, percentile=10.0, window=100):
     return {k: g * share for k, g in gs.items()}, {"norms": norms}
 
 
+def zero_nans(g, p, t, s):
+    """Finite gradients stay."""
+    return np.nan_to_num(g), s
+
+
 def clip_spikes(g, p, t, s, threshold=3.0, decay=0.9):
     """Huang+ 2025, 2501.06842: sign(g) sqrt(threshold v) where g^2 > threshold v."""
     v = s.get("v", np.zeros_like(np.abs(g)))
@@ -211,6 +216,7 @@ REFERENCES: dict[str, Reference] = {
     "zclip": zclip,
     "clip_by_percentile": clip_by_percentile,
     "clip_spikes": each(clip_spikes),
+    "zero_nans": each(zero_nans),
     "differentially_private_aggregate": private_mean,
     "reduce_on_plateau": with_value(reduce_on_plateau),
     "hyperball": each(hyperball),

@@ -1,0 +1,344 @@
+"""One step for many micro-batches: `accumulate`, and the noise scale that it can see."""
+
+from __future__ import annotations
+
+import operator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from gradtx.engine import next_count, run
+from gradtx.hyper import for_all_arrays, narrowed
+from gradtx.refusals import refuse_other_state
+from gradtx.rule import Hyper, Rule, register_for_export
+from gradtx.schedule import Schedule
+from gradtx.sharding import zero_count
+from gradtx.struct import Static, Struct, complaint, converted, static
+from gradtx.transform import State, Wrapper, compiled
+from gradtx.tree import Tree, is_inexact, is_none, real_dtype, sum_squares, widest
+from gradtx.wrappers.choice import (
+    all_finite,
+    as_came,
+    either,
+    wide_step,
+    wide_update,
+    zero_updates,
+)
+
+
+class Fixed(Struct):
+    """A whole number that chooses code, in a field that may hold a schedule instead."""
+
+    value: int = static()
+
+    def __repr__(self) -> str:
+        return repr(self.value)
+
+
+def _as_every(called: str, every: Any) -> Any:
+    if isinstance(every, Fixed | Schedule | Static):
+        return every
+    if callable(every):
+        return Static(every)
+    try:
+        number = 0 if isinstance(every, bool) else operator.index(every)
+    except TypeError:
+        number = 0
+    if number < 1:
+        raise (TypeError if isinstance(every, str) else ValueError)(
+            complaint(
+                called,
+                f"every is {every!r}",
+                "Pass the number of micro-batches of a step, an integer of at least 1, or a "
+                "schedule of the count of steps",
+            )
+        )
+    return Fixed(number)
+
+
+class TotalSlots(NamedTuple):
+    total: Array
+
+
+class _add_up(Rule):
+    """Adds the gradients of a cycle, with weights, to a sum that starts anew with the cycle."""
+
+    Slots = TotalSlots
+
+    def init_leaf(self, p: Array) -> TotalSlots:
+        return TotalSlots(jnp.zeros_like(p))
+
+    def update_leaf(self, g: Array, slots: TotalSlots, p: Any, t: Any) -> tuple[Array, TotalSlots]:
+        goes_on, weight, finite = t
+        part = g if weight is None else weight * g
+        if finite is not None:
+            part = jnp.where(finite > 0, part, 0)
+        return g, TotalSlots(jnp.where(goes_on > 0, slots.total, 0) + part)
+
+
+class NoiseState(NamedTuple):
+    """What `accumulate` knows of the noise; averages are over steps."""
+
+    squares: Array  # the sum of w |g|^2 in this cycle
+    batches: Array  # how many gradients that are
+    variance: Array  # the average of tr(covariance) of the gradient of one unit of weight
+    square: Array  # the average of |expected gradient|^2
+
+
+class AccumulateState(NamedTuple):
+    """State of `accumulate`; what is not asked for is `None`."""
+
+    inner: Any
+    gradient_step: Any  # real steps done
+    mini_step: Any  # micro-batches seen in this cycle
+    weight: Any  # the sum of their weights
+    value: Any  # the sum of their losses, times the weights
+    total: (
+        Any  # the sum of their gradients, times the weights; of the last cycle when mini_step is 0
+    )
+    nonfinite: Any  # micro-batches that were not finite, ever
+    spoilt: Any  # whether there is one in this cycle
+    noise: Any
+
+
+for _state in (NoiseState, AccumulateState):
+    register_for_export(_state)
+
+NONFINITE = ("drop", "skip", "flag")
+
+
+class _Cycle(NamedTuple):
+    """A cycle with this micro-batch."""
+
+    state: AccumulateState
+    ready: Array  # whether `inner` takes its step now
+    weight: Array
+    extra: dict[str, Any]  # what `inner` gets
+
+
+class accumulate(Wrapper):
+    """Hands `inner` the mean gradient of `every` micro-batches, once, in float32 at least.
+
+    Between such steps updates are zero, and nothing of `inner` runs or changes. `update` takes
+    `weight=`, such as the number of examples or tokens of the micro-batch: the mean is then
+    sum(w g) / sum(w). `inner` gets the mean of `value=` likewise, the whole weight as `weight`, and
+    the last micro-batch's other arguments; schedules in it count real steps. With `every=1` there
+    is neither cost nor state. Differs from Optax's MultiSteps, which runs `inner` every time.
+    """
+
+    every: Any = converted(_as_every)  # an integer, or a schedule of the count of real steps
+    # A micro-batch that is not finite: None looks for none; "drop" leaves it out of the mean;
+    # "skip" leaves out the whole step; "flag" lets it in. All but None count them in the state.
+    nonfinite: str | None = static(default=None)
+    noise_scale: bool = static(default=False)  # whether to measure it: see `noise_scale`
+    noise_decay: Hyper = 0.9  # of the averages over steps from which it is found
+
+    def check(self) -> None:
+        self.require("[0, 1)", "noise_decay")
+        if self.nonfinite not in (None, *NONFINITE):
+            raise ValueError(
+                complaint(
+                    self,
+                    f"nonfinite is {self.nonfinite!r}",
+                    f"Pass None, {', '.join(map(repr, NONFINITE))}",
+                )
+            )
+        if self.noise_scale and self.every == Fixed(1):
+            raise ValueError(
+                complaint(
+                    self,
+                    "one micro-batch a step does not show the noise",
+                    "Pass every=2 or more, or noise_scale=False",
+                )
+            )
+
+    @property
+    def _is_inner(self) -> bool:
+        return self.every == Fixed(1) and self.nonfinite is None
+
+    def init(self, params: Tree) -> State:
+        inner = self.inner.init(params)
+        if self._is_inner:
+            return AccumulateState(inner, *[None] * 8)
+        real = real_dtype(widest([p for p in jax.tree.leaves(params) if is_inexact(p)]))
+
+        def number() -> Array:
+            return zero_count(params).astype(real)
+
+        return AccumulateState(
+            inner,
+            gradient_step=zero_count(params),
+            mini_step=zero_count(params),
+            weight=number(),
+            value=number(),
+            total=_add_up().init(params).total,
+            nonfinite=zero_count(params) if self.nonfinite else None,
+            spoilt=zero_count(params) > 0 if self.nonfinite == "skip" else None,
+            noise=NoiseState(*(number() for _ in range(4))) if self.noise_scale else None,
+        )
+
+    @compiled
+    def update(
+        self, updates: Tree, state: State, params: Tree | None = None, **extra: Any
+    ) -> tuple[Tree, State]:
+        refuse_other_state(self, state, AccumulateState)
+        if self._is_inner:
+            updates, inner = self.inner.update(updates, state.inner, params, **extra)
+            return updates, state._replace(inner=inner)
+        cycle = self._with(updates, state, params, extra)
+
+        def real() -> Any:
+            mean = self._mean(cycle, updates)
+            steps, inner = wide_update(self.inner, mean, state.inner, params, cycle.extra)
+            return as_came(steps, updates), inner, self._noise(cycle)
+
+        def micro() -> Any:
+            return zero_updates(updates, params), state.inner, cycle.state.noise
+
+        steps, inner, noise = either(cycle.ready, real, micro)
+        return steps, cycle.state._replace(inner=inner, noise=noise)
+
+    @compiled
+    def step(self, grads: Tree, state: State, params: Tree, **extra: Any) -> tuple[Tree, State]:
+        refuse_other_state(self, state, AccumulateState)
+        if self._is_inner:
+            params, inner = self.inner.step(grads, state.inner, params, **extra)
+            return params, state._replace(inner=inner)
+        cycle = self._with(grads, state, params, extra)
+
+        def real() -> Any:
+            mean = self._mean(cycle, grads)
+            moved, inner = wide_step(self.inner, mean, state.inner, params, cycle.extra, grads)
+            return moved, inner, self._noise(cycle)
+
+        params, inner, noise = either(
+            cycle.ready, real, lambda: (params, state.inner, cycle.state.noise)
+        )
+        return params, cycle.state._replace(inner=inner, noise=noise)
+
+    def _with(
+        self, updates: Tree, state: AccumulateState, params: Tree | None, extra: dict[str, Any]
+    ) -> _Cycle:
+        """The cycle with this micro-batch; `inner` and the averages of the noise as they were."""
+        real = state.weight.dtype
+        steps = state.gradient_step
+        numbers = for_all_arrays(self, steps)
+        micro = next_count(state.mini_step)
+        last = micro >= self._length(numbers.every)
+        goes_on = state.mini_step > 0
+        given = {name: self._scalar(name, extra, real) for name in ("weight", "value")}
+        weight, value = given["weight"], given["value"]
+        finite = all_finite((updates, value)) if self.nonfinite else None
+        kept = finite if self.nonfinite == "drop" else None
+
+        def added(old: Array, new: Any) -> Array:
+            part = jnp.asarray(new, real) if kept is None else jnp.where(kept, new, 0)
+            return jnp.where(goes_on, old, 0) + part.astype(real)
+
+        # The sum is written first and read by the step: no other copy of it is ever made.
+        own = _add_up().State(steps, state.total)
+        shared = (goes_on, weight, kept)
+        _, (own,) = run((_add_up(),), updates, (own,), params, shared=shared)
+        one = jnp.ones((), real)
+        total_weight = added(state.weight, one if weight is None else weight)
+        ready = last & (total_weight > 0)
+        new = state._replace(weight=total_weight, total=own.total)
+        if value is not None:
+            new = new._replace(
+                value=added(state.value, value if weight is None else weight * value)
+            )
+        if finite is not None:
+            seen = jnp.where(finite, state.nonfinite, next_count(state.nonfinite))
+            new = new._replace(nonfinite=seen)
+            if self.nonfinite == "skip":
+                spoilt = (goes_on & state.spoilt) | ~finite
+                ready = ready & ~spoilt
+                new = new._replace(spoilt=spoilt)
+        if self.noise_scale:
+            square = sum_squares(updates).astype(real)
+            squares = added(state.noise.squares, square if weight is None else weight * square)
+            batches = added(state.noise.batches, one if weight is None else weight > 0)
+            new = new._replace(noise=state.noise._replace(squares=squares, batches=batches))
+        new = new._replace(
+            gradient_step=jnp.where(ready, next_count(steps), steps),
+            mini_step=jnp.where(last, 0, micro),
+        )
+        handed = {**extra, "weight": total_weight}
+        safe = jnp.where(total_weight > 0, total_weight, 1)
+        if value is not None:
+            handed["value"] = new.value / safe
+        return _Cycle(new, ready, safe, handed)
+
+    def _length(self, every: Any) -> Any:
+        if isinstance(self.every, Fixed):
+            return self.every.value
+        return jnp.maximum(jnp.round(jnp.asarray(every)), 1).astype(jnp.int32)
+
+    def _scalar(self, name: str, extra: dict[str, Any], dtype: Any) -> Array | None:
+        given = extra.get(name)
+        if given is None:
+            return None
+        if jnp.ndim(given) != 0:
+            raise ValueError(
+                complaint(
+                    f"{self}.update",
+                    f"{name!r} has shape {list(jnp.shape(given))}",
+                    "Pass one number for the micro-batch",
+                )
+            )
+        return jnp.asarray(given).astype(dtype)
+
+    def _mean(self, cycle: _Cycle, updates: Tree) -> Tree:
+        leaves, treedef = jax.tree.flatten(updates, is_leaf=is_none)
+        totals = treedef.flatten_up_to(cycle.state.total)
+        merged = [x if is_inexact(g) else g for g, x in zip(leaves, totals, strict=True)]
+        return run((), treedef.unflatten(merged), (), None, 1 / cycle.weight)[0]
+
+    def _noise(self, cycle: _Cycle) -> NoiseState | None:
+        """The averages with this cycle: for n parts of the whole weight W,
+
+        S = W (sum(w |g|^2) / W - |mean|^2) / (n - 1), and |mean|^2 - S / W estimates |E g|^2.
+        """
+        old = cycle.state.noise
+        if old is None:
+            return None
+        decay = narrowed(
+            for_all_arrays(self, cycle.state.gradient_step), old.square.dtype
+        ).noise_decay
+        square = sum_squares(cycle.state.total).astype(decay.dtype) / cycle.weight**2
+        excess = (old.squares / cycle.weight - square) / jnp.maximum(old.batches - 1, 1)
+        known = (old.batches > 1) & jnp.isfinite(excess)
+
+        def averaged(before: Array, now: Array) -> Array:
+            return jnp.where(known, decay * before + (1 - decay) * now, before)
+
+        return old._replace(
+            variance=averaged(old.variance, excess * cycle.weight),
+            square=averaged(old.square, square - excess),
+        )
+
+
+def noise_scale(state: State) -> Array:
+    """The gradient noise scale that an `accumulate(..., noise_scale=True)` in `state` has measured.
+
+    B = tr(covariance) / |expected gradient|^2, in units of the weights (examples, tokens), or of
+    micro-batches if none were given: steps gain little from larger batches. McCandlish+ 2018,
+    1812.06162, B_simple from small and large batches. NaN before the first step, infinity where
+    the noise hides the gradient. Raises `ValueError` where nothing measures it.
+    """
+    nodes = jax.tree.leaves(state, is_leaf=lambda x: isinstance(x, NoiseState))
+    found = [node for node in nodes if isinstance(node, NoiseState)]
+    if not found:
+        raise ValueError(
+            complaint(
+                "noise_scale",
+                "nothing in the state measures it",
+                "Make the optimizer with accumulate(..., every=k, noise_scale=True)",
+            )
+        )
+    variance, square = found[0].variance, found[0].square
+    some = square > 0
+    scale = variance / jnp.where(some, square, 1)
+    return jnp.where(some, scale, jnp.where(variance > 0, jnp.inf, jnp.nan))

@@ -1,0 +1,175 @@
+"""What an optimizer does, in numbers kept in its state: `monitor`, read by `metrics`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from gradtx.refusals import refuse_missing, refuse_other_state
+from gradtx.routing import matches
+from gradtx.rule import register_for_export
+from gradtx.sharding import bound_to, zero_count
+from gradtx.struct import complaint, nearest, static
+from gradtx.transform import State, Wrapper, compiled
+from gradtx.tree import (
+    Tree,
+    aligned,
+    dot,
+    global_norm,
+    is_inexact,
+    is_none,
+    listed,
+    named_leaves,
+    real_dtype,
+    widest,
+)
+from gradtx.wrappers.choice import as_came, wide_update, widened
+
+METRICS = ("grad_norm", "update_norm", "update_ratio", "cosine", "effective_learning_rate")
+
+
+class MonitorState(NamedTuple):
+    """State of `monitor`: that of what it wraps, and its numbers of the last step by name."""
+
+    inner: Any
+    metrics: dict[str, Any]
+
+
+register_for_export(MonitorState)
+
+
+class monitor(Wrapper):
+    """Keeps numbers of the last step of `inner`, which it does not change, for `metrics` to read.
+
+    For every path pattern, over all arrays that fit: `grad_norm` |g| of what comes in,
+    `update_norm` |u| of what goes out, `update_ratio` |u| / |p|, `cosine` <u, g> / (|u| |g|), which
+    is -1 for gradient descent, and `effective_learning_rate` -<u, g> / |g|^2, the rate with which
+    gradient descent would go as far along g. Each is zero where it would divide by zero.
+    """
+
+    patterns: str | Sequence[str] = static(default="*")
+    metrics: str | Sequence[str] = static(default=METRICS)
+    name: str = static(default="")  # comes before the others, to tell monitors apart
+
+    needs: ClassVar[tuple[str, ...]] = ("params",)
+
+    def check(self) -> None:
+        for name in _strings(self.metrics):
+            if name not in METRICS:
+                raise ValueError(
+                    complaint(self, f"there is no metric {name!r}", nearest(name, [*METRICS])[:-1])
+                )
+
+    def init(self, params: Tree) -> State:
+        paths = [path for path, p in named_leaves(params) if is_inexact(p)]
+        unused = [
+            pattern
+            for pattern in _strings(self.patterns)
+            if paths and not any(matches(pattern, path) for path in paths)
+        ]
+        if unused:
+            raise ValueError(
+                complaint(
+                    self,
+                    f"no array fits {', '.join(map(repr, unused))} (arrays: {listed(paths)})",
+                    "Mend the pattern or leave it out",
+                )
+            )
+        real = real_dtype(widest([p for p in jax.tree.leaves(params) if is_inexact(p)]))
+        names = [
+            self._key(pattern, metric)
+            for pattern in _strings(self.patterns)
+            for metric in _strings(self.metrics)
+        ]
+        return MonitorState(
+            self.inner.init(params), {name: zero_count(params).astype(real) for name in names}
+        )
+
+    @compiled
+    def update(
+        self, updates: Tree, state: State, params: Tree | None = None, **extra: Any
+    ) -> tuple[Tree, State]:
+        refuse_other_state(self, state, MonitorState)
+        refuse_missing(self, updates, {"params": params})
+        # Measured before they are rounded to the dtype in which they leave.
+        steps, inner = wide_update(self.inner, widened(updates), state.inner, params, extra)
+        treedef = jax.tree.structure(updates, is_leaf=is_none)
+        us = aligned(self, treedef, steps, "updates that come out")
+        ps = aligned(self, treedef, params, "parameters") if params is not None else us
+        rows = [
+            (path, (g, u, p))
+            for (path, g), u, p in zip(named_leaves(updates), us, ps, strict=True)
+            if is_inexact(g)
+        ]
+        found = {}
+        for pattern in _strings(self.patterns):
+            chosen = [row for path, row in rows if matches(pattern, path)]
+            with jax.named_scope(type(self).__name__):
+                numbers = _measured(*([row[i] for row in chosen] for i in range(3)))
+            for metric in _strings(self.metrics):
+                key = self._key(pattern, metric)
+                old = state.metrics[key]
+                # Bound to it, or the memory of what is not read could not be used again.
+                found[key] = bound_to(old, numbers[metric].astype(old.dtype))
+        return as_came(steps, updates), MonitorState(inner, found)
+
+    def _key(self, pattern: str, metric: str) -> str:
+        return "/".join([*([self.name] if self.name else []), metric, pattern])
+
+
+def _strings(given: Any) -> tuple[str, ...]:
+    given = getattr(given, "tree", given)  # a list became a `FrozenTree`
+    return (given,) if isinstance(given, str) else tuple(given)
+
+
+def _measured(gs: list[Any], us: list[Any], ps: list[Any]) -> dict[str, Array]:
+    """All metrics of these gradients, updates and parameters; what nobody reads is not computed."""
+    real = real_dtype(widest([*gs, *us, *ps]))
+    g, u, p = (global_norm(x).astype(real) for x in (gs, us, ps))
+    # Both have length one in the product, which neither overflows nor underflows.
+    cosine = dot(_scaled(us, _inverse(u)), _scaled(gs, _inverse(g))).astype(real)
+    return {
+        "grad_norm": g,
+        "update_norm": u,
+        "update_ratio": u * _inverse(p),
+        "cosine": cosine,
+        "effective_learning_rate": -cosine * (u * _inverse(g)),
+    }
+
+
+def _inverse(x: Array) -> Array:
+    """1 / x, and zero for zero."""
+    some = x > 0
+    return jnp.where(some, 1 / jnp.where(some, x, 1), 0)
+
+
+def _scaled(arrays: list[Any], factor: Array) -> list[Array]:
+    dtypes = [widest([x]) for x in arrays]
+    return [
+        jnp.asarray(x).astype(d) * factor.astype(real_dtype(d)).astype(d)
+        for x, d in zip(arrays, dtypes, strict=True)
+    ]
+
+
+def metrics(state: State) -> dict[str, Array]:
+    """The numbers of every `monitor` in the state of any optimizer, by name: a flat dict.
+
+    The names are `metric/pattern`, such as `update_norm/*/kernel`, after the monitor's own name if
+    it has one; what would stand twice gets `_2`, `_3` ... behind it.
+    """
+    found: dict[str, Array] = {}
+    nodes = jax.tree.leaves(state, is_leaf=lambda x: isinstance(x, MonitorState))
+    for node in nodes:
+        if not isinstance(node, MonitorState):
+            continue
+        for usual, value in [*node.metrics.items(), *metrics(node.inner).items()]:
+            name, repeats = usual, 1
+            while name in found:
+                repeats += 1
+                name = f"{usual}_{repeats}"
+            found[name] = value
+    return found
