@@ -16,6 +16,7 @@ from gradtx.wrappers.partition import (
     masked as masked,
     partition as partition,
 )
+from gradtx.wrappers.store import blockwise as blockwise, rounded as rounded, store as store
 from gradtx.optimizers.sgd import sgd as sgd
 from gradtx.optimizers.adagrad import (
     adadelta as adadelta,

@@ -25,6 +25,8 @@ from gradtx.hyper import (
     with_constants_outside,
 )
 from gradtx.refusals import explained, refuse_missing, refuse_mixed, refuse_other_state
+from gradtx.rounding import seed
+from gradtx.stored import Stored, is_stored
 from gradtx.tree import (
     Tree,
     aligned,
@@ -83,7 +85,8 @@ def run(
             refuse_mixed(g, ps[i], slots)
             p = ps[i] if needed else None
             dtype = widest([x for row in ((g, p), *slots) for x in row if is_inexact(x)])
-            u, new = _leaf(step.rules_for(i, dtype), g, slots, p, step.keys_for(i), factor)
+            keys, salts = step.keys_for(i), step.salts_for(i, slots)
+            u, new = _leaf(step.rules_for(i, dtype), g, slots, p, keys, factor, salts)
         except (TypeError, ValueError) as error:
             raise explained(called, updates, i, g, ps[i], slots, error) from error
         outs.append(u)
@@ -140,6 +143,11 @@ class _Step:
             if own[i].random
         }
 
+    def salts_for(self, i: int, slots: Sequence[Any]) -> dict[int, tuple[np.uint32, Array]]:
+        """What tells this array and step from others, by the place of a rule with stored slots."""
+        stored = [k for k, row in enumerate(slots) if any(map(is_stored, row))]
+        return {k: (path_salt(self.paths[i]), self.counts[k]) for k in stored}
+
 
 def measured(rule: Rule, updates: Tree, state: Any, params: Tree | None, known: Any) -> Any:
     """The sum over all arrays of what `rule.measure_leaf` finds in each, at least float32."""
@@ -184,6 +192,7 @@ def _leaf(
     p: Array | None,
     keys: dict[int, Array],
     factor: Array | None,
+    salts: dict[int, tuple[Array, Array]],
 ) -> tuple[Array, tuple[Any, ...]]:
     """The rules on one array: in wide arithmetic, out in the dtypes that came in."""
     dtype = widest([x for x in jax.tree.leaves((g, slots, p)) if is_inexact(x)])
@@ -200,7 +209,8 @@ def _leaf(
                 u, new = with_constants_outside(rule).update_leaf(u, wide_slots, p, t)
             if u.shape != g.shape:
                 raise ValueError(f"the update would come out with shape {u.shape}")
-            new_slots.append(_as_before(old, new))
+            name = type(rule).__name__
+            new_slots.append(_as_before(old, new, name, salts.get(k)))
     return cast(u, g.dtype), tuple(new_slots)
 
 
@@ -210,15 +220,22 @@ def _promotion(dtype: Any) -> contextlib.AbstractContextManager[Any]:
     return jax.numpy_dtype_promotion("standard") if mixed else contextlib.nullcontext()
 
 
-def _as_before(old: Any, new: Any) -> Any:
-    """The new slots in the dtypes of the old ones, whose shapes they must have."""
+def _as_before(old: Any, new: Any, rule: str, salt: Any) -> Any:
+    """The new slots in the dtypes of the old ones, or stored as they; shapes must be the same."""
+    kept = []
     for name, x, y in zip(old._fields, old, new, strict=True):
         if x.shape != y.shape:
             raise ValueError(f"slot {name!r} has shape {x.shape} and would become {y.shape}")
-    return type(old)(*(cast(y, x.dtype) for x, y in zip(old, new, strict=True)))
+        if isinstance(x, Stored):
+            kept.append(x.encode(y, seed(*salt, f"{rule}.{name}") if x.random else None))
+        else:
+            kept.append(cast(y, x.dtype))
+    return type(old)(*kept)
 
 
-def _widened(slot: Array, dtype: Any) -> Array:
+def _widened(slot: Any, dtype: Any) -> Array:
+    if isinstance(slot, Stored):
+        return slot.decode(real_dtype(dtype))
     if not is_inexact(slot):
         return slot
     is_complex = jnp.issubdtype(slot.dtype, jnp.complexfloating)

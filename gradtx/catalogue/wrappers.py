@@ -5,6 +5,7 @@ from functools import partial
 from gradtx.catalogue.row import Row, table
 from gradtx.optimizers.adam import adam
 from gradtx.wrappers.partition import masked, partition
+from gradtx.wrappers.store import blockwise, store
 
 wrappers = table(
     Row(
@@ -14,4 +15,38 @@ wrappers = table(
         partial(partition, {"*": adam(0.1)}),
     ),
     Row("masked", "wrappers", "moves some arrays only", partial(masked, adam(0.1), "*")),
+    Row(
+        "store_bfloat16",
+        "wrappers",
+        "slots in half the memory",
+        partial(store, adam(0.1), {"mu": "bfloat16", "nu": "bfloat16"}),
+    ),
+    Row(
+        "store_int8",
+        "wrappers",
+        "slots as 8-bit codes by block",
+        partial(store, adam(0.1), dict.fromkeys(("mu", "nu"), blockwise(min_size=0))),
+        temporary_bytes=8,  # both moments, of which the largest of a block is found first
+    ),
+    Row(
+        "store_companded",
+        "wrappers",
+        "slots as 8-bit codes on a bent scale",
+        partial(store, adam(0.1), dict.fromkeys(("mu", "nu"), blockwise("companded", min_size=0))),
+        temporary_bytes=8,  # as above
+    ),
+    Row(
+        "store_float8",
+        "wrappers",
+        "slots as small floating numbers scaled by block",
+        partial(
+            store,
+            adam(0.1),
+            {
+                "mu": blockwise("float8_e4m3fn", block=2, min_size=0),
+                "nu": blockwise("float8_e5m2", block=2, min_size=0),
+            },
+        ),
+        temporary_bytes=8,  # as above
+    ),
 )
