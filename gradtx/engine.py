@@ -26,7 +26,7 @@ from gradtx.hyper import (
 )
 from gradtx.refusals import explained, refuse_missing, refuse_mixed, refuse_other_state
 from gradtx.rounding import seed
-from gradtx.stored import Stored, is_stored
+from gradtx.stored import Stored, is_stored, separate, together
 from gradtx.tree import (
     Tree,
     aligned,
@@ -68,9 +68,10 @@ def run(
             refuse_missing(rule, updates, {"params": params})
     ps = aligned(called, treedef, params, "parameters") if given else [None] * len(leaves)
     needed = any("params" in rule.needs for rule in rules)
+    trees = [slots_of(rule, state) for rule, state in zip(rules, states, strict=True)]
     columns = [
-        [aligned(rule, treedef, slot, "state") for slot in slots_of(rule, state)]
-        for rule, state in zip(rules, states, strict=True)
+        [separate(rule, treedef, slot) for slot in slots]
+        for rule, slots in zip(rules, trees, strict=True)
     ]
     step = _Step(rules, [state.count for state in states], updates, shared)
     outs = []
@@ -95,9 +96,13 @@ def run(
                 slot[i] = value
     new_states = tuple(
         state._replace(
-            count=t, **dict(zip(rule.Slots._fields, map(treedef.unflatten, column), strict=True))
+            count=t,
+            **{
+                name: together(type(slot), treedef, column)
+                for name, slot, column in zip(rule.Slots._fields, *slots, strict=True)
+            },
         )
-        for rule, state, t, column in zip(rules, states, step.ts, columns, strict=True)
+        for rule, state, t, *slots in zip(rules, states, step.ts, trees, columns, strict=True)
     )
     return treedef.unflatten(outs), new_states
 
@@ -153,7 +158,7 @@ def measured(rule: Rule, updates: Tree, state: Any, params: Tree | None, known: 
     """The sum over all arrays of what `rule.measure_leaf` finds in each, at least float32."""
     leaves, treedef = jax.tree.flatten(updates, is_leaf=is_none)
     ps = aligned(rule, treedef, params, "parameters") if params is not None else leaves
-    columns = [aligned(rule, treedef, slot, "state") for slot in slots_of(rule, state)]
+    columns = [separate(rule, treedef, slot) for slot in slots_of(rule, state)]
     dtype = widest([g for g in leaves if is_inexact(g)])
     total = rule.Sums(*(jnp.zeros((), real_dtype(dtype)) for _ in rule.Sums._fields))
     for i, g in enumerate(leaves):

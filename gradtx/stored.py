@@ -1,7 +1,8 @@
 """How a slot is kept when it is not kept as a plain array, and where the slots of a state are.
 
-A `Stored` is a small tree of arrays that stands in a state in the place of one array. The engine
-decodes it before it runs a rule and encodes what comes out.
+A `Stored` says in a few arrays what one array would say. In a state it stands in the place of a
+slot and holds trees of such arrays (`separate`, `together`): trees like the parameters, which other
+libraries know how to walk. The engine decodes it before it runs a rule and encodes what comes out.
 """
 
 from __future__ import annotations
@@ -17,14 +18,15 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from gradtx.rounding import Seed, random_bits, round_to, uniform
-from gradtx.tree import path_string
+from gradtx.rounding import Seed, is_narrow, random_bits, round_to, uniform
+from gradtx.tree import aligned, is_inexact, path_string
 
 
 class Stored(abc.ABC):
-    """An array in other clothes. Subclasses are NamedTuples, as all of a state is.
+    """An array in other clothes, or a slot of them. Subclasses are NamedTuples.
 
-    What a subclass needs to know beside its arrays it tells from their shapes and dtypes.
+    What a subclass needs to know beside its arrays it tells from their shapes and dtypes. An array
+    that is kept as it is stands in the first field, with `None` in the others.
     """
 
     __slots__ = ()
@@ -67,6 +69,37 @@ class RandomlyRounded(_Values, Stored):
     def encode(self, new: Array, seed: Seed | None) -> RandomlyRounded:
         narrow = self.values.dtype
         return RandomlyRounded(lax.convert_element_type(round_to(new, narrow, seed), narrow))
+
+
+def is_stored(x: Any) -> bool:
+    return isinstance(x, Stored)
+
+
+def separate(called: Any, treedef: Any, slot: Any) -> list[Any]:
+    """What a slot keeps for each leaf of `treedef`: an array or a `Stored` of arrays."""
+    if not isinstance(slot, Stored):
+        return aligned(called, treedef, slot, "state")
+    columns = [aligned(called, treedef, part, "state") for part in slot]  # pyright: ignore
+    return [_one(type(slot), parts) for parts in zip(*columns, strict=True)]
+
+
+def together(kind: Any, treedef: Any, arrays: list[Any]) -> Any:
+    """The slot of which `separate` makes these; `kind` is its type."""
+    if not issubclass(kind, Stored):
+        return treedef.unflatten(arrays)
+    fields = kind._fields  # pyright: ignore[reportAttributeAccessIssue]
+    rows = [x if isinstance(x, Stored) else (x, *[None] * (len(fields) - 1)) for x in arrays]
+    columns = zip(*rows, strict=True) if rows else [()] * len(fields)
+    return kind(*map(treedef.unflatten, columns))
+
+
+def _one(kind: Any, parts: tuple[Any, ...]) -> Any:
+    first, *rest = parts
+    if rest:
+        plain = any(x is None for x in rest)
+    else:
+        plain = not is_inexact(first) or not is_narrow(first.dtype)
+    return first if plain else kind(*parts)
 
 
 # Blocks -----------------------------------------------------------------------------------------
@@ -170,53 +203,44 @@ class RandomFloats(Floats):
 
 
 class Levels(Blocks):
-    """Codes that count the levels of a table, a sign beside them if they are signed."""
+    """Codes that count levels between zero and one, with a sign beside them if they are signed."""
 
     __slots__ = ()
 
+    @staticmethod
     @abc.abstractmethod
-    def guess(self, share: Array, last: int) -> Array:
+    def level_of(share: Array, last: int) -> Array:
         """The level at or below each share, or one beside it; `last` is that of a share of one."""
 
     @staticmethod
     @abc.abstractmethod
-    def levels(last: int) -> np.ndarray:
-        """What the levels 0 ... `last` stand for: from zero to one, rising."""
+    def share_of(level: Array, last: int) -> Array:
+        """What the levels 0 ... `last`, floating numbers, stand for: from zero to one, rising."""
 
     @property
     def last(self) -> int:
         return int(jnp.iinfo(self.codes.dtype).max)
 
     def shares(self, codes: Array, dtype: Any) -> Array:
-        table = jnp.asarray(_by_code(type(self), self.last), dtype)
-        return table[lax.convert_element_type(codes, np.int32) & 255]
+        codes = lax.convert_element_type(codes, dtype)
+        return jnp.sign(codes) * self.share_of(jnp.abs(codes), self.last)
 
     def codes_of(self, shares: Array, seed: Seed | None) -> Array:
         last, dtype = self.last, shares.dtype
         signed = last == 127
         size = jnp.abs(shares) if signed else jnp.maximum(shares, 0)
-        below = jnp.clip(lax.convert_element_type(self.guess(size, last), np.int32), 0, last - 1)
-        table = jnp.asarray(self.levels(last), dtype)
-        low, high = table[below], table[below + 1]
+        below = jnp.clip(self.level_of(size, last), 0, last - 1)
+        low, high = self.share_of(below, last), self.share_of(below + 1, last)
         part = (size - low) / (high - low)
-        if self.random and seed is not None:
-            up = part > uniform(random_bits(seed, size.shape), dtype)
-        else:
-            up = part > 0.5
-        level = below + lax.convert_element_type(up, np.int32)
+        at_random = self.random and seed is not None
+        limit = uniform(random_bits(seed, size.shape), dtype) if at_random else 0.5
+        level = jnp.where(part > limit, below + 1, below)
         if signed:
-            level = jnp.where(shares < 0, -level, level)
+            level = jnp.sign(shares) * level
         else:
             # A second moment of zero beside a momentum that is not would make a giant step.
             level = jnp.where(size > 0, jnp.maximum(level, 1), level)
         return lax.convert_element_type(level, self.codes.dtype)
-
-
-@functools.cache
-def _by_code(kind: type[Levels], last: int) -> np.ndarray:
-    """What the codes stand for, in the order of their eight bits."""
-    levels = kind.levels(last)
-    return levels if last == 255 else np.concatenate([levels, -levels[-1:], -levels[:0:-1]])
 
 
 class Dynamic(Levels):
@@ -229,32 +253,40 @@ class Dynamic(Levels):
     __slots__ = ()
 
     @staticmethod
-    @functools.cache
-    def levels(last: int) -> np.ndarray:
-        found = [0.0]
-        for decade, number in enumerate(_DECADES[last]):
-            middles = 0.1 + 0.9 * (np.arange(number) + 0.5) / number
-            found += list(middles * 10.0 ** (decade - 6))
-        found = np.array(found[: last + 1] if last == 127 else [*found, 1.0])
-        return found / found[-1]
+    def level_of(share: Array, last: int) -> Array:
+        level = jnp.zeros_like(share)
+        for first, end, start, stop in _runs(last):
+            step = (stop - start) / (end - first) if end > first else np.inf
+            rise = jnp.floor((share - start) * np.asarray(1 / step, share.dtype)) + first
+            level = jnp.where(share >= start, jnp.minimum(rise, end), level)
+        return level
 
-    def guess(self, share: Array, last: int) -> Array:
-        levels, first = self.levels(last), 1
-        line = None
-        for number in _DECADES[last]:
-            start, end = levels[first], levels[first + number - 1]
-            # With one level there is no slope: half a step up to the next decade.
-            slope = (number - 1) / (end - start) if number > 1 else 0.5 / levels[first]
-            here = [np.asarray(x, share.dtype) for x in (slope, first - slope * start, start)]
-            rise = jnp.floor(share * here[0] + here[1])
-            rise = jnp.minimum(rise, np.asarray(first + number - 1, share.dtype))
-            line = jnp.where(share >= here[2], rise, 0 if line is None else line)
-            first += number
-        return line  # pyright: ignore[reportReturnType]
+    @staticmethod
+    def share_of(level: Array, last: int) -> Array:
+        end, step, stop = (jnp.zeros_like(level) for _ in range(3))
+        for first, here, low, high in _runs(last):
+            size = (high - low) / (here - first) if here > first else 0.0
+            inside = level >= first
+            end, step, stop = (
+                jnp.where(inside, np.asarray(x, level.dtype), y)
+                for x, y in ((here, end), (size, step), (high, stop))
+            )
+        return stop - (end - level) * step  # so that the last is one, to the last bit
 
 
-_DECADES = {127: [2**i for i in range(7)], 255: [2 ** (i + 1) for i in range(7)]}
-"""How many levels there are in each power of ten, from 1e-6 to 1, by the last level."""
+@functools.cache
+def _runs(last: int) -> list[tuple[int, int, float, float]]:
+    """The first and the last level of every run of even ones, and what they stand for."""
+    runs, first, least = [], 1, 1 if last == 127 else 2
+    for power in range(7):
+        number = least * 2**power
+        half = 0.45 / number
+        scale = 10.0 ** (power - 6)
+        runs.append((first, first + number - 1, scale * (0.1 + half), scale * (1 - half)))
+        first += number
+    top = runs[-1][3] if last == 127 else 1.0
+    runs += [] if last == 127 else [(last, last, 1.0, 1.0)]
+    return [(first, end, start / top, stop / top) for first, end, start, stop in runs]
 
 
 class RandomDynamic(Dynamic):
@@ -273,14 +305,13 @@ class Companded(Levels):
     __slots__ = ()
 
     @staticmethod
-    @functools.cache
-    def levels(last: int) -> np.ndarray:
-        even = np.arange(last + 1) / last
-        return even / (2 - even) if last == 127 else even**2
+    def level_of(share: Array, last: int) -> Array:
+        return jnp.floor((2 * share / (1 + share) if last == 127 else lax.sqrt(share)) * last)
 
-    def guess(self, share: Array, last: int) -> Array:
-        bent = 2 * share / (1 + share) if last == 127 else lax.sqrt(share)
-        return jnp.floor(bent * np.asarray(last, share.dtype))
+    @staticmethod
+    def share_of(level: Array, last: int) -> Array:
+        even = level / last
+        return even / (2 - even) if last == 127 else even * even
 
 
 class RandomCompanded(Companded):
@@ -291,10 +322,6 @@ class RandomCompanded(Companded):
 
 
 # States -----------------------------------------------------------------------------------------
-
-
-def is_stored(x: Any) -> bool:
-    return isinstance(x, Stored)
 
 
 def is_state(x: Any) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import abc
 import functools
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -31,13 +32,14 @@ from gradtx.stored import (
     RandomFloats,
     RandomlyRounded,
     Stored,
-    is_stored,
     map_slots,
     scales_shape,
+    separate,
+    together,
 )
 from gradtx.struct import Struct, Table, complaint, converted, static
 from gradtx.transform import State, Wrapper, compiled
-from gradtx.tree import Tree, is_inexact, listed, path_salt, wide
+from gradtx.tree import Tree, is_inexact, is_none, listed, path_salt, wide
 
 for kind in (
     *(RandomlyRounded, Floats, RandomFloats),
@@ -56,11 +58,12 @@ class Format(Struct, abc.ABC):
     """A way of keeping the arrays of a slot."""
 
     @abc.abstractmethod
-    def blank(self, slot: str, shape: tuple[int, ...], dtype: Any) -> Any:
-        """What an array is kept in, as shapes: a `Stored`, a narrow array, or `None` for as it is.
+    def kind(self, slot: str) -> type:
+        """The type of `Stored` for a slot of this name; another type for plain arrays."""
 
-        `slot` is the name of the slot, from which follows what is not said.
-        """
+    @abc.abstractmethod
+    def blank(self, slot: str, shape: tuple[int, ...]) -> Any:
+        """What an array is kept in, as shapes; `None` for as it is."""
 
 
 class rounded(Format):
@@ -76,10 +79,13 @@ class rounded(Format):
         if self.dtype not in ("bfloat16", "float16"):
             raise _unknown(f"rounded({self.dtype!r})", self.dtype, ("bfloat16", "float16"))
 
-    def blank(self, slot: str, shape: tuple[int, ...], dtype: Any) -> Any:
-        narrow = jax.ShapeDtypeStruct(shape, jnp.dtype(self.dtype))
+    def kind(self, slot: str) -> type:
         at_random = slot in SQUARES if self.stochastic is None else self.stochastic
-        return RandomlyRounded(narrow) if at_random else narrow
+        return RandomlyRounded if at_random else Array
+
+    def blank(self, slot: str, shape: tuple[int, ...]) -> Any:
+        narrow, kind = jax.ShapeDtypeStruct(shape, jnp.dtype(self.dtype)), self.kind(slot)
+        return kind(narrow) if issubclass(kind, Stored) else narrow
 
 
 class blockwise(Format):
@@ -108,15 +114,17 @@ class blockwise(Format):
                     complaint(self, f"{name} is {value!r}", f"Pass an integer from {least} on")
                 )
 
-    def blank(self, slot: str, shape: tuple[int, ...], dtype: Any) -> Any:
-        nearest, at_random, usual = _CODES[self.code]
-        if np.prod(shape) < self.min_size:
+    def kind(self, slot: str) -> type:
+        at_random = slot in SQUARES if self.stochastic is None else self.stochastic
+        return _CODES[self.code][at_random]
+
+    def blank(self, slot: str, shape: tuple[int, ...]) -> Any:
+        if math.prod(shape) < self.min_size:
             return None
-        signed = slot not in SQUARES if self.signed is None else self.signed
-        stochastic = slot in SQUARES if self.stochastic is None else self.stochastic
-        codes = self.code if nearest is Floats else "int8" if signed else "uint8"
-        scales = scales_shape(shape, usual if self.block is None else self.block)
-        return (at_random if stochastic else nearest)(
+        kind, signed = self.kind(slot), slot not in SQUARES if self.signed is None else self.signed
+        codes = self.code if issubclass(kind, Floats) else "int8" if signed else "uint8"
+        scales = scales_shape(shape, _CODES[self.code][2] if self.block is None else self.block)
+        return kind(
             jax.ShapeDtypeStruct(shape, jnp.dtype(codes)),
             jax.ShapeDtypeStruct(scales, np.dtype(np.float32)),
         )
@@ -184,7 +192,8 @@ class store(Wrapper):
             known.add(path)
             key = self._key_of(path)
             unused.discard(key)
-            return slot if key is None else _kept(self.formats[key], path, slot)
+            name = path.rsplit("/", 1)[-1]
+            return slot if key is None else _kept(self.formats[key], name, slot)
 
         state = map_slots(keep, state)
         if unused:
@@ -234,35 +243,49 @@ class store(Wrapper):
         def closed(path: str, slot: Any, by_engine: bool) -> Any:
             if by_engine or self._key_of(path) is None:
                 return slot
-            return jax.tree.map(
-                functools.partial(_encoded, path), before[path], slot, is_leaf=is_stored
-            )
+            return _encoded(path, before[path], slot)
 
         return map_slots(closed, new)
 
 
 def _decoded(slot: Any) -> Any:
+    """The slot as a tree of plain wide arrays."""
+
     def decode(x: Any) -> Any:
         if isinstance(x, Stored):
             return x.decode(np.dtype(np.float32))
         return x.astype(wide(x.dtype)) if is_inexact(x) and is_narrow(x.dtype) else x
 
-    return jax.tree.map(decode, slot, is_leaf=is_stored)
+    treedef = _structure(slot)
+    return treedef.unflatten(map(decode, separate("store", treedef, slot)))
 
 
 def _encoded(path: str, old: Any, new: Any) -> Any:
-    if isinstance(old, Stored):
+    """A tree of plain arrays as a slot like `old`."""
+
+    def encode(x: Any, y: Any) -> Any:
+        if not isinstance(x, Stored):
+            return y.astype(x.dtype) if is_inexact(x) else y
         # A state from elsewhere need not count its steps: its bits tell one step from another.
-        bits = lax.bitcast_convert_type(new.astype(np.float32), np.uint32)
-        return old.encode(new, seed(path_salt(path), jnp.sum(bits, dtype=np.uint32), path))
-    return new.astype(old.dtype) if is_inexact(old) else new
+        bits = lax.bitcast_convert_type(y.astype(np.float32), np.uint32)
+        return x.encode(y, seed(path_salt(path), jnp.sum(bits, dtype=np.uint32), path))
+
+    treedef = _structure(old)
+    xs, ys = separate("store", treedef, old), separate("store", treedef, new)
+    return together(type(old), treedef, list(map(encode, xs, ys)))
 
 
-def _kept(format: Format, path: str, slot: Any) -> Any:
+def _structure(slot: Any) -> Any:
+    return jax.tree.structure(slot[0] if isinstance(slot, Stored) else slot, is_leaf=is_none)
+
+
+def _kept(format: Format, name: str, slot: Any) -> Any:
+    """A tree of new arrays as a slot in this format."""
+
     def keep(x: Any) -> Any:
         if not is_inexact(x) or jnp.iscomplexobj(x) or x.ndim == 0 or x.size == 0:
             return x
-        blank = format.blank(path.rsplit("/", 1)[-1], x.shape, x.dtype)
+        blank = format.blank(name, x.shape)
         if blank is None:
             return x
         if isinstance(x, Tracer):
@@ -274,7 +297,8 @@ def _kept(format: Format, path: str, slot: Any) -> Any:
         places = treedef.unflatten(place if y.shape == x.shape else None for y in leaves)
         return _encode_at(places, treedef, tuple(leaves))(x)
 
-    return jax.tree.map(keep, slot)
+    treedef = _structure(slot)
+    return together(format.kind(name), treedef, [keep(x) for x in treedef.flatten_up_to(slot)])
 
 
 def _encode(x: Array, blank: Any) -> Any:

@@ -26,7 +26,10 @@ from .cases import (
 
 @over_rows
 def test_slots_are_wide_and_updates_leave_as_they_came(row):
-    """Every floating slot has 32 bits or more; every update has the dtype of its gradient."""
+    """Every floating slot has 32 bits or more; every update has the dtype of its gradient.
+
+    Slots are narrower where storage is asked for.
+    """
     tx = build(row)
     for p in NARROW:
         for g in NARROW:
@@ -34,7 +37,8 @@ def test_slots_are_wide_and_updates_leave_as_they_came(row):
             state = jax.eval_shape(tx.init, params)
             updates, new = jax.eval_shape(lambda *a: update(tx, *a), grads, state, params)
             for slot in jax.tree.leaves((state, new)):
-                assert not gradtx.tree.is_inexact(slot) or jnp.finfo(slot.dtype).bits >= 32
+                wide = not gradtx.tree.is_inexact(slot) or jnp.finfo(slot.dtype).bits >= 32
+                assert wide or isinstance(tx, gradtx.store)
             assert avals(updates) == avals(grads)
 
 
