@@ -16,6 +16,11 @@ from gradtx.wrappers.partition import (
     masked as masked,
     partition as partition,
 )
+from gradtx.wrappers.precision import (
+    kahan as kahan,
+    master_weights as master_weights,
+    stochastic_rounding as stochastic_rounding,
+)
 from gradtx.wrappers.store import blockwise as blockwise, rounded as rounded, store as store
 from gradtx.optimizers.sgd import sgd as sgd
 from gradtx.optimizers.adagrad import (

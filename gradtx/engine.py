@@ -143,7 +143,7 @@ class _Step:
     def keys_for(self, i: int) -> dict[int, Array]:
         """A random key for array `i` for each rule that needs one, by the rule's place."""
         return {
-            k: _key(own[i], self.paths[i], count)
+            k: step_key(own[i], self.paths[i], count)
             for k, (own, count) in enumerate(zip(self.own, self.counts, strict=True))
             if own[i].random
         }
@@ -260,7 +260,7 @@ def _no_update(g: Any) -> Any:
     return jnp.zeros_like(g)
 
 
-def _key(rule: Any, path: str, count: Array) -> Array:
+def step_key(rule: Any, path: str, count: Array) -> Array:
     """A random key of this array and this step, whatever the order or placing of the arrays."""
     seed = rule.key
     typed = jnp.issubdtype(jnp.result_type(seed), jax.dtypes.prng_key)

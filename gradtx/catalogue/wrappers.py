@@ -5,6 +5,7 @@ from functools import partial
 from gradtx.catalogue.row import Row, table
 from gradtx.optimizers.adam import adam
 from gradtx.wrappers.partition import masked, partition
+from gradtx.wrappers.precision import kahan, master_weights, stochastic_rounding
 from gradtx.wrappers.store import blockwise, store
 
 wrappers = table(
@@ -49,5 +50,30 @@ wrappers = table(
             },
         ),
         temporary_bytes=14.1,  # as above
+    ),
+    Row(
+        "kahan",
+        "wrappers",
+        "adds what rounding lost to the next step",
+        partial(kahan, adam(0.1)),
+        temporary_bytes=4.1,  # the old parameter, for what is lost on the way to the new one
+    ),
+    Row(
+        "stochastic_rounding",
+        "wrappers",
+        "rounds parameters at random",
+        partial(stochastic_rounding, adam(0.1)),
+    ),
+    Row(
+        "master_weights",
+        "wrappers",
+        "steps in a float32 copy",
+        partial(master_weights, adam(0.1)),
+    ),
+    Row(
+        "master_weights_split",
+        "wrappers",
+        "bfloat16 parameters and the 16 bits below",
+        partial(master_weights, adam(0.1), split=True),
     ),
 )
