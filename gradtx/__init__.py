@@ -11,6 +11,7 @@ from gradtx.axes import Axes as Axes
 from gradtx.rule import GlobalScale as GlobalScale, JointRule as JointRule, Rule as Rule
 from gradtx.routing import by_path as by_path
 from gradtx.wrappers.mechanic import mechanic as mechanic
+from gradtx.wrappers.offload import offload as offload
 from gradtx.wrappers.partition import (
     freeze as freeze,
     masked as masked,

@@ -4,6 +4,7 @@ from functools import partial
 
 from gradtx.catalogue.row import Row, table
 from gradtx.optimizers.adam import adam
+from gradtx.wrappers.offload import offload
 from gradtx.wrappers.partition import masked, partition
 from gradtx.wrappers.precision import kahan, master_weights, stochastic_rounding
 from gradtx.wrappers.store import blockwise, store
@@ -76,4 +77,5 @@ wrappers = table(
         "bfloat16 parameters and the 16 bits below",
         partial(master_weights, adam(0.1), split=True),
     ),
+    Row("offload", "wrappers", "state in host memory", partial(offload, adam(0.1))),
 )

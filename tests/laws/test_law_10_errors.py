@@ -104,7 +104,8 @@ def test_state_of_another_optimizer(row):
     for state in strangers:
         error = _refused(tx, params, state, params, TypeError)
         # The state of these is that of their inside.
-        owner = tx.inner if isinstance(tx, gradtx.masked | gradtx.store) else tx
+        inside = isinstance(tx, gradtx.masked | gradtx.offload | gradtx.store)
+        owner = tx.inner if inside else tx
         assert_three_parts(error, _name(owner), "state", "init")
 
 
