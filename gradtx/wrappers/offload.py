@@ -17,10 +17,10 @@ class offload(Wrapper):
     """Keeps the state of another transformation in another memory, on the device while it updates.
 
     `where` is a memory kind of JAX: "pinned_host" or, outside of `jit` only, "unpinned_host". Under
-    `jit` the transfers are part of the program, so that the compiler overlaps them with other work;
-    give parameters and state away as usual. Numbers, such as counts, stay on the device. It
-    stands outermost: a wrapper around it that chooses between states would do so in host memory.
-    The state is that of `inner`.
+    `jit` the transfers are part of the program, so that the compiler overlaps them with other work.
+    Donate parameters and state together, in the order in which they are returned: JAX 0.10 pairs
+    buffers by shape, without a look at their memory. Numbers, such as counts, stay on the device.
+    Let it stand outermost: a wrapper around it would choose between states in host memory.
     """
 
     where: str = static(default="pinned_host")

@@ -345,8 +345,10 @@ def _bits(x: Array) -> Array:
 
 def _joined(p: Any, own: Array | None) -> Any:
     """The master of a parameter: what is kept, or the parameter and the 16 bits below it."""
-    if own is None or own.dtype != np.int16:
-        return p if own is None else own
+    if own is None or own.shape != p.shape:  # which is refused with its path later
+        return p
+    if own.dtype != np.int16:
+        return own
     return lax.bitcast_convert_type(_bits(p.astype(np.float32)) + own.astype(np.int32), np.float32)
 
 
