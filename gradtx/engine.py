@@ -232,7 +232,8 @@ def _as_before(old: Any, new: Any, rule: str, salt: Any) -> Any:
         if x.shape != y.shape:
             raise ValueError(f"slot {name!r} has shape {x.shape} and would become {y.shape}")
         if isinstance(x, Stored):
-            kept.append(x.encode(y, seed(*salt, f"{rule}.{name}") if x.random else None))
+            path, count = salt
+            kept.append(x.encode(y, seed(path, count, f"{rule}.{name}") if x.random else None))
         else:
             kept.append(cast(y, x.dtype))
     return type(old)(*kept)

@@ -50,7 +50,7 @@ class Stored(abc.ABC):
 
 
 class _Values(NamedTuple):
-    values: Array
+    values: Any
 
 
 class RandomlyRounded(_Values, Stored):
@@ -106,8 +106,8 @@ def _one(kind: Any, parts: tuple[Any, ...]) -> Any:
 
 
 class _Blocks(NamedTuple):
-    codes: Array  # in the shape of the array
-    scales: Array  # the largest |x| of every block
+    codes: Any  # in the shape of the array
+    scales: Any  # the largest |x| of every block
 
 
 class Blocks(_Blocks, Stored):
@@ -131,7 +131,8 @@ class Blocks(_Blocks, Stored):
     def encode(self, new: Array, seed: Seed | None) -> Self:
         blocks = _in_blocks(new, self.scales.shape)
         largest = jnp.max(jnp.abs(blocks), axis=-1, initial=0)
-        some = largest >= jnp.finfo(new.dtype).tiny  # nan is not: it stays in the scale
+        least = float(jnp.finfo(self.scales.dtype).tiny)
+        some = largest >= least  # nan is not: it stays in the scale
         shares = jnp.where(some[..., None], blocks / jnp.where(some, largest, 1)[..., None], 0)
         shares = _out_of_blocks(shares, self.shape)
         codes = self.codes_of(lax.stop_gradient(shares), seed)
@@ -232,8 +233,9 @@ class Levels(Blocks):
         below = jnp.clip(self.level_of(size, last), 0, last - 1)
         low, high = self.share_of(below, last), self.share_of(below + 1, last)
         part = (size - low) / (high - low)
-        at_random = self.random and seed is not None
-        limit = uniform(random_bits(seed, size.shape), dtype) if at_random else 0.5
+        limit = 0.5
+        if self.random and seed is not None:
+            limit = uniform(random_bits(seed, size.shape), dtype)
         level = jnp.where(part > limit, below + 1, below)
         if signed:
             level = jnp.sign(shares) * level

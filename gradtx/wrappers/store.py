@@ -32,6 +32,7 @@ from gradtx.stored import (
     RandomFloats,
     RandomlyRounded,
     Stored,
+    is_stored,
     map_slots,
     scales_shape,
     separate,
@@ -58,7 +59,7 @@ class Format(Struct, abc.ABC):
     """A way of keeping the arrays of a slot."""
 
     @abc.abstractmethod
-    def kind(self, slot: str) -> type:
+    def kind(self, slot: str) -> Any:
         """The type of `Stored` for a slot of this name; another type for plain arrays."""
 
     @abc.abstractmethod
@@ -79,13 +80,13 @@ class rounded(Format):
         if self.dtype not in ("bfloat16", "float16"):
             raise _unknown(f"rounded({self.dtype!r})", self.dtype, ("bfloat16", "float16"))
 
-    def kind(self, slot: str) -> type:
+    def kind(self, slot: str) -> Any:
         at_random = slot in SQUARES if self.stochastic is None else self.stochastic
         return RandomlyRounded if at_random else Array
 
     def blank(self, slot: str, shape: tuple[int, ...]) -> Any:
         narrow, kind = jax.ShapeDtypeStruct(shape, jnp.dtype(self.dtype)), self.kind(slot)
-        return kind(narrow) if issubclass(kind, Stored) else narrow
+        return RandomlyRounded(narrow) if kind is RandomlyRounded else narrow
 
 
 class blockwise(Format):
@@ -114,7 +115,7 @@ class blockwise(Format):
                     complaint(self, f"{name} is {value!r}", f"Pass an integer from {least} on")
                 )
 
-    def kind(self, slot: str) -> type:
+    def kind(self, slot: str) -> Any:
         at_random = slot in SQUARES if self.stochastic is None else self.stochastic
         return _CODES[self.code][at_random]
 
@@ -122,7 +123,7 @@ class blockwise(Format):
         if math.prod(shape) < self.min_size:
             return None
         kind, signed = self.kind(slot), slot not in SQUARES if self.signed is None else self.signed
-        codes = self.code if issubclass(kind, Floats) else "int8" if signed else "uint8"
+        codes = self.code if kind in (Floats, RandomFloats) else "int8" if signed else "uint8"
         scales = scales_shape(shape, _CODES[self.code][2] if self.block is None else self.block)
         return kind(
             jax.ShapeDtypeStruct(shape, jnp.dtype(codes)),
@@ -276,7 +277,7 @@ def _encoded(path: str, old: Any, new: Any) -> Any:
 
 
 def _structure(slot: Any) -> Any:
-    return jax.tree.structure(slot[0] if isinstance(slot, Stored) else slot, is_leaf=is_none)
+    return jax.tree.structure(slot[0] if is_stored(slot) else slot, is_leaf=is_none)
 
 
 def _kept(format: Format, name: str, slot: Any) -> Any:
