@@ -64,9 +64,10 @@ def rows(quick: bool) -> Iterator[tuple[str, str, str, Ratio]]:
     yield from ((name, "step", where, ratio) for name, ratio in steps.items())
     yield "all of these", "step", where, measure.geometric_mean(list(steps.values()))
     for name, txs in wrapped().items():
-        for where, params, repeats in ((where, one, 4), ("150 arrays of 8 x 8", many(150), 20)):
+        places = (where, one, 4), ("150 arrays of 8 x 8", many(150), 20)
+        for place, params, repeats in places:
             ratio = measure.stepping(txs, params, 9, repeats, measure.whole_step)
-            yield name, "step, mean of a cycle of 4", where, ratio
+            yield name, "step, mean of a cycle of 4", place, ratio
     if not quick:
         tree = gpt2_small()
         for name in ("adamw", "rmsprop", "clip + adamw"):

@@ -36,6 +36,7 @@ from gradtx.wrappers.outer import (
     ema_nesterov as ema_nesterov,
     outer as outer,
 )
+from gradtx.wrappers.offload import offload as offload
 from gradtx.wrappers.partition import (
     freeze as freeze,
     masked as masked,
@@ -47,6 +48,12 @@ from gradtx.wrappers.sharpness import (
     opaque_sam as opaque_sam,
     sam as sam,
 )
+from gradtx.wrappers.precision import (
+    kahan as kahan,
+    master_weights as master_weights,
+    stochastic_rounding as stochastic_rounding,
+)
+from gradtx.wrappers.store import blockwise as blockwise, rounded as rounded, store as store
 from gradtx.optimizers.sgd import sgd as sgd
 from gradtx.optimizers.adagrad import (
     adadelta as adadelta,

@@ -25,6 +25,8 @@ from gradtx.hyper import (
     with_constants_outside,
 )
 from gradtx.refusals import explained, refuse_missing, refuse_mixed, refuse_other_state
+from gradtx.rounding import seed
+from gradtx.stored import Stored, is_stored, separate, together
 from gradtx.tree import (
     Tree,
     aligned,
@@ -66,9 +68,10 @@ def run(
             refuse_missing(rule, updates, {"params": params})
     ps = aligned(called, treedef, params, "parameters") if given else [None] * len(leaves)
     needed = any("params" in rule.needs for rule in rules)
+    trees = [slots_of(rule, state) for rule, state in zip(rules, states, strict=True)]
     columns = [
-        [aligned(rule, treedef, slot, "state") for slot in slots_of(rule, state)]
-        for rule, state in zip(rules, states, strict=True)
+        [separate(rule, treedef, slot) for slot in slots]
+        for rule, slots in zip(rules, trees, strict=True)
     ]
     # Arrays are told apart by the parameters where they are given, as in a partition.
     seen = zip(leaves, ps if given else leaves, strict=True)
@@ -86,7 +89,8 @@ def run(
             refuse_mixed(g, ps[i], slots)
             p = ps[i] if needed else None
             dtype = widest([x for row in ((g, p), *slots) for x in row if is_inexact(x)])
-            u, new = _leaf(step.rules_for(i, dtype), g, slots, p, step.own_for(i), factor)
+            own, salts = step.own_for(i), step.salts_for(i, slots)
+            u, new = _leaf(step.rules_for(i, dtype), g, slots, p, own, factor, salts)
         except (TypeError, ValueError) as error:
             raise explained(called, updates, i, g, ps[i], slots, error) from error
         outs.append(u)
@@ -95,9 +99,13 @@ def run(
                 slot[i] = value
     new_states = tuple(
         state._replace(
-            count=t, **dict(zip(rule.Slots._fields, map(treedef.unflatten, column), strict=True))
+            count=t,
+            **{
+                name: together(type(slot), treedef, column)
+                for name, slot, column in zip(rule.Slots._fields, *slots, strict=True)
+            },
         )
-        for rule, state, t, column in zip(rules, states, step.ts, columns, strict=True)
+        for rule, state, t, *slots in zip(rules, states, step.ts, trees, columns, strict=True)
     )
     return treedef.unflatten(outs), new_states
 
@@ -145,18 +153,23 @@ class _Step:
         """A random key and the number of array `i` for the rules that want one, by their place."""
         found = {}
         for k, (own, count) in enumerate(zip(self.own, self.counts, strict=True)):
-            key = (_key(own[i], self.paths[i], count),) if own[i].random else ()
+            key = (step_key(own[i], self.paths[i], count),) if own[i].random else ()
             number = (self.numbers[i],) if own[i].numbered else ()
             if key or number:
                 found[k] = (*key, *number)
         return found
+
+    def salts_for(self, i: int, slots: Sequence[Any]) -> dict[int, tuple[np.uint32, Array]]:
+        """What tells this array and step from others, by the place of a rule with stored slots."""
+        stored = [k for k, row in enumerate(slots) if any(map(is_stored, row))]
+        return {k: (path_salt(self.paths[i]), self.counts[k]) for k in stored}
 
 
 def measured(rule: Rule, updates: Tree, state: Any, params: Tree | None, known: Any) -> Any:
     """The sum over all arrays of what `rule.measure_leaf` finds in each, at least float32."""
     leaves, treedef = jax.tree.flatten(updates, is_leaf=is_none)
     ps = aligned(rule, treedef, params, "parameters") if params is not None else leaves
-    columns = [aligned(rule, treedef, slot, "state") for slot in slots_of(rule, state)]
+    columns = [separate(rule, treedef, slot) for slot in slots_of(rule, state)]
     dtype = widest([g for g in leaves if is_inexact(g)])
     total = rule.Sums(*(jnp.zeros((), real_dtype(dtype)) for _ in rule.Sums._fields))
     for i, g in enumerate(leaves):
@@ -195,6 +208,7 @@ def _leaf(
     p: Array | None,
     own: dict[int, Any],
     factor: Array | None,
+    salts: dict[int, tuple[Array, Array]],
 ) -> tuple[Array, tuple[Any, ...]]:
     """The rules on one array: in wide arithmetic, out in the dtypes that came in."""
     dtype = widest([x for x in jax.tree.leaves((g, slots, p)) if is_inexact(x)])
@@ -211,7 +225,8 @@ def _leaf(
                 u, new = with_constants_outside(rule).update_leaf(u, wide_slots, p, t)
             if u.shape != g.shape:
                 raise ValueError(f"the update would come out with shape {u.shape}")
-            new_slots.append(_as_before(old, new))
+            name = type(rule).__name__
+            new_slots.append(_as_before(old, new, name, salts.get(k)))
     return cast(u, g.dtype), tuple(new_slots)
 
 
@@ -221,15 +236,23 @@ def _promotion(dtype: Any) -> contextlib.AbstractContextManager[Any]:
     return jax.numpy_dtype_promotion("standard") if mixed else contextlib.nullcontext()
 
 
-def _as_before(old: Any, new: Any) -> Any:
-    """The new slots in the dtypes of the old ones, whose shapes they must have."""
+def _as_before(old: Any, new: Any, rule: str, salt: Any) -> Any:
+    """The new slots in the dtypes of the old ones, or stored as they; shapes must be the same."""
+    kept = []
     for name, x, y in zip(old._fields, old, new, strict=True):
         if x.shape != y.shape:
             raise ValueError(f"slot {name!r} has shape {x.shape} and would become {y.shape}")
-    return type(old)(*(cast(y, x.dtype) for x, y in zip(old, new, strict=True)))
+        if isinstance(x, Stored):
+            path, count = salt
+            kept.append(x.encode(y, seed(path, count, f"{rule}.{name}") if x.random else None))
+        else:
+            kept.append(cast(y, x.dtype))
+    return type(old)(*kept)
 
 
-def _widened(slot: Array, dtype: Any) -> Array:
+def _widened(slot: Any, dtype: Any) -> Array:
+    if isinstance(slot, Stored):
+        return slot.decode(real_dtype(dtype))
     if not is_inexact(slot):
         return slot
     is_complex = jnp.issubdtype(slot.dtype, jnp.complexfloating)
@@ -249,7 +272,7 @@ def _no_update(g: Any) -> Any:
     return jnp.zeros_like(g)
 
 
-def _key(rule: Any, path: str, count: Array) -> Array:
+def step_key(rule: Any, path: str, count: Array) -> Array:
     """A random key of this array and this step, whatever the order or placing of the arrays."""
     seed = rule.key
     typed = jnp.issubdtype(jnp.result_type(seed), jax.dtypes.prng_key)

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gradtx.stored import Stored
 from gradtx.struct import complaint
 from gradtx.tree import Tree, is_inexact, is_none, named_leaves
 
@@ -97,4 +98,6 @@ def unmade(called: Any, params: Tree, index: int, error: Exception) -> Exception
 
 
 def _aval(x: Any) -> str:
+    if isinstance(x, Stored):
+        return f"{type(x).__name__}{list(x.shape)}"
     return "None" if x is None else f"{jnp.result_type(x)}{list(np.shape(x))}"

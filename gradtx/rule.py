@@ -41,6 +41,7 @@ def state_type(rule: type[Rule]) -> type:
     state: Any = namedtuple(f"{camel}State", ("count", *common, *rule.Slots._fields))
     state.__module__, state.__qualname__ = rule.__module__, f"{rule.__qualname__}.State"
     state.__doc__ = f"State of `{rule.__qualname__}`: the updates done, and its slots."
+    state.slots_of_rule = rule.Slots._fields  # those that the engine reads and writes
     if rule.__module__ != "__main__" and "<locals>" not in rule.__qualname__:
         register_for_export(state)
     return state

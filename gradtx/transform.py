@@ -19,9 +19,11 @@ import numpy as np
 from jax.core import Tracer
 
 from gradtx.describe import Route, table
+from gradtx.rounding import is_narrow, round_to, seed_from_key
 from gradtx.schedule import Schedule, evaluate
+from gradtx.stored import map_slots
 from gradtx.struct import NUMBERS, Static, Struct, complaint, converted, fields_below, static
-from gradtx.tree import Tree, aligned, is_inexact, is_none, named_leaves, widest
+from gradtx.tree import Tree, aligned, is_inexact, is_none, named_leaves, path_salt, widest
 
 State = Any
 """A pytree of arrays that one update hands to the next."""
@@ -97,6 +99,20 @@ class GradientTransformation(Struct, abc.ABC):
                 found[".".join((*path, name) if name else path)] = number
         return {path: number for path, number in found.items() if number is not None}
 
+    def memory(self, params: Tree) -> dict[str, int]:
+        """The bytes of state for such parameters, by the path of the slot, and their "total".
+
+        Shapes are enough: arrays or `jax.ShapeDtypeStruct`s; nothing is computed.
+        """
+        found: dict[str, int] = {}
+
+        def note(path: str, slot: Any, _: bool) -> Any:
+            found[path] = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(slot))
+            return slot
+
+        map_slots(note, jax.eval_shape(self.init, params))
+        return {**found, "total": sum(found.values())}
+
     def __iter__(self) -> Iterator[Callable[..., Any]]:
         return iter((self.init, self.update))
 
@@ -108,12 +124,16 @@ _MOVING = (Schedule, Static)
 
 
 @compiled
-def apply_updates(params: Tree, updates: Tree) -> Tree:
+def apply_updates(params: Tree, updates: Tree, key: Any = None) -> Tree:
     """`params + updates`, added at least in float32, in the dtype of the parameters.
 
-    A parameter whose update is `None` stays as it is, and so does one that is no floating or
-    complex array. Raises `ValueError` where trees or shapes differ.
+    With a random key (or a number for one), which should be another at every step, parameters
+    below float32 are rounded at random: small updates count on average. A parameter whose update
+    is `None` stays as it is, and so does one that is no floating or complex array. Raises
+    `ValueError` where trees or shapes differ.
     """
+    if key is not None and not jnp.issubdtype(jnp.result_type(key), jax.dtypes.prng_key):
+        key = jax.random.key(key)
     leaves, treedef = jax.tree.flatten(params, is_leaf=is_none)
     changes = aligned("apply_updates", treedef, updates, "updates", "parameters")
 
@@ -132,7 +152,11 @@ def apply_updates(params: Tree, updates: Tree) -> Tree:
         p, u, dtype = jnp.asarray(p), jnp.asarray(u), widest([p, u])
         if p.dtype == u.dtype == dtype:
             return jax.lax.add(p, u)
-        return (p.astype(dtype) + u.astype(dtype)).astype(p.dtype)
+        total = p.astype(dtype) + u.astype(dtype)
+        if key is not None and is_narrow(p.dtype):
+            own = jax.random.fold_in(key, path_salt(named_leaves(params)[index][0]))
+            total = round_to(total, p.dtype, seed_from_key(own))
+        return total.astype(p.dtype)
 
     return treedef.unflatten(
         add(index, p, u) for index, (p, u) in enumerate(zip(leaves, changes, strict=True))

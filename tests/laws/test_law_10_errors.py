@@ -103,7 +103,9 @@ def test_state_of_another_optimizer(row):
         return
     for state in strangers:
         error = _refused(tx, params, state, params, TypeError)
-        owner = tx.inner if isinstance(tx, gradtx.masked) else tx  # the state is that of its inside
+        # The state of these is that of their inside.
+        inside = isinstance(tx, gradtx.masked | gradtx.offload | gradtx.store)
+        owner = tx.inner if inside else tx
         assert_three_parts(error, _name(owner), "state", "init")
 
 

@@ -1,0 +1,103 @@
+"""State that waits in host memory between updates: `offload`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+from jax import Array
+from jax.core import Tracer
+
+from gradtx.struct import complaint, static
+from gradtx.transform import State, Wrapper, compiled
+from gradtx.tree import Tree
+
+
+class offload(Wrapper):
+    """Keeps the state of another transformation in another memory, on the device while it updates.
+
+    `where` is a memory kind of JAX: "pinned_host" or, outside of `jit` only, "unpinned_host". Under
+    `jit` the transfers are part of the program, so that the compiler overlaps them with other work.
+    Donate parameters and state together, in the order in which they are returned: JAX 0.10 pairs
+    buffers by shape, without a look at their memory. Numbers, such as counts, stay on the device.
+    Let it stand outermost: a wrapper around it would choose between states in host memory.
+    """
+
+    where: str = static(default="pinned_host")
+
+    def check(self) -> None:
+        if self.where not in ("pinned_host", "unpinned_host", "device"):
+            raise ValueError(
+                complaint(
+                    self,
+                    f"where is {self.where!r}",
+                    'Pass a memory kind: "pinned_host", "unpinned_host" or "device"',
+                )
+            )
+
+    def init(self, params: Tree) -> State:
+        return self.put(self.inner.init(params), self.where)
+
+    def update(
+        self, updates: Tree, state: State, params: Tree | None = None, **extra: Any
+    ) -> tuple[Tree, State]:
+        run = _updated if self.where == "unpinned_host" else _compiled_update
+        return run(self, updates, state, params, **extra)
+
+    def step(self, grads: Tree, state: State, params: Tree, **extra: Any) -> tuple[Tree, State]:
+        run = _stepped if self.where == "unpinned_host" else _compiled_step
+        return run(self, grads, state, params, **extra)
+
+    def eval_params(self, state: State, params: Tree) -> Tree:
+        return self.inner.eval_params(self.put(state, "device"), params)
+
+    def put(self, state: State, kind: str) -> State:
+        """The state with its arrays in a kind of memory."""
+
+        def put(x: Any) -> Any:
+            if not isinstance(x, Array) or x.ndim == 0:
+                return x
+            if not isinstance(x, Tracer):
+                return jax.device_put(x, x.sharding.with_memory_kind(kind))
+            # A derivative goes back the way, and has to be told where it starts.
+            other = self.where if kind == "device" else "device"
+            return jax.device_put(x, _space(self, kind), src=_space(self, other))
+
+        return jax.tree.map(put, state)
+
+
+def _updated(
+    tx: offload, updates: Tree, state: State, params: Tree | None, **extra: Any
+) -> tuple[Tree, State]:
+    updates, new = tx.inner.update(updates, tx.put(state, "device"), params, **extra)
+    return updates, tx.put(new, tx.where)
+
+
+def _stepped(
+    tx: offload, grads: Tree, state: State, params: Tree, **extra: Any
+) -> tuple[Tree, State]:
+    params, new = tx.inner.step(grads, tx.put(state, "device"), params, **extra)
+    return params, tx.put(new, tx.where)
+
+
+_compiled_update, _compiled_step = compiled(_updated), compiled(_stepped)
+
+
+def _space(called: Any, kind: str) -> Any:
+    """What stands for a memory kind under a trace, where shardings are not known."""
+    spaces = {"device": "Device", "pinned_host": "Host"}
+    if not hasattr(jax, "memory"):  # JAX before 0.7
+        from jax._src.sharding_impls import (  # pyright: ignore[reportAttributeAccessIssue]
+            TransferToMemoryKind,  # pyright: ignore[reportAttributeAccessIssue]
+        )
+
+        return TransferToMemoryKind(kind)
+    if kind not in spaces:
+        raise ValueError(
+            complaint(
+                called,
+                f"under jit JAX cannot move arrays to {kind!r}",
+                'Pass where="pinned_host", or call update outside of jit',
+            )
+        )
+    return getattr(jax.memory.Space, spaces[kind])

@@ -1,0 +1,358 @@
+"""Training parameters that are kept in a narrow dtype, where most steps would round to nothing.
+
+    stochastic_rounding    rounds to one of the two neighbours, right on average
+    kahan                  remembers in float32 what rounding lost and adds it to the next step
+    master_weights         a float32 copy takes the steps; the parameters follow it, rounded
+
+The wrapped transformation gets gradients in float32 at least, so that no step is rounded before
+it is added. What a wrapper remembers follows from where `apply_updates` really leads.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, ClassVar, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+
+from gradtx.engine import next_count, step_key
+from gradtx.hyper import for_all_arrays
+from gradtx.refusals import explained, refuse_missing, refuse_mixed, refuse_other_state
+from gradtx.rounding import is_narrow, round_to, seed_from_key
+from gradtx.rule import CountState, Rule, register_for_export
+from gradtx.sharding import zero_count
+from gradtx.struct import static
+from gradtx.transform import State, Wrapper, compiled
+from gradtx.tree import Tree, aligned, is_inexact, is_none, named_leaves, wide, widest
+
+
+class _Beside(NamedTuple):
+    array: Array
+
+
+class _beside(Rule):
+    """What makes an array beside every parameter: zeros, zeros of 16 bits, or a copy."""
+
+    content: str = static()
+
+    Slots = _Beside
+
+    def init_leaf(self, p: Array) -> _Beside:
+        if self.content == "copy":
+            return _Beside(p)
+        return _Beside(jnp.zeros(p.shape, np.int16 if self.content == "bits" else p.dtype))
+
+    def update_leaf(self, g: Array, slots: _Beside, p: Array, t: Array) -> tuple[Array, _Beside]:
+        return g, slots
+
+
+def _arrays_beside(params: Tree, content: Callable[[Any], str | None]) -> Tree:
+    """New arrays beside those parameters for whose dtype there is a `content`."""
+    leaves, treedef = jax.tree.flatten(params, is_leaf=is_none)
+    contents = [content(jnp.result_type(p)) if is_inexact(p) else None for p in leaves]
+    found = [None] * len(leaves)
+    for kind in dict.fromkeys(c for c in contents if c is not None):
+        chosen = [p if c == kind else None for p, c in zip(leaves, contents, strict=True)]
+        new = _beside(kind).init(treedef.unflatten(chosen)).array
+        found = [
+            x if y is None else y for x, y in zip(found, treedef.flatten_up_to(new), strict=True)
+        ]
+    return treedef.unflatten(found)
+
+
+def _wide(updates: Tree) -> Tree:
+    """Gradients in at least float32."""
+
+    def widened(g: Any) -> Any:
+        return jnp.asarray(g).astype(wide(jnp.result_type(g))) if is_inexact(g) else g
+
+    return jax.tree.map(widened, updates)
+
+
+Move = Callable[[int, Array, Array, Any, Any], tuple[Array, Array, Any]]
+"""From place, parameter, wide step, what is beside it and the dtype of the update: the update, the
+parameter after it, and what is beside it then."""
+
+
+def _moved(
+    called: Any, updates: Tree, steps: Tree, params: Tree, beside: Tree, move: Move
+) -> tuple[Tree, Tree, Tree]:
+    """Updates, new parameters and what is beside them, once `move` has seen all arrays."""
+    leaves, treedef = jax.tree.flatten(updates, is_leaf=is_none)
+    us = aligned(called, treedef, steps, "steps")
+    ps = aligned(called, treedef, params, "parameters")
+    owns = aligned(called, treedef, beside, "state")
+    news = list(ps)
+    for i, (g, p) in enumerate(zip(leaves, ps, strict=True)):
+        if g is None or not is_inexact(g):
+            continue
+        row = _Beside(p if owns[i] is None else owns[i])
+        try:
+            refuse_mixed(g, p, (row,))
+            if row.array.shape != p.shape:
+                raise ValueError("the shape of what is remembered of it differs")
+            p = jnp.asarray(p)
+            us[i], news[i], owns[i] = move(i, p, us[i], owns[i], jnp.result_type(g))
+        except (TypeError, ValueError) as error:
+            raise explained(called, updates, i, g, ps[i], (row,), error) from error
+    return treedef.unflatten(us), treedef.unflatten(news), treedef.unflatten(owns)
+
+
+_on_one_array = functools.partial(jax.jit, static_argnames="given")
+
+
+def _led(p: Array, target: Array, given: Any) -> tuple[Array, Array]:
+    """The update in dtype `given` that leads to `target`, and where it really leads."""
+    u = round_to(target - p, given)
+    return u, p + u
+
+
+# Rounding at random -----------------------------------------------------------------------------
+
+
+class StochasticRoundingState(NamedTuple):
+    """State of `stochastic_rounding`: that of what it wraps, and the count of its own."""
+
+    inner: Any
+    rounding: CountState
+
+
+register_for_export(StochasticRoundingState)
+
+
+class stochastic_rounding(Wrapper):
+    """Rounds parameters below float32 to one of their two neighbours, right on average.
+
+    The update leads from p to the one above p + u with the probability (p + u - below) / (above -
+    below). What is drawn follows from key, path and count. It is `apply_updates(params, updates,
+    key=...)` without a key in the training loop. With narrow gradients `step` is exact; an update
+    is rounded once more, to their dtype.
+    """
+
+    key: Any = 0  # a number or a random key
+
+    needs: ClassVar[tuple[str, ...]] = ("params",)
+
+    def init(self, params: Tree) -> State:
+        count = zero_count(params)
+        for_all_arrays(self, count)
+        return StochasticRoundingState(self.inner.init(params), CountState(count))
+
+    @compiled
+    def update(
+        self, updates: Tree, state: State, params: Tree | None = None, **extra: Any
+    ) -> tuple[Tree, State]:
+        updates, _, state = self._moved(updates, state, params, extra)
+        return updates, state
+
+    @compiled
+    def step(self, grads: Tree, state: State, params: Tree, **extra: Any) -> tuple[Tree, State]:
+        _, params, state = self._moved(grads, state, params, extra)
+        return params, state
+
+    def _moved(self, updates: Tree, state: Any, params: Any, extra: Any) -> tuple[Tree, Tree, Any]:
+        refuse_other_state(self, state, StochasticRoundingState)
+        refuse_missing(self, updates, {"params": params, **extra})
+        params = updates if params is None else params  # there is none to be moved
+        count = state.rounding.count
+        numbers = for_all_arrays(self, count)
+        steps, inner = self.inner.update(_wide(updates), state.inner, params, **extra)
+        paths = [path for path, _ in named_leaves(updates)]
+
+        def move(i: int, p: Array, u: Array, own: None, given: Any) -> tuple[Array, Array, None]:
+            key = step_key(numbers, paths[i], count) if is_narrow(p.dtype) else None
+            return *_rounded_at_random(p, u, key, given=given), None
+
+        blank = jax.tree.map(lambda _: None, updates)
+        updates, params, _ = _moved(self, updates, steps, params, blank, move)
+        own = CountState(next_count(count))
+        return updates, params, StochasticRoundingState(inner, own)
+
+
+@_on_one_array
+def _rounded_at_random(p: Array, u: Array, key: Array | None, given: Any) -> tuple[Array, Array]:
+    if key is None:
+        return _plainly(p, u, given)
+    dtype = widest([p, u])
+    old = p.astype(dtype)
+    target = round_to(old + u.astype(dtype), p.dtype, seed_from_key(key))
+    return _led(old, target, given)[0].astype(given), target.astype(p.dtype)
+
+
+def _plainly(p: Array, u: Array, given: Any) -> tuple[Array, Array]:
+    """A parameter that is not narrow takes the step as it is."""
+    dtype = widest([p, u])
+    u = round_to(u.astype(dtype), given)
+    return u.astype(given), (p.astype(dtype) + u).astype(p.dtype)
+
+
+# Kahan's sum ------------------------------------------------------------------------------------
+
+
+class KahanState(NamedTuple):
+    """State of `kahan`: that of what it wraps, and what rounding has lost so far."""
+
+    inner: Any
+    lost: Any
+
+
+register_for_export(KahanState)
+
+
+class kahan(Wrapper):
+    """Remembers what was lost when updates were rounded, and adds it to the next ones.
+
+    w = u + lost, p' = p + w rounded to the dtype of p, lost = w - (p' - p), in float32 at least:
+    a bfloat16 compensation is biased. Kahan 1965. Costs 4 bytes a parameter, and makes float32
+    parameters about as good as float64 ones too.
+    """
+
+    needs: ClassVar[tuple[str, ...]] = ("params",)
+
+    def init(self, params: Tree) -> State:
+        return KahanState(self.inner.init(params), _arrays_beside(params, lambda _: "zeros"))
+
+    @compiled
+    def update(
+        self, updates: Tree, state: State, params: Tree | None = None, **extra: Any
+    ) -> tuple[Tree, State]:
+        updates, _, state = self._moved(updates, state, params, extra)
+        return updates, state
+
+    @compiled
+    def step(self, grads: Tree, state: State, params: Tree, **extra: Any) -> tuple[Tree, State]:
+        _, params, state = self._moved(grads, state, params, extra)
+        return params, state
+
+    def _moved(self, updates: Tree, state: Any, params: Any, extra: Any) -> tuple[Tree, Tree, Any]:
+        refuse_other_state(self, state, KahanState)
+        refuse_missing(self, updates, {"params": params, **extra})
+        params = updates if params is None else params  # there is none to be moved
+        steps, inner = self.inner.update(_wide(updates), state.inner, params, **extra)
+        updates, params, lost = _moved(
+            self,
+            updates,
+            steps,
+            params,
+            state.lost,
+            lambda i, p, u, lost, given: _compensated(p, u, lost, given=given),
+        )
+        return updates, params, KahanState(inner, lost)
+
+
+@_on_one_array
+def _compensated(p: Array, u: Array, lost: Array, given: Any) -> tuple[Array, Array, Array]:
+    dtype = widest([p, u])
+    old = p.astype(dtype)
+    wanted = u.astype(dtype) + lost.astype(dtype)
+    u = round_to(wanted, given)
+    new = round_to(old + u, p.dtype)
+    return u.astype(given), new.astype(p.dtype), (wanted - (new - old)).astype(lost.dtype)
+
+
+# Master weights ---------------------------------------------------------------------------------
+
+
+class MasterWeightsState(NamedTuple):
+    """State of `master_weights`: that of what it wraps, and what parameters lack of float32."""
+
+    inner: Any
+    master: Any
+
+
+register_for_export(MasterWeightsState)
+
+
+class master_weights(Wrapper):
+    """Lets a float32 copy of the parameters take the steps; they are that copy, rounded.
+
+    With `split` a bfloat16 parameter is the upper half of its master, of which the state keeps the
+    16 bits below: 2 bytes in the place of 4. Parameters of float32 or more have no copy. What else
+    changes parameters than this wrapper is forgotten (without `split`) at the next step. With
+    narrow gradients `step` is exact; an update is rounded once more, to their dtype.
+    """
+
+    split: bool = static(default=False)
+
+    needs: ClassVar[tuple[str, ...]] = ("params",)
+
+    def init(self, params: Tree) -> State:
+        def content(dtype: Any) -> str | None:
+            if not is_narrow(dtype):
+                return None
+            return "bits" if self.split and dtype == jnp.bfloat16 else "copy"
+
+        return MasterWeightsState(self.inner.init(params), _arrays_beside(params, content))
+
+    @compiled
+    def update(
+        self, updates: Tree, state: State, params: Tree | None = None, **extra: Any
+    ) -> tuple[Tree, State]:
+        updates, _, state = self._moved(updates, state, params, extra, exactly=False)
+        return updates, state
+
+    @compiled
+    def step(self, grads: Tree, state: State, params: Tree, **extra: Any) -> tuple[Tree, State]:
+        _, params, state = self._moved(grads, state, params, extra, exactly=True)
+        return params, state
+
+    def _moved(
+        self, updates: Tree, state: Any, params: Any, extra: Any, exactly: bool
+    ) -> tuple[Tree, Tree, Any]:
+        refuse_other_state(self, state, MasterWeightsState)
+        refuse_missing(self, updates, {"params": params, **extra})
+        params = updates if params is None else params  # there is none to be moved
+        ps, treedef = jax.tree.flatten(params, is_leaf=is_none)
+        owns = aligned(self, treedef, state.master, "state", "parameters")
+        masters = treedef.unflatten(map(_joined, ps, owns))
+        steps, inner = self.inner.update(_wide(updates), state.inner, masters, **extra)
+
+        def move(i: int, p: Array, u: Array, own: Any, given: Any) -> tuple[Array, Array, Any]:
+            return _followed(p, u, own, given=given, exactly=exactly)
+
+        updates, params, master = _moved(self, updates, steps, params, state.master, move)
+        return updates, params, MasterWeightsState(inner, master)
+
+
+@functools.partial(jax.jit, static_argnames=("given", "exactly"))
+def _followed(
+    p: Array, u: Array, own: Array | None, given: Any, exactly: bool
+) -> tuple[Array, Array, Array | None]:
+    if own is None:
+        return *_plainly(p, u, given), None
+    master = _joined(p, own)
+    master = (master.astype(u.dtype) + u).astype(master.dtype)
+    split = own.dtype == np.int16
+    target = _upper(master) if split else round_to(master, p.dtype)
+    u, new = _led(p.astype(target.dtype), target, given)
+    new = target if exactly else round_to(new, p.dtype)
+    if split:
+        # Where an update was rounded, the half above can be another than that of the master.
+        below = _bits(master) - _bits(new)
+        own = jnp.clip(below, -(2**15), 2**15 - 1).astype(np.int16)
+    else:
+        own = master
+    return u.astype(given), target.astype(p.dtype), own
+
+
+def _bits(x: Array) -> Array:
+    return lax.bitcast_convert_type(x, np.int32)
+
+
+def _joined(p: Any, own: Array | None) -> Any:
+    """The master of a parameter: what is kept, or the parameter and the 16 bits below it."""
+    if own is None or own.shape != p.shape:  # which is refused with its path later
+        return p
+    if own.dtype != np.int16:
+        return own
+    return lax.bitcast_convert_type(_bits(p.astype(np.float32)) + own.astype(np.int32), np.float32)
+
+
+def _upper(master: Array) -> Array:
+    """The nearest bfloat16 number, the larger one of two, so that 16 bits tell the difference."""
+    upper = (_bits(master) + np.int32(2**15)) & np.int32(-(2**16))
+    return lax.bitcast_convert_type(upper, np.float32)

@@ -1,0 +1,312 @@
+"""Slots in less memory: `store`, and the ways of keeping an array.
+
+rounded("bfloat16")        a narrow array
+blockwise("dynamic")       8-bit codes and the largest entry of every block
+blockwise("companded")     the same with even levels on a bent scale, for small blocks
+blockwise("float8_e4m3fn") narrow floating numbers, scaled by block ("float8_e5m2", "float16")
+"""
+
+from __future__ import annotations
+
+import abc
+import functools
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+from jax.core import Tracer
+
+from gradtx.rounding import is_narrow, seed
+from gradtx.rule import register_for_export
+from gradtx.sharding import bound_to, sharding_of
+from gradtx.stored import (
+    Companded,
+    Dynamic,
+    Floats,
+    RandomCompanded,
+    RandomDynamic,
+    RandomFloats,
+    RandomlyRounded,
+    Stored,
+    is_stored,
+    map_slots,
+    scales_shape,
+    separate,
+    together,
+)
+from gradtx.struct import Struct, Table, complaint, converted, static
+from gradtx.transform import State, Wrapper, compiled
+from gradtx.tree import Tree, is_inexact, is_none, listed, path_salt, wide
+
+for kind in (
+    *(RandomlyRounded, Floats, RandomFloats),
+    *(Dynamic, RandomDynamic, Companded, RandomCompanded),
+):
+    register_for_export(kind)
+
+SQUARES = frozenset(
+    ("nu", "nu_max", "sum_of_squares", "e_g", "e_x", "v", "means", "instability", "bounds")
+)
+"""Slots that hold squares: never negative, and moved by so little that rounding to nearest would
+leave them where they are."""
+
+
+class Format(Struct, abc.ABC):
+    """A way of keeping the arrays of a slot."""
+
+    @abc.abstractmethod
+    def kind(self, slot: str) -> Any:
+        """The type of `Stored` for a slot of this name; another type for plain arrays."""
+
+    @abc.abstractmethod
+    def blank(self, slot: str, shape: tuple[int, ...]) -> Any:
+        """What an array is kept in, as shapes; `None` for as it is."""
+
+
+class rounded(Format):
+    """Keeps a slot in a narrow dtype; rounded at random if `stochastic`, as squares are.
+
+    "float16" here knows nothing below 6e-8: for squares take `blockwise("float16")`.
+    """
+
+    dtype: str = static(default="bfloat16")  # or "float16"
+    stochastic: bool | None = static(default=None)  # None: for slots of squares
+
+    def check(self) -> None:
+        if self.dtype not in ("bfloat16", "float16"):
+            raise _unknown(f"rounded({self.dtype!r})", self.dtype, ("bfloat16", "float16"))
+
+    def kind(self, slot: str) -> Any:
+        at_random = slot in SQUARES if self.stochastic is None else self.stochastic
+        return RandomlyRounded if at_random else Array
+
+    def blank(self, slot: str, shape: tuple[int, ...]) -> Any:
+        narrow, kind = jax.ShapeDtypeStruct(shape, jnp.dtype(self.dtype)), self.kind(slot)
+        return RandomlyRounded(narrow) if kind is RandomlyRounded else narrow
+
+
+class blockwise(Format):
+    """Keeps a slot as codes, shares of the largest entry of their block, which is kept in float32.
+
+    Codes: "dynamic" (8 bits, blocks of 256; Dettmers+ 2021, 2110.02861), "companded" (8 bits,
+    blocks of 32; FlashOptim 2026, 2602.23349), "float8_e4m3fn", "float8_e5m2" or "float16" (256).
+    Blocks run along the last axis. Squares have codes without a sign and are rounded at random,
+    but never to zero: beside a momentum that is not zero that would make a giant step. Differs
+    from bitsandbytes in both.
+    """
+
+    code: str = static(default="dynamic")
+    block: int | None = static(default=None)  # entries that share a scale
+    signed: bool | None = static(default=None)  # None: unless the slot holds squares
+    stochastic: bool | None = static(default=None)  # None: for slots of squares
+    min_size: int = static(default=4096)  # smaller arrays are kept as they are
+
+    def check(self) -> None:
+        if self.code not in _CODES:
+            raise _unknown(f"blockwise({self.code!r})", self.code, _CODES)
+        for name, least in (("block", 1), ("min_size", 0)):
+            value = getattr(self, name)
+            if value is not None and (type(value) is not int or value < least):
+                raise ValueError(
+                    complaint(self, f"{name} is {value!r}", f"Pass an integer from {least} on")
+                )
+
+    def kind(self, slot: str) -> Any:
+        at_random = slot in SQUARES if self.stochastic is None else self.stochastic
+        return _CODES[self.code][at_random]
+
+    def blank(self, slot: str, shape: tuple[int, ...]) -> Any:
+        if math.prod(shape) < self.min_size:
+            return None
+        kind, signed = self.kind(slot), slot not in SQUARES if self.signed is None else self.signed
+        codes = self.code if kind in (Floats, RandomFloats) else "int8" if signed else "uint8"
+        scales = scales_shape(shape, _CODES[self.code][2] if self.block is None else self.block)
+        return kind(
+            jax.ShapeDtypeStruct(shape, jnp.dtype(codes)),
+            jax.ShapeDtypeStruct(scales, np.dtype(np.float32)),
+        )
+
+
+_CODES = {
+    "dynamic": (Dynamic, RandomDynamic, 256),
+    "companded": (Companded, RandomCompanded, 32),
+    "float8_e4m3fn": (Floats, RandomFloats, 256),
+    "float8_e5m2": (Floats, RandomFloats, 256),
+    "float16": (Floats, RandomFloats, 256),
+}
+_SHORT = {
+    "bfloat16": rounded("bfloat16"),
+    "int8": blockwise("dynamic"),
+    **{code: blockwise(code) for code in _CODES},
+}
+
+
+def _unknown(called: str, seen: Any, known: Any) -> ValueError:
+    names = ", ".join(map(repr, known))
+    return ValueError(complaint(called, f"{seen!r} is no format", f"Known are {names}"))
+
+
+def _as_formats(called: str, formats: Any) -> Table:
+    if not isinstance(formats, Mapping):
+        raise TypeError(
+            complaint(
+                called,
+                f"the formats are {formats!r}",
+                'Pass a dict of slots, such as {"mu": "bfloat16", "nu": "int8"}',
+            )
+        )
+    return Table({slot: _as_format(called, format) for slot, format in formats.items()})
+
+
+def _as_format(called: str, format: Any) -> Format:
+    if isinstance(format, Format):
+        return format
+    try:
+        name = format if isinstance(format, str) else jnp.dtype(format).name
+    except TypeError:
+        name = format
+    if not isinstance(name, str) or name not in _SHORT:
+        raise _unknown(called, format, [*_SHORT, rounded(), blockwise()])
+    return _SHORT[name]
+
+
+class store(Wrapper):
+    """Keeps slots of another transformation in less memory: `store(adam(1e-3), {"nu": "int8"})`.
+
+    The keys are names of slots, or ends of their paths in `tx.memory(params)`; the values formats:
+    "bfloat16", "int8" (8-bit dynamic codes), "float16", "float8_e4m3fn", "float8_e5m2" (both scaled
+    by block), or `rounded` and `blockwise` with arguments. Arithmetic stays in float32. Complex,
+    scalar and empty arrays stay as they are. The state is that of `inner` in other clothes.
+    """
+
+    formats: Any = converted(_as_formats)
+
+    def init(self, params: Tree) -> State:
+        state = self.inner.init(params)
+        unused, known = set(self.formats), set()
+
+        def keep(path: str, slot: Any, _: bool) -> Any:
+            known.add(path)
+            key = self._key_of(path)
+            unused.discard(key)
+            name = path.rsplit("/", 1)[-1]
+            return slot if key is None else _kept(self.formats[key], name, slot)
+
+        state = map_slots(keep, state)
+        if unused:
+            ends = {path.rsplit("/", 1)[-1] for path in known} - {"count"}
+            names = ", ".join(map(repr, sorted(ends))) or "none"
+            raise ValueError(
+                complaint(
+                    f"{self}.init",
+                    f"no state has a slot {listed(unused)}",
+                    f"Name slots that there are: {names}",
+                )
+            )
+        return state
+
+    @compiled
+    def update(
+        self, updates: Tree, state: State, params: Tree | None = None, **extra: Any
+    ) -> tuple[Tree, State]:
+        updates, new = self.inner.update(updates, self._opened(state), params, **extra)
+        return updates, self._closed(new, state)
+
+    @compiled
+    def step(self, grads: Tree, state: State, params: Tree, **extra: Any) -> tuple[Tree, State]:
+        params, new = self.inner.step(grads, self._opened(state), params, **extra)
+        return params, self._closed(new, state)
+
+    def eval_params(self, state: State, params: Tree) -> Tree:
+        return self.inner.eval_params(map_slots(lambda _, slot, __: _decoded(slot), state), params)
+
+    def _key_of(self, path: str) -> Any:
+        fitting = (key for key in self.formats if f"/{path}".endswith(f"/{key}"))
+        return max(fitting, key=len, default=None)
+
+    def _opened(self, state: State) -> State:
+        """The state with plain wide arrays where it is not the engine that reads it."""
+
+        def opened(path: str, slot: Any, by_engine: bool) -> Any:
+            return slot if by_engine or self._key_of(path) is None else _decoded(slot)
+
+        return map_slots(opened, state)
+
+    def _closed(self, new: State, old: State) -> State:
+        """What `_opened` opened in `old` kept as it was there."""
+        before: dict[str, Any] = {}
+        map_slots(lambda path, slot, _: before.setdefault(path, slot), old)
+
+        def closed(path: str, slot: Any, by_engine: bool) -> Any:
+            if by_engine or self._key_of(path) is None:
+                return slot
+            return _encoded(path, before[path], slot)
+
+        return map_slots(closed, new)
+
+
+def _decoded(slot: Any) -> Any:
+    """The slot as a tree of plain wide arrays."""
+
+    def decode(x: Any) -> Any:
+        if isinstance(x, Stored):
+            return x.decode(np.dtype(np.float32))
+        return x.astype(wide(x.dtype)) if is_inexact(x) and is_narrow(x.dtype) else x
+
+    treedef = _structure(slot)
+    return treedef.unflatten(map(decode, separate("store", treedef, slot)))
+
+
+def _encoded(path: str, old: Any, new: Any) -> Any:
+    """A tree of plain arrays as a slot like `old`."""
+
+    def encode(x: Any, y: Any) -> Any:
+        if not isinstance(x, Stored):
+            return y.astype(x.dtype) if is_inexact(x) else y
+        # A state from elsewhere need not count its steps: its bits tell one step from another.
+        bits = lax.bitcast_convert_type(y.astype(np.float32), np.uint32)
+        return x.encode(y, seed(path_salt(path), jnp.sum(bits, dtype=np.uint32), path))
+
+    treedef = _structure(old)
+    xs, ys = separate("store", treedef, old), separate("store", treedef, new)
+    return together(type(old), treedef, list(map(encode, xs, ys)))
+
+
+def _structure(slot: Any) -> Any:
+    return jax.tree.structure(slot[0] if is_stored(slot) else slot, is_leaf=is_none)
+
+
+def _kept(format: Format, name: str, slot: Any) -> Any:
+    """A tree of new arrays as a slot in this format."""
+
+    def keep(x: Any) -> Any:
+        if not is_inexact(x) or jnp.iscomplexobj(x) or x.ndim == 0 or x.size == 0:
+            return x
+        blank = format.blank(name, x.shape)
+        if blank is None:
+            return x
+        if isinstance(x, Tracer):
+            kept = _encode(x, blank)
+            bound = (bound_to(x, y) if y.shape == x.shape else y for y in jax.tree.leaves(kept))
+            return jax.tree.unflatten(jax.tree.structure(kept), bound)
+        place = sharding_of(x)
+        leaves, treedef = jax.tree.flatten(blank)
+        places = treedef.unflatten(place if y.shape == x.shape else None for y in leaves)
+        return _encode_at(places, treedef, tuple(leaves))(x)
+
+    treedef = _structure(slot)
+    return together(format.kind(name), treedef, [keep(x) for x in treedef.flatten_up_to(slot)])
+
+
+def _encode(x: Array, blank: Any) -> Any:
+    return blank.encode(x, None) if isinstance(blank, Stored) else x.astype(blank.dtype)
+
+
+@functools.lru_cache(maxsize=256)
+def _encode_at(places: Any, treedef: Any, leaves: tuple[Any, ...]) -> Any:
+    blank = treedef.unflatten(leaves)
+    return jax.jit(lambda x: _encode(x, blank), out_shardings=places)
