@@ -9,19 +9,18 @@ from gradtx.wrappers.average import ema, lookahead, polyak_average
 from gradtx.wrappers.conditional import conditionally_mask, conditionally_transform, every
 from gradtx.wrappers.guard import apply_if_finite, dynamic_loss_scale, skip_outliers
 from gradtx.wrappers.monitor import monitor
+from gradtx.wrappers.offload import offload
 from gradtx.wrappers.outer import diloco, ema_nesterov
 from gradtx.wrappers.partition import masked, partition
+from gradtx.wrappers.precision import kahan, master_weights, stochastic_rounding
 from gradtx.wrappers.schedule_free import gpa, schedule_free
 from gradtx.wrappers.sharpness import asam, opaque_sam, sam
+from gradtx.wrappers.store import blockwise, store
 
 
 def _at_even_steps(count):
     return count % 2 == 0
 
-
-from gradtx.wrappers.offload import offload
-from gradtx.wrappers.precision import kahan, master_weights, stochastic_rounding
-from gradtx.wrappers.store import blockwise, store
 
 wrappers = table(
     Row(
