@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -146,8 +147,8 @@ class _Step:
     @functools.cached_property
     def numbers(self) -> list[np.int32]:
         """For every leaf how many arrays come before it, of those that are moved."""
-        moved = [is_inexact(x) for x in jax.tree.leaves(self.model, is_leaf=is_none)]
-        return [np.int32(sum(moved[:i])) for i in range(len(moved))]
+        moved = map(is_inexact, jax.tree.leaves(self.model, is_leaf=is_none))
+        return [np.int32(n) for n in itertools.accumulate(moved, initial=0)]
 
     def own_for(self, i: int) -> dict[int, Any]:
         """A random key and the number of array `i` for the rules that want one, by their place."""

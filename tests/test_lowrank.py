@@ -9,7 +9,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 from reference import error, run, trajectory
 from reference.matrix import passing
@@ -117,13 +116,8 @@ def test_full_rank_galore_is_adam_in_a_rotated_basis(x64: None) -> None:
     gs = normal(1, 6, 3, 4)
     u = steps(gradtx.scale_by_galore(scale=0.5), gs, gs[0])
     basis = jnp.asarray(np.linalg.svd(np.asarray(gs[0]))[0])
-    rotated = basis.T @ gs
-    adam = optax.scale_by_adam()
-    state, found = adam.init(gs[0]), []
-    for g in rotated:
-        z, state = adam.update(g, state)
-        found.append(0.5 * basis @ z)
-    np.testing.assert_allclose(u, jnp.stack(found), rtol=1e-10, atol=1e-12)
+    adam = steps(gradtx.scale_by_adam(), basis.T @ gs, gs[0])
+    np.testing.assert_allclose(u, 0.5 * basis @ adam, rtol=1e-10, atol=1e-12)
 
 
 def test_updates_stay_in_the_span_and_the_signs_of_the_old_basis(x64: None) -> None:

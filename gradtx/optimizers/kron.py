@@ -109,17 +109,17 @@ class scale_by_kron(Rule):
             carried = carried + jnp.where(t == 1, start - jnp.floor(start), 0)
         turns = carried >= 1
         carried = jnp.where(turns, carried - 1, carried)
-        factors = slots.left, slots.right
+        old = slots.left, slots.right
         if self.stagger:
-            factors = refreshed(turns, self._learned, factors, x, jnp.broadcast_to(t, turns.shape))
+            new = refreshed(turns, self._learned, old, x, jnp.broadcast_to(t, turns.shape))
         else:
-            factors = refreshed(turns.reshape(-1)[0], self._learned, factors, x, t)
-        factors = placed((slots.left, slots.right), factors)
-        u = _applied(*factors, x, back=False)
-        u = _applied(*factors, u, back=True)
+            new = refreshed(turns.reshape(-1)[0], self._learned, old, x, t)
+        left, right = placed(old, new)
+        u = _applied(left, right, x, back=False)
+        u = _applied(left, right, u, back=True)
         size = length(u) / math.sqrt(x.shape[-2] * x.shape[-1])
         u = u * jnp.where(size > self.clip, self.clip * inverse(size), 1)
-        return from_matrices([u], how), KronSlots(mu, *factors, carried)
+        return from_matrices([u], how), KronSlots(mu, left, right, carried)
 
     def _learned(self, old: Pair, x: Array, t: Array) -> Pair:
         """Both factors after a step of descent; no derivative is taken of them."""
