@@ -321,7 +321,7 @@ RESOLVED = {
     ("ldog", "float32"): _DISTANCE,
     ("dowg", "float32"): {"init_estim_sq_dist": 0.01},
     ("dadapt_adamw", "float32"): _B2,
-    ("scale_by_dadapt_adam", "float32"): _B2,
+    ("scale_by_dadapt_adam", "float32"): {"learning_rate": 0.3, **_B2},
     ("prodigy", "float32"): {"learning_rate": 0.3, **_ESTIMATE},
     ("scale_by_prodigy", "float32"): _ESTIMATE,
     # Differences: of the loss and its model, of x and x0 in the reward.
