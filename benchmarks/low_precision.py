@@ -21,7 +21,12 @@ OPTIMIZERS: dict[str, tuple[Callable[[Any], Any], tuple[str, ...], float]] = {
     "lion": (lambda rate: gx.lion(rate, weight_decay=0.0), ("mu",), 3e-4),
     "momentum": (lambda rate: gx.sgd(rate, momentum=0.9), ("trace",), 0.03),
 }
-"""What makes it, its slots, and a learning rate that is about the best on both problems."""
+"""What makes it, its slots, and a learning rate.
+
+The rates are moderate. At the best ones on `digits-mlp` (adam 1e-2, momentum 0.1) a change of the
+rate by 1e-5 already moves the mean of three losses by some per cent. Lion's best is 1e-3 there:
+with 16 seeds its loss in 8 bits (dynamic) is 1.2 % higher, give or take 0.6 %, held out 0.8 %.
+"""
 
 # Arrays of these problems are small: all of them are stored all the same.
 FORMATS: dict[str, Any] = {
