@@ -194,7 +194,17 @@ class store(Wrapper):
             key = self._key_of(path)
             unused.discard(key)
             name = path.rsplit("/", 1)[-1]
-            return slot if key is None else _kept(self.formats[key], name, slot)
+            if key is None:
+                return slot
+            if is_stored(slot):
+                raise ValueError(
+                    complaint(
+                        f"{self}.init",
+                        f"another store inside keeps the slot {path!r} already",
+                        "Give one of them the format of this slot",
+                    )
+                )
+            return _kept(self.formats[key], name, slot)
 
         state = map_slots(keep, state)
         if unused:

@@ -172,7 +172,7 @@ def test_patterns_without_an_array(row):
         ):
             wrong = tx.replace({path: gradtx.by_path(table)})
             with pytest.raises(ValueError, match="by_path") as raised:
-                wrong.update(params, wrong.init(params), params)
+                update(wrong, params, wrong.init(params), params)
             # A number that all arrays share is refused as such, and the table with it.
             shared = "all arrays share one number" in str(raised.value)
             assert_three_parts(raised.value, "by_path({" if shared else mention)

@@ -1,0 +1,104 @@
+"""Wrappers around wrappers: every pair, and triples that were drawn."""
+
+from __future__ import annotations
+
+import pickle
+import random
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import pytest
+from laws.cases import arrays, assert_close, assert_finite, assert_same, avals, step, update, zeros
+
+import gradtx
+from gradtx.catalogue import wrappers
+
+INNER = gradtx.chain(gradtx.clip_by_global_norm(1.0), gradtx.adamw(0.1))
+VARIANTS = {"accumulate_and_look", "skip_loss_outliers", "store_companded", "store_float8", "asam"}
+SHAPES = {"bias": (3,), "kernel": (4, 3)}
+
+
+def around(name: str) -> Callable[[Any], Any]:
+    """A row's wrapper, around something else than what the row has in it."""
+    if name == "partition":
+        return lambda inner: gradtx.partition({"*": inner})
+    return lambda inner: wrappers[name].make().with_fields(inner=inner)
+
+
+MAKERS = {name: around(name) for name in wrappers if name not in VARIANTS}
+
+
+def nested(names: Any) -> Any:
+    """The wrappers with these names, the first one outermost."""
+    tx = INNER
+    for name in reversed(names):
+        tx = MAKERS[name](tx)
+    return tx
+
+
+@pytest.mark.parametrize("outer", MAKERS)
+def test_every_pair_is_stable(outer: str) -> None:
+    """State and updates keep tree, shapes and dtypes, for narrow parameters too; so does `step`."""
+    for inner in MAKERS:
+        if outer.startswith("store") and inner == "offload":
+            continue  # `offload` stands outermost, as it says: codes are made on the device
+        tx = nested([outer, inner])
+        if outer.startswith("store") and inner.startswith("store"):
+            with pytest.raises(ValueError, match="another store inside keeps the slot"):
+                tx.init(arrays(0, shapes=SHAPES))
+            continue
+        for dtype in ("float32", "bfloat16"):
+            params, grads = (arrays(seed, dtype, SHAPES) for seed in (0, 1))
+            # Shapes would not tell which memory the arrays of `offload` are in.
+            in_host = "offload" in (outer, inner)
+            state = tx.init(params) if in_host else jax.eval_shape(tx.init, params)
+            us, new = jax.eval_shape(lambda *a, tx=tx: update(tx, *a), grads, state, params)
+            assert avals(new) == avals(state), inner
+            assert avals(us) == avals(grads), inner
+            ps, new = jax.eval_shape(lambda *a, tx=tx: step(tx, *a), grads, state, params)
+            assert avals(new) == avals(state), inner
+            assert avals(ps) == avals(params), inner
+            shown = jax.eval_shape(tx.eval_params, state, params)
+            assert avals(shown) == avals(params), inner
+
+
+def drawn(number: int) -> list[tuple[str, ...]]:
+    """Triples of different wrappers, always the same ones; a slot is stored once, and inside."""
+    draw, found = random.Random(0), []
+    while len(found) < number:
+        names = tuple(draw.sample(sorted(MAKERS), 3))
+        stores = [i for i, name in enumerate(names) if name.startswith("store")]
+        if len(stores) < 2 and "offload" not in names[(stores or [3])[0] :]:
+            found.append(names)
+    return found
+
+
+@pytest.mark.parametrize("names", drawn(16), ids="-".join)
+def test_drawn_triples(names: tuple[str, ...]) -> None:
+    """`step` is update and apply; jit, scan and pickle change nothing; zeros are finite."""
+    tx, params = nested(names), arrays(0, shapes=SHAPES)
+    gs = [arrays(seed, shapes=SHAPES) for seed in (1, 2, 3, 4)]
+    start = tx.init(params)
+    p = q = params
+    state = other = start
+    for g in gs:
+        p, state = step(tx, g, state, p)
+        us, other = update(tx, g, other, q)
+        q = gradtx.apply_updates(q, us)
+    assert_close((p, state), (q, other), rtol=1e-5, atol=1e-6)
+    assert_same(pickle.loads(pickle.dumps(state)), state)
+    assert avals(tx.eval_params(state, p)) == avals(params)
+
+    def body(carry: Any, g: Any) -> Any:
+        p, state = carry
+        return step(tx, g, state, p), None
+
+    stacked = jax.tree.map(lambda *xs: jnp.stack(xs), *gs)
+    scanned, _ = jax.jit(lambda: jax.lax.scan(body, (params, start), stacked))()
+    assert_close(scanned, (p, state), rtol=1e-5, atol=1e-6)
+    p, state = params, start
+    for _ in range(3):
+        p, state = step(tx, zeros(gs[0]), state, p)
+    assert_finite((p, state))
