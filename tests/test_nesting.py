@@ -24,7 +24,9 @@ def around(name: str) -> Callable[[Any], Any]:
     """A row's wrapper, around something else than what the row has in it."""
     if name == "partition":
         return lambda inner: gradtx.partition({"*": inner})
-    return lambda inner: wrappers[name].make().with_fields(inner=inner)
+    # What is inside may have several learning rates; the weights follow this one.
+    more = {"weight_learning_rate": 0.1} if name == "schedule_free" else {}
+    return lambda inner: wrappers[name].make().with_fields(inner=inner, **more)
 
 
 MAKERS = {name: around(name) for name in wrappers if name not in VARIANTS}
