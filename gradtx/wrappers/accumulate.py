@@ -36,6 +36,9 @@ class Fixed(Struct):
     def __repr__(self) -> str:
         return repr(self.value)
 
+    def __index__(self) -> int:
+        return self.value
+
 
 def _as_every(called: str, every: Any) -> Any:
     if isinstance(every, Fixed | Schedule | Static):
@@ -95,9 +98,7 @@ class AccumulateState(NamedTuple):
     mini_step: Any  # micro-batches seen in this cycle
     weight: Any  # the sum of their weights
     value: Any  # the sum of their losses, times the weights
-    total: (
-        Any  # the sum of their gradients, times the weights; of the last cycle when mini_step is 0
-    )
+    total: Any  # the sum of their gradients, times the weights; kept until the next cycle begins
     nonfinite: Any  # micro-batches that were not finite, ever
     spoilt: Any  # whether there is one in this cycle
     noise: Any
@@ -123,9 +124,10 @@ class accumulate(Wrapper):
 
     Between such steps updates are zero, and nothing of `inner` runs or changes. `update` takes
     `weight=`, such as the number of examples or tokens of the micro-batch: the mean is then
-    sum(w g) / sum(w). `inner` gets the mean of `value=` likewise, the whole weight as `weight`, and
-    the last micro-batch's other arguments; schedules in it count real steps. With `every=1` there
-    is neither cost nor state. Differs from Optax's MultiSteps, which runs `inner` every time.
+    sum(w g) / sum(w). `inner` gets the mean of `value=` (given always or never) likewise, the whole
+    weight as `weight`, and the last micro-batch's other arguments; its schedules count real steps.
+    With `every=1` there is neither cost nor state, unless `nonfinite` is given. Differs from
+    Optax's MultiSteps, which runs `inner` every time.
     """
 
     every: Any = converted(_as_every)  # an integer, or a schedule of the count of real steps
@@ -246,9 +248,8 @@ class accumulate(Wrapper):
         ready = last & (total_weight > 0)
         new = state._replace(weight=total_weight, total=own.total)
         if value is not None:
-            new = new._replace(
-                value=added(state.value, value if weight is None else weight * value)
-            )
+            part = value if weight is None else weight * value
+            new = new._replace(value=added(state.value, part))
         if finite is not None:
             seen = jnp.where(finite, state.nonfinite, next_count(state.nonfinite))
             new = new._replace(nonfinite=seen)
@@ -259,7 +260,8 @@ class accumulate(Wrapper):
         if self.noise_scale:
             square = sum_squares(updates).astype(real)
             squares = added(state.noise.squares, square if weight is None else weight * square)
-            batches = added(state.noise.batches, one if weight is None else weight > 0)
+            counts = one if weight is None else (weight > 0).astype(real)
+            batches = added(state.noise.batches, counts)
             new = new._replace(noise=state.noise._replace(squares=squares, batches=batches))
         new = new._replace(
             gradient_step=jnp.where(ready, next_count(steps), steps),
@@ -304,9 +306,8 @@ class accumulate(Wrapper):
         old = cycle.state.noise
         if old is None:
             return None
-        decay = narrowed(
-            for_all_arrays(self, cycle.state.gradient_step), old.square.dtype
-        ).noise_decay
+        numbers = for_all_arrays(self, cycle.state.gradient_step)
+        decay = narrowed(numbers, old.square.dtype).noise_decay
         square = sum_squares(cycle.state.total).astype(decay.dtype) / cycle.weight**2
         excess = (old.squares / cycle.weight - square) / jnp.maximum(old.batches - 1, 1)
         known = (old.batches > 1) & jnp.isfinite(excess)
