@@ -31,6 +31,7 @@ from reference import (
     run,
     trajectory,
 )
+from reference.average import RESOLVED as OF_AVERAGES
 from reference.classic import adagrad, add_noise, rmsprop
 from reference.levers import private_mean
 from reference.matrix import RESOLVED as OF_MATRICES
@@ -45,7 +46,7 @@ EXACT = 1e-12  # float64, every step on its own
 SINGLE = 5e-6  # float32, less than a hundred roundings of 6e-8
 
 
-RESOLVED_ALL = {**RESOLVED, **OF_MATRICES, **OF_SIDES}
+RESOLVED_ALL = {**RESOLVED, **OF_AVERAGES, **OF_MATRICES, **OF_SIDES}
 AT_RANDOM = (add_noise, private_mean)  # references that are given the random numbers
 
 

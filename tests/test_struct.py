@@ -25,6 +25,7 @@ from laws.cases import (
 
 import gradtx
 from gradtx.catalogue import matrices
+from gradtx.catalogue.wrappers import at_even_steps
 from gradtx.struct import Static, Struct, Table, same, static
 
 
@@ -39,7 +40,8 @@ class point(Struct):
         self.require("[0, 1)", "x")
 
 
-NAMES = {**vars(matrices), **vars(gradtx), "point": point, "Table": Table}
+NAMES = {**vars(matrices), **vars(gradtx)}
+NAMES |= {"point": point, "Table": Table, "at_even_steps": at_even_steps}
 
 
 def again(shown):

@@ -18,7 +18,7 @@ from gradtx.wrappers.sharpness import asam, opaque_sam, sam
 from gradtx.wrappers.store import blockwise, store
 
 
-def _at_even_steps(count):
+def at_even_steps(count):
     return count % 2 == 0
 
 
@@ -139,14 +139,14 @@ wrappers = table(
         "conditionally_transform",
         "wrappers",
         "transforms where a function says so",
-        partial(conditionally_transform, adam(0.1), _at_even_steps),
+        partial(conditionally_transform, adam(0.1), at_even_steps),
         temporary_bytes=4,  # the update, which is that of one branch
     ),
     Row(
         "conditionally_mask",
         "wrappers",
         "moves where a function says so",
-        partial(conditionally_mask, adam(0.1), _at_even_steps),
+        partial(conditionally_mask, adam(0.1), at_even_steps),
         temporary_bytes=4,  # the update, which is zero or not
     ),
     Row(
