@@ -52,9 +52,9 @@ class _primal(Rule):
         along = (1 - weight) * jnp.where(some, change * (1 - b), 1 - b_next)
         # From the new z, so that the old one is not read once its memory is taken.
         z = z + g
-        # After z, or the compiler multiplies `along` with numbers of `inner` where it knows them,
-        # and rounds otherwise than where it does not.
-        return to_z * (z - p) + along * after(z, g), PrimalSlots(z)
+        # After z, and as a difference: the compiler would else multiply `along` with numbers of
+        # `inner`, or move the sign of a step, only where it knows them, and round otherwise.
+        return to_z * (z - p) - along * after(z, -g), PrimalSlots(z)
 
 
 def _stepped(
@@ -67,7 +67,7 @@ def _stepped(
     steps, inner = wrapper.inner.update(
         widened(wrapper.inner, updates), state.inner, params, **extra
     )
-    shared = (*(jnp.where(own.count < 0, 0, x) for x in (weight, now, then)), own.count == 0)
+    shared = (weight, now, then, own.count == 0)
     steps, own = run_after(rule, steps, own, params, shared)
     return as_came(steps, updates), inner, own
 
