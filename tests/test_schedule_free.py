@@ -150,8 +150,7 @@ def test_optax_agrees_without_warm_up(x64: None) -> None:
 def test_e12_weights_follow_the_learning_rate_of_the_step(x64: None) -> None:
     """In a warm-up a weight has the rate of its own step; Optax's has that of the next.
 
-    With a rate of (t - 1) / 4 the second z has all of the weight in x: 2 z_2 and 9 z_3 and so on
-    by squares of the rates; one step ahead the weights would be the squares of the next rates.
+    With rates of (t - 1) / 4 x is the mean of the iterates weighed by the squares of these.
     """
     rate = gradtx.linear_schedule(0.0, 1.0, 4)
     p = jnp.asarray([1.0, -2.0])
