@@ -20,6 +20,7 @@ from gradtx.optimizers.roles import Matrices, routed
 from gradtx.optimizers.sides import (
     Pair,
     adjoint,
+    in_turn,
     placed,
     places,
     product,
@@ -158,15 +159,20 @@ def _applied(left: Array, right: Array, x: Array, back: bool) -> Array:
     return product(x, right if back else adjoint(right))
 
 
+_solve_right = in_turn(lax.linalg.triangular_solve)
+_solve_left = in_turn(
+    lambda a, b: lax.linalg.triangular_solve(
+        a, b, left_side=True, transpose_a=True, conjugate_a=True
+    )
+)
+
+
 def _solved(left: Array, right: Array, v: Array) -> Array:
     """Q_L^-H V Q_R^-1."""
-    if _is_diagonal(left, v):
-        v = v / jnp.conj(left)[..., :, None]
-    else:
-        v = lax.linalg.triangular_solve(left, v, left_side=True, transpose_a=True, conjugate_a=True)
+    v = v / jnp.conj(left)[..., :, None] if _is_diagonal(left, v) else _solve_left(left, v)
     if _is_diagonal(right, v):
         return v / right[..., None, :]
-    return lax.linalg.triangular_solve(right, v)
+    return _solve_right(right, v)
 
 
 def _descended(q: Array, a: Array, b: Array, rate: Any) -> Array:

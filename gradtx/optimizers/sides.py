@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from jax import Array, lax
 from jax.experimental.shard_alike import shard_alike
@@ -172,9 +173,29 @@ def _scaled(a: Array) -> tuple[Array, Array]:
     return jnp.where(size > 0, a / jnp.where(size > 0, size, 1), 0), size
 
 
+def in_turn(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function of stacked matrices [..., n, m] by LAPACK; on a CPU of one after the other.
+
+    There a batch of them in a compiled loop may wait for itself for ever (seen with JAX 0.10.2).
+    """
+    one = jax.custom_batching.sequential_vmap(function)
+
+    def stacked(*arrays: Array) -> Any:
+        mapped = one
+        for _ in arrays[0].shape[:-2]:
+            mapped = jax.vmap(mapped)
+        return mapped(*arrays)
+
+    return lambda *arrays: lax.platform_dependent(*arrays, cpu=stacked, default=function)
+
+
+_eigh = in_turn(lambda a: tuple(jnp.linalg.eigh(a)))
+_qr = in_turn(lambda a: tuple(jnp.linalg.qr(a)))
+
+
 def eigenbasis(a: Array) -> Array:
     """Eigenvectors, as columns, of Hermitian matrices [..., n, n]; of zeros the axes."""
-    return jnp.linalg.eigh(_scaled(a)[0])[1] if acts(a) else a
+    return _eigh(_scaled(a)[0])[1] if acts(a) else a
 
 
 def in_place(shape: tuple[int, ...]) -> Array:
@@ -194,7 +215,7 @@ def power_step(a: Array, basis: Array) -> tuple[Array, Array]:
     order = jnp.argsort(values, axis=-1, descending=True).astype(jnp.int32)
     order = jnp.where(size[..., 0] > 0, order, in_place(order.shape))
     basis = jnp.take_along_axis(basis, order[..., None, :], axis=-1)
-    new = jnp.linalg.qr(product(a, basis))[0]
+    new = _qr(product(a, basis))[0]
     return jnp.where(size > 0, new, basis), order
 
 
@@ -207,7 +228,7 @@ def inverse_root(a: Array, exponent: Any, eps: Any) -> Array:
         return a
     exponent, eps = lax.stop_gradient((jnp.asarray(exponent), jnp.asarray(eps)))
     scaled, size = _scaled(a)
-    values, vectors = jnp.linalg.eigh(scaled)
+    values, vectors = _eigh(scaled)
     least = a.shape[-1] * _eps(values)
     values = jnp.maximum(values, least) * size[..., 0] + eps
     powers = (values**-exponent).astype(vectors.dtype)
