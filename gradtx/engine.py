@@ -11,14 +11,15 @@ from __future__ import annotations
 import contextlib
 import functools
 import itertools
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
+from gradtx.batches import in_batches, pay
 from gradtx.hyper import (
     narrowed,
     per_array,
@@ -78,23 +79,32 @@ def run(
     seen = zip(leaves, ps if given else leaves, strict=True)
     model = treedef.unflatten(None if g is None else p for g, p in seen)
     step = _Step(rules, [state.count for state in states], model, shared)
-    outs = []
-    for i, g in enumerate(leaves):
-        if g is None or not is_inexact(g):
-            outs.append(_no_update(g))
-            continue
-        slots = tuple(
+    rows = {
+        i: tuple(
             rule.Slots(*(column[i] for column in c)) for rule, c in zip(rules, columns, strict=True)
         )
+        for i, g in enumerate(leaves)
+        if g is not None and is_inexact(g)
+    }
+
+    def job(i: int) -> _Job:
+        g, p, slots = leaves[i], ps[i], rows[i]
+        refuse_mixed(g, p, slots)
+        p = p if needed else None
+        dtype = widest([x for row in ((g, p), *slots) for x in row if is_inexact(x)])
+        own, salts = step.own_for(i), step.salts_for(i, slots)
+        return _Job(step.rules_for(i, dtype), g, slots, p, own, factor, salts)
+
+    def explaining(i: int, function: Callable[..., Any], *args: Any) -> Any:
         try:
-            refuse_mixed(g, ps[i], slots)
-            p = ps[i] if needed else None
-            dtype = widest([x for row in ((g, p), *slots) for x in row if is_inexact(x)])
-            own, salts = step.own_for(i), step.salts_for(i, slots)
-            u, new = _leaf(step.rules_for(i, dtype), g, slots, p, own, factor, salts)
+            return function(*args)
         except (TypeError, ValueError) as error:
-            raise explained(called, updates, i, g, ps[i], slots, error) from error
-        outs.append(u)
+            raise explained(called, updates, i, leaves[i], ps[i], rows[i], error) from error
+
+    outs = [None if i in rows else _no_update(g) for i, g in enumerate(leaves)]
+    jobs = {i: explaining(i, job, i) for i in rows}
+    for i, (u, new) in _done(rules, jobs, explaining).items():
+        outs[i] = u
         for column, row in zip(columns, new, strict=True):
             for slot, value in zip(column, row, strict=True):
                 slot[i] = value
@@ -201,34 +211,106 @@ def slots_of(rule: Rule, state: Any) -> list[Tree]:
     return [getattr(state, name) for name in rule.Slots._fields]
 
 
+class _Job(NamedTuple):
+    """What is to be done for one array: the rules, each with its `shared`, and what they get."""
+
+    rules: Sequence[tuple[Rule, Any]]
+    g: Array
+    slots: Sequence[Any]
+    p: Array | None
+    own: dict[int, Any]
+    factor: Array | None
+    salts: dict[int, tuple[np.uint32, Array]]
+
+
+def _done(
+    rules: Sequence[Rule], jobs: dict[int, _Job], explaining: Callable[..., Any]
+) -> dict[int, tuple[Array, tuple[Any, ...]]]:
+    """The update and the new slots of every array."""
+    cut = next((k for k, rule in enumerate(rules) if rule.batched and pay()), None)
+    if cut is None or not jobs:
+        return {i: explaining(i, _leaf, job) for i, job in jobs.items()}
+    firsts = {i: explaining(i, _first, cut, job) for i, job in jobs.items()}
+    rule = next(iter(jobs.values())).rules[cut][0]
+    xs = [x for mine, *_ in firsts.values() for x in mine]
+    results = iter(in_batches(functools.partial(_together, rule), xs))
+    done = {}
+    for i, (mine, *rest) in firsts.items():
+        ready = [next(results) for _ in mine]
+        done[i] = explaining(i, _second, cut, jobs[i], ready, *rest)
+    return done
+
+
 @jax.jit
-def _leaf(
-    rules: Sequence[tuple[Rule, Any]],
-    g: Array,
-    slots: Sequence[Any],
-    p: Array | None,
-    own: dict[int, Any],
-    factor: Array | None,
-    salts: dict[int, tuple[Array, Array]],
-) -> tuple[Array, tuple[Any, ...]]:
+def _leaf(job: _Job) -> tuple[Array, tuple[Any, ...]]:
     """The rules on one array: in wide arithmetic, out in the dtypes that came in."""
-    dtype = widest([x for x in jax.tree.leaves((g, slots, p)) if is_inexact(x)])
-    u = cast(g, dtype)
-    p = None if p is None else cast(p, dtype)
-    new_slots = []
+    dtype = _dtype_of(job)
     with _promotion(dtype):
-        if factor is not None:
-            u = u * cast(factor, real_dtype(dtype))
-        for k, ((rule, shared), old) in enumerate(zip(rules, slots, strict=True)):
-            with jax.named_scope(type(rule).__name__):
-                wide_slots = type(old)(*(_widened(x, dtype) for x in old))
-                t = (shared, *own[k]) if k in own else shared
-                u, new = with_constants_outside(rule).update_leaf(u, wide_slots, p, t)
-            if u.shape != g.shape:
-                raise ValueError(f"the update would come out with shape {u.shape}")
-            name = type(rule).__name__
-            new_slots.append(_as_before(old, new, name, salts.get(k)))
-    return cast(u, g.dtype), tuple(new_slots)
+        u, new = _through(job, range(len(job.rules)), _scaled(job, dtype), dtype)
+    return cast(u, job.g.dtype), new
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _first(cut: int, job: _Job) -> tuple[list[Array], Any, tuple[Any, ...]]:
+    """The rules before the one that is batched and its first half."""
+    dtype = _dtype_of(job)
+    with _promotion(dtype):
+        u, new = _through(job, range(cut), _scaled(job, dtype), dtype)
+        with jax.named_scope(type(job.rules[cut][0]).__name__):
+            xs, kept = with_constants_outside(job.rules[cut][0]).before_leaf(
+                u, *_arguments(job, cut, dtype)
+            )
+    return xs, kept, new
+
+
+@jax.jit
+def _together(rule: Rule, x: Array) -> Array:
+    with jax.named_scope(type(rule).__name__):
+        return with_constants_outside(rule).together(x)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _second(
+    cut: int, job: _Job, results: list[Array], kept: Any, new: tuple[Any, ...]
+) -> tuple[Array, tuple[Any, ...]]:
+    """The second half of the rule that is batched, and the rules after it."""
+    dtype = _dtype_of(job)
+    with _promotion(dtype):
+        with jax.named_scope(type(job.rules[cut][0]).__name__):
+            u, own = with_constants_outside(job.rules[cut][0]).after_leaf(results, kept)
+        own = _as_before(job, cut, u, own)
+        u, rest = _through(job, range(cut + 1, len(job.rules)), u, dtype)
+    return cast(u, job.g.dtype), (*new, own, *rest)
+
+
+def _dtype_of(job: _Job) -> Any:
+    return widest([x for x in jax.tree.leaves((job.g, job.slots, job.p)) if is_inexact(x)])
+
+
+def _scaled(job: _Job, dtype: Any) -> Array:
+    u = cast(job.g, dtype)
+    return u if job.factor is None else u * cast(job.factor, real_dtype(dtype))
+
+
+def _through(
+    job: _Job, places: Sequence[int], u: Array, dtype: Any
+) -> tuple[Array, tuple[Any, ...]]:
+    """Some of the rules, one after the other."""
+    kept = []
+    for k in places:
+        rule = job.rules[k][0]
+        with jax.named_scope(type(rule).__name__):
+            u, new = with_constants_outside(rule).update_leaf(u, *_arguments(job, k, dtype))
+        kept.append(_as_before(job, k, u, new))
+    return u, tuple(kept)
+
+
+def _arguments(job: _Job, k: int, dtype: Any) -> tuple[Any, Array | None, Any]:
+    """The slots of rule `k` and the parameters, both wide, and what it gets as `t`."""
+    shared, old = job.rules[k][1], job.slots[k]
+    p = None if job.p is None else cast(job.p, dtype)
+    t = (shared, *job.own[k]) if k in job.own else shared
+    return type(old)(*(_widened(x, dtype) for x in old)), p, t
 
 
 def _promotion(dtype: Any) -> contextlib.AbstractContextManager[Any]:
@@ -237,15 +319,18 @@ def _promotion(dtype: Any) -> contextlib.AbstractContextManager[Any]:
     return jax.numpy_dtype_promotion("standard") if mixed else contextlib.nullcontext()
 
 
-def _as_before(old: Any, new: Any, rule: str, salt: Any) -> Any:
+def _as_before(job: _Job, k: int, u: Array, new: Any) -> Any:
     """The new slots in the dtypes of the old ones, or stored as they; shapes must be the same."""
-    kept = []
+    if u.shape != job.g.shape:
+        raise ValueError(f"the update would come out with shape {u.shape}")
+    old, kept = job.slots[k], []
     for name, x, y in zip(old._fields, old, new, strict=True):
         if x.shape != y.shape:
             raise ValueError(f"slot {name!r} has shape {x.shape} and would become {y.shape}")
         if isinstance(x, Stored):
-            path, count = salt
-            kept.append(x.encode(y, seed(path, count, f"{rule}.{name}") if x.random else None))
+            path, count = job.salts[k]
+            salt = f"{type(job.rules[k][0]).__name__}.{name}"
+            kept.append(x.encode(y, seed(path, count, salt) if x.random else None))
         else:
             kept.append(cast(y, x.dtype))
     return type(old)(*kept)

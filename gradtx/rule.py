@@ -72,6 +72,7 @@ class Rule(GradientTransformation):
     State: ClassVar[Any]
     random: ClassVar[bool] = False
     numbered: ClassVar[bool] = False
+    batched: ClassVar[bool] = False  # whether it is a `BatchedRule`, which the engine cannot ask
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -115,6 +116,33 @@ class Rule(GradientTransformation):
     ) -> tuple[Tree, State]:
         updates, (state,) = run((self,), updates, (state,), params)
         return updates, state
+
+
+class BatchedRule(Rule):
+    """A rule whose heart is one function of arrays alone, such as the matrices of an array.
+
+    `before_leaf` makes of one array what `together` is a function of, and what `after_leaf` needs
+    besides; that turns the results into the update. `together` knows static fields only: the
+    engine computes it for all arrays of a shape in one batch where that is faster.
+    """
+
+    batched: ClassVar[bool] = True
+
+    @abc.abstractmethod
+    def before_leaf(self, g: Array, slots: Any, p: Any, t: Any) -> tuple[list[Array], Any]:
+        """Arrays for `together`, and any tree of arrays for `after_leaf`."""
+
+    @abc.abstractmethod
+    def together(self, x: Array) -> Array:
+        """The function."""
+
+    @abc.abstractmethod
+    def after_leaf(self, results: list[Array], kept: Any) -> tuple[Array, Any]:
+        """The update that takes the place of `g`, and the new slots."""
+
+    def update_leaf(self, g: Array, slots: Any, p: Any, t: Any) -> tuple[Array, Any]:
+        xs, kept = self.before_leaf(g, slots, p, t)
+        return self.after_leaf([self.together(x) for x in xs], kept)
 
 
 class JointRule(Rule):

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
+from gradtx.batches import one_by_one
 from gradtx.matrix import as_matrices, from_matrices, layout, one_array
 from gradtx.optimizers.muon import inverse
 from gradtx.rule import Hyper, Rule
@@ -80,4 +81,5 @@ def _adjoint(x: Array) -> Array:
 def _orthonormal(x: Array) -> Array:
     """Orthonormal columns that span those of every matrix; of zeros any, without a derivative."""
     some = jnp.any(x != 0, axis=(-2, -1), keepdims=True)
-    return jnp.linalg.qr(jnp.where(some, x, jnp.eye(*x.shape[-2:], dtype=x.dtype)))[0]
+    x = jnp.where(some, x, jnp.eye(*x.shape[-2:], dtype=x.dtype))
+    return one_by_one(lambda x: jnp.linalg.qr(x)[0], x)

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
+from gradtx.batches import in_turn
 from gradtx.chain import chain
 from gradtx.matrix import as_matrices, from_matrices, layout, one_array
 from gradtx.optimizers.adam import scale_by_adam
@@ -20,7 +21,6 @@ from gradtx.optimizers.roles import Matrices, routed
 from gradtx.optimizers.sides import (
     Pair,
     adjoint,
-    in_turn,
     placed,
     places,
     product,

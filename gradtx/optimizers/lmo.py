@@ -8,17 +8,17 @@ from typing import Any
 import jax.numpy as jnp
 from jax import Array
 
-from gradtx.matrix import layout, on_matrices
+from gradtx.matrix import as_matrices, from_matrices, layout, on_matrices
 from gradtx.optimizers.muon import MomentumSlots, inverse, refuse_other
 from gradtx.optimizers.polar import newton_schulz
-from gradtx.rule import Hyper, Rule
+from gradtx.rule import BatchedRule, Hyper
 from gradtx.struct import static
 from gradtx.tree import norm
 
 NORMS = ("spectral", "columns", "sign")
 
 
-class scale_by_lmo(Rule):
+class scale_by_lmo(BatchedRule):
     """The point of a norm ball that lies farthest along an average of the gradients, times radius.
 
     d = decay d + (1 - decay) g. With inputs n and outputs m: "spectral" sqrt(m / n) O, the
@@ -45,19 +45,33 @@ class scale_by_lmo(Rule):
             layout(self.axes, p.shape, "scale_by_lmo")
         return MomentumSlots(jnp.zeros_like(p))
 
-    def update_leaf(
+    def before_leaf(
         self, g: Array, slots: MomentumSlots, p: Array, t: Array
-    ) -> tuple[Array, MomentumSlots]:
+    ) -> tuple[list[Array], Array]:
         d = self.decay * slots.mu + (1 - self.decay) * g
+        if self.norm != "spectral":
+            return [], d
+        return as_matrices(d, layout(self.axes, g.shape, "scale_by_lmo")), d
+
+    def together(self, x: Array) -> Array:
+        n, m = _sizes(x)
+        return math.sqrt(m / n) * self.polar.factor(x)
+
+    def after_leaf(self, results: list[Array], kept: Array) -> tuple[Array, MomentumSlots]:
+        d = kept
         if self.norm == "sign" and self.axes is None:
             return self.radius * jnp.sign(d), MomentumSlots(d)
-        how = layout(self.axes, g.shape, "scale_by_lmo")
-        return self.radius * on_matrices(self._farthest, d, how), MomentumSlots(d)
+        how = layout(self.axes, d.shape, "scale_by_lmo")
+        spectral = self.norm == "spectral"
+        far = from_matrices(results, how) if spectral else on_matrices(self._farthest, d, how)
+        return self.radius * far, MomentumSlots(d)
 
     def _farthest(self, x: Array) -> Array:
-        n, m = (max(size, 1) for size in x.shape[-2:])
+        n, m = _sizes(x)
         if self.norm == "sign":
             return jnp.sign(x) * (1 / n)
-        if self.norm == "columns":
-            return x * (math.sqrt(m) * inverse(norm(x, (x.ndim - 1,))))
-        return math.sqrt(m / n) * self.polar.factor(x)
+        return x * (math.sqrt(m) * inverse(norm(x, (x.ndim - 1,))))
+
+
+def _sizes(x: Array) -> tuple[int, int]:
+    return max(x.shape[-2], 1), max(x.shape[-1], 1)

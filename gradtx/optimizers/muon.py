@@ -22,7 +22,7 @@ from gradtx.matrix import (
     one_array,
 )
 from gradtx.optimizers.polar import newton_schulz
-from gradtx.rule import Hyper, Rule
+from gradtx.rule import BatchedRule, Hyper
 from gradtx.struct import complaint, static
 from gradtx.tree import abs2, lacking, norm, real_dtype, real_zeros_like, root
 
@@ -88,7 +88,7 @@ def refuse_other(rule: Any, name: str, known: tuple[Any, ...]) -> None:
         )
 
 
-class scale_by_muon(Rule):
+class scale_by_muon(BatchedRule):
     """The orthogonal factor O of the momentum, times a number that `scale` names.
 
     With inputs n and outputs m: "original" sqrt(max(1, m/n)); "spectral" sqrt(m/n);
@@ -118,20 +118,26 @@ class scale_by_muon(Rule):
         layout(self.axes, p.shape, "scale_by_muon")
         return MomentumSlots(jnp.zeros_like(p))
 
-    def update_leaf(
+    def before_leaf(
         self, g: Array, slots: MomentumSlots, p: Array, t: Array
-    ) -> tuple[Array, MomentumSlots]:
+    ) -> tuple[list[Array], Array]:
         u, mu = averaged(self.momentum, self.nesterov, self.beta, g, slots.mu, t)
-        how = layout(self.axes, g.shape, "scale_by_muon")
-        return on_matrices(self._step, u, how), MomentumSlots(mu)
+        return as_matrices(u, layout(self.axes, g.shape, "scale_by_muon")), mu
 
-    def _step(self, x: Array) -> Array:
+    def together(self, x: Array) -> Array:
         o = self.polar.factor(x)
-        if self.scale == "nuclear":
-            return o * jnp.sum((jnp.conj(o) * x).real, axis=(-2, -1), keepdims=True)
+        if self.scale != "nuclear":
+            return o
+        return o * jnp.sum((jnp.conj(o) * x).real, axis=(-2, -1), keepdims=True)
+
+    def after_leaf(self, results: list[Array], kept: Array) -> tuple[Array, MomentumSlots]:
+        how = layout(self.axes, kept.shape, "scale_by_muon")
+        return from_matrices([self._sized(o) for o in results], how), MomentumSlots(kept)
+
+    def _sized(self, o: Array) -> Array:
         if self.scale == "rms":
             return to_rms(o, self.rms)
-        factor = shape_factor(self.scale, x.shape[-2], x.shape[-1], self.rms)
+        factor = shape_factor(self.scale, o.shape[-2], o.shape[-1], self.rms)
         return o if factor is None else o * factor
 
 
@@ -140,7 +146,7 @@ class NormuonSlots(NamedTuple):
     nu: Array  # one number for every output of every matrix: [..., outputs]
 
 
-class scale_by_normuon(Rule):
+class scale_by_normuon(BatchedRule):
     """Muon whose rows (what leads to one output) are divided by their root mean square over time.
 
     nu = b2 nu + (1 - b2) mean over inputs of O^2, N = O / (sqrt(nu) + eps); with `scale="rms"` the
@@ -170,21 +176,28 @@ class scale_by_normuon(Rule):
         *stack, _, m = one_array(layout(self.axes, p.shape, "scale_by_normuon"), "scale_by_normuon")
         return NormuonSlots(jnp.zeros_like(p), jnp.zeros((*stack, m), real_dtype(p.dtype)))
 
-    def update_leaf(
+    def before_leaf(
         self, g: Array, slots: NormuonSlots, p: Array, t: Array
-    ) -> tuple[Array, NormuonSlots]:
+    ) -> tuple[list[Array], NormuonSlots]:
         u, mu = averaged(self.momentum, self.nesterov, self.beta, g, slots.mu, t)
         how = layout(self.axes, g.shape, "scale_by_normuon")
-        (o,) = (self.polar.factor(x) for x in as_matrices(u, how))
+        return as_matrices(u, how), slots._replace(mu=mu)
+
+    def together(self, x: Array) -> Array:
+        return self.polar.factor(x)
+
+    def after_leaf(self, results: list[Array], kept: NormuonSlots) -> tuple[Array, NormuonSlots]:
+        (o,) = results
         square = jnp.sum(abs2(o), axis=-2) / max(o.shape[-2], 1)
-        nu = self.b2 * slots.nu + (1 - self.b2) * square
+        nu = self.b2 * kept.nu + (1 - self.b2) * square
         even = o / (root(nu) + self.eps)[..., None, :]
         if self.scale == "rms":
             even = to_rms(even, self.rms)
         else:
             factor = shape_factor(self.scale, o.shape[-2], o.shape[-1], self.rms)
             even = even * (length(o) * inverse(length(even)) * (1 if factor is None else factor))
-        return from_matrices([even], how), NormuonSlots(mu, nu)
+        how = layout(self.axes, kept.mu.shape, "scale_by_normuon")
+        return from_matrices([even], how), kept._replace(nu=nu)
 
 
 class AdamuonSlots(NamedTuple):
@@ -192,7 +205,7 @@ class AdamuonSlots(NamedTuple):
     nu: Array
 
 
-class scale_by_adamuon(Rule):
+class scale_by_adamuon(BatchedRule):
     """The orthogonal factor of the sign of the momentum, over the root mean square of its entries.
 
     O = polar(sign(mu)), nu = b2 nu + (1 - b2) |O|^2, N = O / (sqrt(nu) + eps) and then
@@ -221,15 +234,22 @@ class scale_by_adamuon(Rule):
         layout(self.axes, p.shape, "scale_by_adamuon")
         return AdamuonSlots(jnp.zeros_like(p), real_zeros_like(p))
 
-    def update_leaf(
+    def before_leaf(
         self, g: Array, slots: AdamuonSlots, p: Array, t: Array
-    ) -> tuple[Array, AdamuonSlots]:
+    ) -> tuple[list[Array], AdamuonSlots]:
         u, mu = averaged(self.momentum, self.nesterov, self.beta, g, slots.mu, t)
         how = layout(self.axes, g.shape, "scale_by_adamuon")
-        o = on_matrices(self.polar.factor, jnp.sign(u) if self.signed else u, how)
-        nu = self.b2 * slots.nu + (1 - self.b2) * abs2(o)
+        return as_matrices(jnp.sign(u) if self.signed else u, how), slots._replace(mu=mu)
+
+    def together(self, x: Array) -> Array:
+        return self.polar.factor(x)
+
+    def after_leaf(self, results: list[Array], kept: AdamuonSlots) -> tuple[Array, AdamuonSlots]:
+        how = layout(self.axes, kept.mu.shape, "scale_by_adamuon")
+        o = from_matrices(results, how)
+        nu = self.b2 * kept.nu + (1 - self.b2) * abs2(o)
         even = o / (root(nu) + self.eps)
-        return on_matrices(lambda x: to_rms(x, self.rms), even, how), AdamuonSlots(mu, nu)
+        return on_matrices(lambda x: to_rms(x, self.rms), even, how), kept._replace(nu=nu)
 
 
 class AdagoSlots(NamedTuple):
@@ -237,7 +257,7 @@ class AdagoSlots(NamedTuple):
     total: Array  # the sum of squared norms, for every matrix
 
 
-class scale_by_adago(Rule):
+class scale_by_adago(BatchedRule):
     """The orthogonal factor O of the momentum, times a step from the norms of gradients.
 
     v = v + min(|g|, gamma)^2, u = max(floor, min(|g|, gamma) / sqrt(v)) O, norms of every matrix.
@@ -265,14 +285,24 @@ class scale_by_adago(Rule):
         *stack, _, _ = one_array(layout(self.axes, p.shape, "scale_by_adago"), "scale_by_adago")
         return AdagoSlots(jnp.zeros_like(p), jnp.zeros(tuple(stack), real_dtype(p.dtype)))
 
-    def update_leaf(
+    def before_leaf(
         self, g: Array, slots: AdagoSlots, p: Array, t: Array
-    ) -> tuple[Array, AdagoSlots]:
+    ) -> tuple[list[Array], tuple[Array, AdagoSlots]]:
         u, mu = averaged(self.momentum, self.nesterov, self.beta, g, slots.mu, t)
         how = layout(self.axes, g.shape, "scale_by_adago")
-        (x,), (o,) = as_matrices(g, how), (self.polar.factor(x) for x in as_matrices(u, how))
+        (x,) = as_matrices(g, how)
         size = jnp.squeeze(norm(x, (x.ndim - 2, x.ndim - 1)), (-2, -1))
         size = jnp.minimum(size, self.gamma)
         total = slots.total + lax.square(size)
         step = jnp.maximum(self.floor, size * inverse(root(total)))
-        return from_matrices([step[..., None, None] * o], how), AdagoSlots(mu, total)
+        return as_matrices(u, how), (step, AdagoSlots(mu, total))
+
+    def together(self, x: Array) -> Array:
+        return self.polar.factor(x)
+
+    def after_leaf(
+        self, results: list[Array], kept: tuple[Array, AdagoSlots]
+    ) -> tuple[Array, AdagoSlots]:
+        (o,), (step, slots) = results, kept
+        how = layout(self.axes, slots.mu.shape, "scale_by_adago")
+        return from_matrices([step[..., None, None] * o], how), slots

@@ -10,11 +10,11 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from jax import Array, lax
 from jax.experimental.shard_alike import shard_alike
 
+from gradtx.batches import in_turn
 from gradtx.optimizers.muon import refuse_other
 from gradtx.tree import abs2
 
@@ -171,22 +171,6 @@ def _scaled(a: Array) -> tuple[Array, Array]:
     size = jnp.max(jnp.abs(a), axis=(-2, -1), keepdims=True)
     size = jnp.where(size > 4 * jnp.finfo(size.dtype).tiny, size, 0)
     return jnp.where(size > 0, a / jnp.where(size > 0, size, 1), 0), size
-
-
-def in_turn(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A function of stacked matrices [..., n, m] by LAPACK; on a CPU of one after the other.
-
-    There a batch of them in a compiled loop may wait for itself for ever (seen with JAX 0.10.2).
-    """
-    one = jax.custom_batching.sequential_vmap(function)
-
-    def stacked(*arrays: Array) -> Any:
-        mapped = one
-        for _ in arrays[0].shape[:-2]:
-            mapped = jax.vmap(mapped)
-        return mapped(*arrays)
-
-    return lambda *arrays: lax.platform_dependent(*arrays, cpu=stacked, default=function)
 
 
 _eigh = in_turn(lambda a: tuple(jnp.linalg.eigh(a)))

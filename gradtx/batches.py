@@ -1,0 +1,80 @@
+"""One function of many arrays or of stacked ones: in one batch, or one after the other."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+LARGEST = 2**24
+"""Entries of a batch at most: an array of this size keeps an accelerator busy alone, and a batch is
+a copy of what it holds."""
+
+
+def pay() -> bool:
+    """Whether batches are faster, for what this process compiles.
+
+    On a CPU products of a batch of matrices are slower than one by one, by a fourth for 512 x 512,
+    and the results of a batch take longer to compile than the matrices do without it.
+    """
+    return jax.default_backend() != "cpu"
+
+
+def in_batches(function: Callable[[Array], Array], xs: Sequence[Array]) -> list[Array]:
+    """The function of every array; it is called once for all of one shape.
+
+    They have a new axis in front of theirs then, so that sharded axes stay as they are. What would
+    be more than `LARGEST` entries is shared out evenly to several batches.
+    """
+    groups: dict[object, list[int]] = {}
+    for i, x in enumerate(xs):
+        groups.setdefault((x.shape, x.dtype), []).append(i)
+    found: dict[int, Array] = {}
+    for places in groups.values():
+        calls = max(1, math.ceil(len(places) * xs[places[0]].size / LARGEST))
+        most = math.ceil(len(places) / calls)
+        for start in range(0, len(places), most):
+            some = places[start : start + most]
+            batch = [xs[i] for i in some]
+            alone = len(batch) == 1
+            results = [function(*batch)] if alone else list(jax.vmap(function)(jnp.stack(batch)))
+            found.update(zip(some, results, strict=True))
+    return [found[i] for i in range(len(xs))]
+
+
+# Stacks that are one array already -------------------------------------------------------------
+
+
+def one_by_one(function: Any, x: Array) -> Array:
+    """A function of matrices to matrices of their shape, on a stack: on a CPU one after the other.
+
+    See `pay`, and `in_turn` for what has no derivative.
+    """
+    if x.ndim == 2:
+        return function(x)
+
+    def mapped(x: Array) -> Array:
+        flat = x.reshape(-1, *x.shape[-2:])
+        return lax.map(function, flat).reshape(x.shape)
+
+    return lax.platform_dependent(x, cpu=mapped, default=function)
+
+
+def in_turn(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function of stacked matrices by LAPACK; on a CPU one after the other, under `vmap` too.
+
+    There a batch of them in a compiled loop may wait for itself for ever (seen with JAX 0.10.2).
+    """
+    one = jax.custom_batching.sequential_vmap(function)
+
+    def stacked(*arrays: Array) -> Any:
+        mapped = one
+        for _ in arrays[0].shape[:-2]:
+            mapped = jax.vmap(mapped)
+        return mapped(*arrays)
+
+    return lambda *arrays: lax.platform_dependent(*arrays, cpu=stacked, default=function)
