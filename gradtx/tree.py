@@ -114,6 +114,25 @@ def _widest(dtypes: tuple[Any, ...]) -> Any:
 # Trees ---------------------------------------------------------------------------------------
 
 
+def widened(tree: Tree) -> Tree:
+    """The arrays in the dtypes in which arithmetic on them is done."""
+    return jax.tree.map(
+        lambda x: lax.convert_element_type(x, wide(jnp.result_type(x))) if is_inexact(x) else x,
+        tree,
+    )
+
+
+def as_came(values: Tree, before: Tree) -> Tree:
+    """`values` in the dtypes of `before`, which takes the place of what is `None`."""
+
+    def cast(b: Any, v: Any) -> Any:
+        if v is None:
+            return b
+        return lax.convert_element_type(v, jnp.result_type(b)) if is_inexact(v) else v
+
+    return jax.tree.map(cast, before, values, is_leaf=is_none)
+
+
 def is_none(x: Any) -> bool:
     return x is None
 

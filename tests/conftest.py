@@ -15,6 +15,7 @@ os.environ["XLA_FLAGS"] = (
 import jax
 import pytest
 from laws.conftest import pytest_terminal_summary as pytest_terminal_summary
+from wide import wide_types
 
 CACHE = pathlib.Path(__file__).parent.parent / ".cache" / "jax"
 jax.config.update("jax_compilation_cache_dir", str(CACHE))
@@ -35,11 +36,5 @@ def pytest_runtest_teardown() -> None:
 @pytest.fixture
 def x64() -> Iterator[None]:
     """Runs a test with 64-bit types."""
-    if hasattr(jax, "enable_x64"):
-        context = jax.enable_x64(True)
-    else:  # JAX before 0.8
-        from jax.experimental import enable_x64
-
-        context = enable_x64()
-    with context:
+    with wide_types():
         yield

@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import optax
 import pytest
 from laws.cases import (
     ROWS,
@@ -24,6 +25,7 @@ from laws.cases import (
 
 import gradtx
 from gradtx.catalogue import wrappers
+from gradtx.transform import as_transformation
 
 INNER = gradtx.chain(gradtx.clip_by_global_norm(1.0), gradtx.adamw(0.1))
 VARIANTS = {"accumulate_and_look", "skip_loss_outliers", "store_companded", "store_float8", "asam"}
@@ -54,8 +56,6 @@ def nested(names: Any) -> Any:
 def test_every_pair_is_stable(outer: str) -> None:
     """State and updates keep tree, shapes and dtypes, for narrow parameters too; so does `step`."""
     for inner in MAKERS:
-        if outer.startswith("store") and inner == "offload":
-            continue  # `offload` stands outermost, as it says: codes are made on the device
         tx = nested([outer, inner])
         if outer.startswith("store") and inner.startswith("store"):
             with pytest.raises(ValueError, match="another store inside keeps the slot"):
@@ -77,12 +77,12 @@ def test_every_pair_is_stable(outer: str) -> None:
 
 
 def drawn(number: int) -> list[tuple[str, ...]]:
-    """Triples of different wrappers, always the same ones; a slot is stored once, and inside."""
+    """Triples of different wrappers, always the same ones; a slot is stored once."""
     draw, found = random.Random(0), []
     while len(found) < number:
         names = tuple(draw.sample(sorted(MAKERS), 3))
         stores = [i for i, name in enumerate(names) if name.startswith("store")]
-        if len(stores) < 2 and "offload" not in names[(stores or [3])[0] :]:
+        if len(stores) < 2:
             found.append(names)
     return found
 
@@ -114,3 +114,19 @@ def test_drawn_triples(names: tuple[str, ...]) -> None:
     for _ in range(3):
         p, state = step(tx, zeros(gs[0]), state, p)
     assert_finite((p, state))
+
+
+@pytest.mark.parametrize("name", MAKERS)
+@jax.numpy_dtype_promotion("standard")  # for Optax
+def test_states_of_optax_keep_their_dtypes(name: str) -> None:
+    """Wrappers compute in float32, and a state from elsewhere that would follow does not."""
+    theirs = as_transformation("a test", optax.adamw(0.1))
+    tx = MAKERS[name](theirs)
+    if name == "outer":
+        tx = tx.with_fields(optimizer=theirs)
+    params, grads = (arrays(seed, "bfloat16", SHAPES) for seed in (0, 1))
+    state = tx.init(params)
+    for run in (update, step):
+        out, new = jax.eval_shape(lambda *a, run=run: run(tx, *a), grads, state, params)
+        assert avals(new) == avals(state)
+        assert avals(out) == avals(params)

@@ -408,9 +408,6 @@ def test_codes_lie_as_the_parameters(spec):
 # Other libraries ----------------------------------------------------------------------------------
 
 
-@pytest.mark.skipif(
-    jax.__version_info__ < (0, 7), reason="flax for JAX 0.6 finds no None where a state has one"
-)
 def test_flax_nnx_keeps_small_and_large_arrays_apart():
     """`nnx.Optimizer` walks states in its own way: codes of some arrays and others as they are."""
     tx = store(gradtx.adamw(0.1), {"mu": blockwise(min_size=6), "nu": "bfloat16"})

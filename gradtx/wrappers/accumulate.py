@@ -17,15 +17,9 @@ from gradtx.schedule import Schedule
 from gradtx.sharding import zero_count
 from gradtx.struct import Static, Struct, complaint, converted, static
 from gradtx.transform import State, Wrapper, compiled
-from gradtx.tree import Tree, is_inexact, is_none, real_dtype, sum_squares, widest
-from gradtx.wrappers.choice import (
-    all_finite,
-    as_came,
-    either,
-    wide_step,
-    wide_update,
-    zero_updates,
-)
+from gradtx.tree import Tree, as_came, is_inexact, is_none, real_dtype, sum_squares, widest
+from gradtx.wrappers.around import wide_update
+from gradtx.wrappers.choice import all_finite, either, wide_step, zero_updates
 
 
 class Fixed(Struct):

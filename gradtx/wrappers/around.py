@@ -9,24 +9,23 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from gradtx.engine import run
-from gradtx.transform import foreign
-from gradtx.tree import Tree, aligned, is_inexact, is_none, wide
+from gradtx.transform import GradientTransformation, State
+from gradtx.tree import Tree, aligned, as_came, is_inexact, is_none, widened
 
 
-def widened(inner: Any, updates: Tree) -> Tree:
-    """`updates` in at least float32, so that `inner` does not round its steps before they are used.
+def wide_update(
+    inner: GradientTransformation,
+    updates: Tree,
+    state: State,
+    params: Tree | None,
+    extra: dict[str, Any],
+) -> tuple[Tree, State]:
+    """`inner.update` of updates in at least float32, so that steps are not rounded before use.
 
-    A transformation from elsewhere gets them as they are: it might change the dtypes of its state.
+    The state keeps its dtypes also where those of another library would follow the updates.
     """
-    leaves = jax.tree.leaves(inner, is_leaf=lambda part: isinstance(part, foreign))
-    if any(isinstance(leaf, foreign) for leaf in leaves):
-        return updates
-
-    def cast(g: Any) -> Any:
-        narrow = hasattr(g, "dtype") and is_inexact(g) and wide(g.dtype) != g.dtype
-        return lax.convert_element_type(g, wide(g.dtype)) if narrow else g
-
-    return jax.tree.map(cast, updates)
+    steps, new = inner.update(widened(updates), state, params, **extra)
+    return steps, as_came(new, state)
 
 
 def run_after(
@@ -54,17 +53,6 @@ def after(first: Array, then: Array) -> Array:
     # No number differs from itself and is equal to itself, and no simplification sees that.
     never = lax.bitwise_and(lax.ne(first, first), lax.eq(first, first))
     return lax.select(never, jnp.zeros_like(then), then)
-
-
-def as_came(values: Tree, before: Tree) -> Tree:
-    """`values` in the dtypes of `before`, which takes the place of what is `None`."""
-
-    def cast(b: Any, v: Any) -> Any:
-        if v is None:
-            return b
-        return lax.convert_element_type(v, jnp.result_type(b)) if is_inexact(v) else v
-
-    return jax.tree.map(cast, before, values, is_leaf=is_none)
 
 
 def shown(ready: Array, slots: Tree, params: Tree) -> Tree:

@@ -26,8 +26,8 @@ from gradtx.refusals import refuse_missing, refuse_other_state
 from gradtx.rule import Hyper, Rule, register_for_export
 from gradtx.schedule import Number, Schedule, as_steps
 from gradtx.transform import State, Wrapper, compiled
-from gradtx.tree import Tree, real_dtype
-from gradtx.wrappers.around import after, as_came, run_after, shown, widened
+from gradtx.tree import Tree, as_came, real_dtype
+from gradtx.wrappers.around import after, run_after, shown, wide_update
 
 # Decays ----------------------------------------------------------------------------------------
 
@@ -292,7 +292,7 @@ class lookahead(Wrapper):
         own = state.own
         refuse_other_state(rule, own, rule.State)
         shared = (is_due(self, "sync_period", own.count), own.count == 0)
-        steps, inner = self.inner.update(widened(self.inner, updates), state.inner, params, **extra)
+        steps, inner = wide_update(self.inner, updates, state.inner, params, extra)
         steps, own = run_after(rule, steps, own, params, shared)
         return as_came(steps, updates), LookaheadState(inner, own)
 

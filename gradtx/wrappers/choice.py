@@ -14,7 +14,8 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from gradtx.transform import GradientTransformation, State, apply_updates
-from gradtx.tree import Tree, is_inexact, is_none, wide
+from gradtx.tree import Tree, as_came, is_inexact, is_none
+from gradtx.wrappers.around import wide_update
 
 
 def either(pred: Any, yes: Callable[[], Tree], no: Callable[[], Tree]) -> Tree:
@@ -80,35 +81,6 @@ def zero_updates(updates: Tree, params: Tree | None) -> Tree:
         jnp.zeros(jnp.shape(g if p is None else p), jnp.result_type(g)) if is_inexact(g) else g
         for g, p in zip(leaves, ps, strict=True)
     )
-
-
-def widened(updates: Tree) -> Tree:
-    """The updates in the dtypes in which arithmetic on them is done."""
-    return jax.tree.map(
-        lambda g: jnp.asarray(g).astype(wide(jnp.result_type(g))) if is_inexact(g) else g, updates
-    )
-
-
-def as_came(tree: Tree, before: Tree) -> Tree:
-    """The arrays in the dtypes of `before`."""
-    return jax.tree.map(
-        lambda x, y: x.astype(jnp.result_type(y)) if is_inexact(y) else x, tree, before
-    )
-
-
-def wide_update(
-    inner: GradientTransformation,
-    grads: Tree,
-    state: State,
-    params: Tree | None,
-    extra: dict[str, Any],
-) -> tuple[Tree, State]:
-    """`inner.update` of widened gradients, whose updates are not rounded yet.
-
-    The state keeps its dtypes also where those of another library would follow the gradients.
-    """
-    updates, new = inner.update(grads, state, params, **extra)
-    return updates, as_came(new, state)
 
 
 def wide_step(

@@ -24,18 +24,9 @@ from gradtx.sharding import zero_count
 from gradtx.struct import complaint, static
 from gradtx.transform import State, Wrapper, compiled
 from gradtx.transforms.filter import following
-from gradtx.tree import Tree, global_norm, is_inexact, real_dtype, widest
-from gradtx.wrappers.choice import (
-    all_finite,
-    as_came,
-    either,
-    step_if,
-    update_if,
-    wide_step,
-    wide_update,
-    widened,
-    zero_updates,
-)
+from gradtx.tree import Tree, as_came, global_norm, is_inexact, real_dtype, widened, widest
+from gradtx.wrappers.around import wide_update
+from gradtx.wrappers.choice import all_finite, either, step_if, update_if, wide_step, zero_updates
 
 
 class ApplyIfFiniteState(NamedTuple):

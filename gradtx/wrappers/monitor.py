@@ -18,6 +18,7 @@ from gradtx.transform import State, Wrapper, compiled
 from gradtx.tree import (
     Tree,
     aligned,
+    as_came,
     dot,
     global_norm,
     is_inexact,
@@ -27,7 +28,7 @@ from gradtx.tree import (
     real_dtype,
     widest,
 )
-from gradtx.wrappers.choice import as_came, wide_update, widened
+from gradtx.wrappers.around import wide_update
 
 METRICS = ("grad_norm", "update_norm", "update_ratio", "cosine", "effective_learning_rate")
 
@@ -96,7 +97,7 @@ class monitor(Wrapper):
         refuse_other_state(self, state, MonitorState)
         refuse_missing(self, updates, {"params": params})
         # Measured before they are rounded to the dtype in which they leave.
-        steps, inner = wide_update(self.inner, widened(updates), state.inner, params, extra)
+        steps, inner = wide_update(self.inner, updates, state.inner, params, extra)
         treedef = jax.tree.structure(updates, is_leaf=is_none)
         us = aligned(self, treedef, steps, "updates that come out")
         ps = aligned(self, treedef, params, "parameters") if params is not None else us

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import jax
-from jax import Array
 from jax.core import Tracer
 
+from gradtx.memory import KINDS, put
 from gradtx.struct import complaint, static
 from gradtx.transform import State, Wrapper, compiled
 from gradtx.tree import Tree
@@ -20,7 +20,8 @@ class offload(Wrapper):
     `jit` the transfers are part of the program, so that the compiler overlaps them with other work.
     Donate parameters and state together, in the order in which they are returned: JAX 0.10 pairs
     buffers by shape, without a look at their memory. Numbers, such as counts, stay on the device.
-    Let it stand outermost: a wrapper around it would choose between states in host memory.
+    Outermost is best: a wrapper around it that leaves out steps chooses between states in host
+    memory.
     """
 
     where: str = static(default="pinned_host")
@@ -53,17 +54,16 @@ class offload(Wrapper):
 
     def put(self, state: State, kind: str) -> State:
         """The state with its arrays in a kind of memory."""
-
-        def put(x: Any) -> Any:
-            if not isinstance(x, Array) or x.ndim == 0:
-                return x
-            if not isinstance(x, Tracer):
-                return jax.device_put(x, x.sharding.with_memory_kind(kind))
-            # A derivative goes back the way, and has to be told where it starts.
-            other = self.where if kind == "device" else "device"
-            return jax.device_put(x, _space(self, kind), src=_space(self, other))
-
-        return jax.tree.map(put, state)
+        traced = any(isinstance(x, Tracer) for x in jax.tree.leaves(state))
+        if traced and kind not in KINDS:
+            raise ValueError(
+                complaint(
+                    self,
+                    f"under jit JAX cannot move arrays to {kind!r}",
+                    'Pass where="pinned_host", or call update outside of jit',
+                )
+            )
+        return jax.tree.map(lambda x: put(x, kind), state)
 
 
 def _updated(
@@ -81,23 +81,3 @@ def _stepped(
 
 
 _compiled_update, _compiled_step = compiled(_updated), compiled(_stepped)
-
-
-def _space(called: Any, kind: str) -> Any:
-    """What stands for a memory kind under a trace, where shardings are not known."""
-    spaces = {"device": "Device", "pinned_host": "Host"}
-    if not hasattr(jax, "memory"):  # JAX before 0.7
-        from jax._src.sharding_impls import (  # pyright: ignore[reportAttributeAccessIssue]
-            TransferToMemoryKind,  # pyright: ignore[reportAttributeAccessIssue]
-        )
-
-        return TransferToMemoryKind(kind)
-    if kind not in spaces:
-        raise ValueError(
-            complaint(
-                called,
-                f"under jit JAX cannot move arrays to {kind!r}",
-                'Pass where="pinned_host", or call update outside of jit',
-            )
-        )
-    return getattr(jax.memory.Space, spaces[kind])

@@ -22,8 +22,8 @@ from gradtx.struct import converted
 from gradtx.transform import State, Wrapper, apply_updates, as_transformation, compiled
 from gradtx.transforms.momentum import scale_by_momentum
 from gradtx.transforms.scale import scale_by_learning_rate
-from gradtx.tree import Tree, is_inexact, is_none
-from gradtx.wrappers.around import as_came, run_after, shown, widened
+from gradtx.tree import Tree, as_came, is_inexact, is_none
+from gradtx.wrappers.around import run_after, shown, wide_update
 from gradtx.wrappers.average import is_due
 
 
@@ -95,7 +95,7 @@ class outer(Wrapper):
         own, before = state.own, _way()
         refuse_other_state(before, own, before.State)
         due = is_due(self, "every", own.count)
-        steps, inner = self.inner.update(widened(self.inner, updates), state.inner, params, **extra)
+        steps, inner = wide_update(self.inner, updates, state.inner, params, extra)
         back, own = run_after(before, steps, own, params, own.count == 0)
 
         def moved(slow: Tree, outer: Any) -> tuple[Tree, Any]:
@@ -189,7 +189,7 @@ class ema_nesterov(Wrapper):
         rule, own = _drift(self.decay), state.own
         refuse_other_state(rule, own, rule.State)
         beta, beta_next = self._beta(own.count), self._beta(next_count(own.count))
-        steps, inner = self.inner.update(widened(self.inner, updates), state.inner, params, **extra)
+        steps, inner = wide_update(self.inner, updates, state.inner, params, extra)
         steps, own = run_after(rule, steps, own, params, (beta, beta_next))
         return as_came(steps, updates), EmaNesterovState(inner, own)
 

@@ -27,7 +27,8 @@ from gradtx.rule import CountState, Rule, register_for_export
 from gradtx.sharding import zero_count
 from gradtx.struct import static
 from gradtx.transform import State, Wrapper, compiled
-from gradtx.tree import Tree, aligned, is_inexact, is_none, named_leaves, wide, widest
+from gradtx.tree import Tree, aligned, is_inexact, is_none, named_leaves, widest
+from gradtx.wrappers.around import wide_update
 
 
 class _Beside(NamedTuple):
@@ -62,15 +63,6 @@ def _arrays_beside(params: Tree, content: Callable[[Any], str | None]) -> Tree:
             x if y is None else y for x, y in zip(found, treedef.flatten_up_to(new), strict=True)
         ]
     return treedef.unflatten(found)
-
-
-def _wide(updates: Tree) -> Tree:
-    """Gradients in at least float32."""
-
-    def widened(g: Any) -> Any:
-        return jnp.asarray(g).astype(wide(jnp.result_type(g))) if is_inexact(g) else g
-
-    return jax.tree.map(widened, updates)
 
 
 Move = Callable[[int, Array, Array, Any, Any], tuple[Array, Array, Any]]
@@ -160,7 +152,7 @@ class stochastic_rounding(Wrapper):
         params = updates if params is None else params  # there is none to be moved
         count = state.rounding.count
         numbers = for_all_arrays(self, count)
-        steps, inner = self.inner.update(_wide(updates), state.inner, params, **extra)
+        steps, inner = wide_update(self.inner, updates, state.inner, params, extra)
         paths = [path for path, _ in named_leaves(updates)]
 
         def move(i: int, p: Array, u: Array, own: None, given: Any) -> tuple[Array, Array, None]:
@@ -232,7 +224,7 @@ class kahan(Wrapper):
         refuse_other_state(self, state, KahanState)
         refuse_missing(self, updates, {"params": params, **extra})
         params = updates if params is None else params  # there is none to be moved
-        steps, inner = self.inner.update(_wide(updates), state.inner, params, **extra)
+        steps, inner = wide_update(self.inner, updates, state.inner, params, extra)
         updates, params, lost = _moved(
             self,
             updates,
@@ -309,7 +301,7 @@ class master_weights(Wrapper):
         ps, treedef = jax.tree.flatten(params, is_leaf=is_none)
         owns = aligned(self, treedef, state.master, "state", "parameters")
         masters = treedef.unflatten(map(_joined, ps, owns))
-        steps, inner = self.inner.update(_wide(updates), state.inner, masters, **extra)
+        steps, inner = wide_update(self.inner, updates, state.inner, masters, extra)
 
         def move(i: int, p: Array, u: Array, own: Any, given: Any) -> tuple[Array, Array, Any]:
             return _followed(p, u, own, given=given, exactly=exactly)

@@ -23,8 +23,8 @@ from gradtx.refusals import refuse_missing, refuse_other_state
 from gradtx.rule import Hyper, Rule, register_for_export
 from gradtx.struct import complaint, fields_below
 from gradtx.transform import State, Wrapper, compiled
-from gradtx.tree import Tree, is_inexact, is_none, real_dtype, widest
-from gradtx.wrappers.around import after, as_came, run_after, shown, widened
+from gradtx.tree import Tree, as_came, is_inexact, is_none, real_dtype, widest
+from gradtx.wrappers.around import after, run_after, shown, wide_update
 
 
 class PrimalSlots(NamedTuple):
@@ -64,9 +64,7 @@ def _stepped(
     own, rule = state.own, _primal()
     now = for_all_arrays(wrapper, own.count).b1
     then = for_all_arrays(wrapper, next_count(own.count)).b1
-    steps, inner = wrapper.inner.update(
-        widened(wrapper.inner, updates), state.inner, params, **extra
-    )
+    steps, inner = wide_update(wrapper.inner, updates, state.inner, params, extra)
     shared = (weight, now, then, own.count == 0)
     steps, own = run_after(rule, steps, own, params, shared)
     return as_came(steps, updates), inner, own

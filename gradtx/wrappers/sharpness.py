@@ -20,8 +20,18 @@ from gradtx.rule import CountState, Hyper, Rule, register_for_export
 from gradtx.sharding import zero_count
 from gradtx.struct import static
 from gradtx.transform import State, Wrapper, apply_updates, compiled
-from gradtx.tree import Tree, abs2, aligned, global_norm, is_inexact, is_none, root
-from gradtx.wrappers.around import as_came, run_after, shown, widened
+from gradtx.tree import (
+    Tree,
+    abs2,
+    aligned,
+    as_came,
+    global_norm,
+    is_inexact,
+    is_none,
+    root,
+    widened,
+)
+from gradtx.wrappers.around import run_after, shown, wide_update
 from gradtx.wrappers.average import is_due, whole
 
 
@@ -112,7 +122,7 @@ class sam(Wrapper):
         refuse_missing(self, updates, {"params": params})
         rule, own = _start(), state.own
         refuse_other_state(rule, own, rule.State)
-        wide = widened(None, updates)
+        wide = widened(updates)
         first = self._phase(own.count) == 0
         _, new = run_after(rule, wide, own, params, first)
 
@@ -121,7 +131,7 @@ class sam(Wrapper):
 
         def descend(inner: Any) -> tuple[Tree, Any]:
             start = as_came(new.start, params)
-            steps, inner = self.inner.update(widened(self.inner, updates), inner, start, **extra)
+            steps, inner = wide_update(self.inner, updates, inner, start, extra)
             steps, _ = run_after(rule, steps, new, params, 0.0)
             return as_came(steps, updates), inner
 
@@ -180,9 +190,9 @@ class opaque_sam(Wrapper):
         refuse_other_state(self, state.own, CountState)
         grads, count = updates, state.own.count
         if any(map(is_inexact, jax.tree.leaves(updates))):
-            away = _ascent(self, widened(None, updates), params, count)
+            away = _ascent(self, widened(updates), params, count)
             grads = self._from(extra["grad_fn"](apply_updates(params, away)), updates)
-        steps, inner = self.inner.update(widened(self.inner, grads), state.inner, params, **extra)
+        steps, inner = wide_update(self.inner, grads, state.inner, params, extra)
         return as_came(steps, updates), OpaqueSamState(inner, CountState(next_count(count)))
 
     def _from(self, found: Tree, updates: Tree) -> Tree:

@@ -20,6 +20,7 @@ import numpy as np
 from jax import Array, lax
 from jax.core import Tracer
 
+from gradtx.memory import on_device
 from gradtx.rounding import is_narrow, seed
 from gradtx.rule import register_for_export
 from gradtx.sharding import bound_to, sharding_of
@@ -40,7 +41,7 @@ from gradtx.stored import (
 )
 from gradtx.struct import Struct, Table, complaint, converted, static
 from gradtx.transform import State, Wrapper, compiled
-from gradtx.tree import Tree, is_inexact, is_none, listed, path_salt, wide
+from gradtx.tree import Tree, as_came, is_inexact, is_none, listed, path_salt, wide
 
 for kind in (
     *(RandomlyRounded, Floats, RandomFloats),
@@ -223,8 +224,8 @@ class store(Wrapper):
     def update(
         self, updates: Tree, state: State, params: Tree | None = None, **extra: Any
     ) -> tuple[Tree, State]:
-        updates, new = self.inner.update(updates, self._opened(state), params, **extra)
-        return updates, self._closed(new, state)
+        steps, new = self.inner.update(updates, self._opened(state), params, **extra)
+        return as_came(steps, updates), self._closed(new, state)
 
     @compiled
     def step(self, grads: Tree, state: State, params: Tree, **extra: Any) -> tuple[Tree, State]:
@@ -268,7 +269,8 @@ def _decoded(slot: Any) -> Any:
         return x.astype(wide(x.dtype)) if is_inexact(x) and is_narrow(x.dtype) else x
 
     treedef = _structure(slot)
-    return treedef.unflatten(map(decode, separate("store", treedef, slot)))
+    arrays = separate("store", treedef, slot)
+    return treedef.unflatten(on_device(decode, x) for x in arrays)
 
 
 def _encoded(path: str, old: Any, new: Any) -> Any:
@@ -283,7 +285,8 @@ def _encoded(path: str, old: Any, new: Any) -> Any:
 
     treedef = _structure(old)
     xs, ys = separate("store", treedef, old), separate("store", treedef, new)
-    return together(type(old), treedef, list(map(encode, xs, ys)))
+    kept = [on_device(encode, x, y) for x, y in zip(xs, ys, strict=True)]
+    return together(type(old), treedef, kept)
 
 
 def _structure(slot: Any) -> Any:
@@ -297,15 +300,16 @@ def _kept(format: Format, name: str, slot: Any) -> Any:
         if not is_inexact(x) or jnp.iscomplexobj(x) or x.ndim == 0 or x.size == 0:
             return x
         blank = format.blank(name, x.shape)
-        if blank is None:
-            return x
+        return x if blank is None else on_device(lambda x: place(x, blank), x)
+
+    def place(x: Array, blank: Any) -> Any:
         if isinstance(x, Tracer):
             kept = _encode(x, blank)
             bound = (bound_to(x, y) if y.shape == x.shape else y for y in jax.tree.leaves(kept))
             return jax.tree.unflatten(jax.tree.structure(kept), bound)
-        place = sharding_of(x)
+        own = sharding_of(x)
         leaves, treedef = jax.tree.flatten(blank)
-        places = treedef.unflatten(place if y.shape == x.shape else None for y in leaves)
+        places = treedef.unflatten(own if y.shape == x.shape else None for y in leaves)
         return _encode_at(places, treedef, tuple(leaves))(x)
 
     treedef = _structure(slot)

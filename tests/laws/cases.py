@@ -17,11 +17,7 @@ import gradtx
 from gradtx.catalogue import Row, links, optimizers, wrappers
 from gradtx.struct import Struct, fields_below
 
-HAS_HOST_MEMORY = any(m.kind == "pinned_host" for m in jax.devices()[0].addressable_memories())
-"""Not so on a CPU with JAX 0.6: there nothing can be put where `offload` puts it."""
 ROWS = {**optimizers, **links, **wrappers}
-if not HAS_HOST_MEMORY:
-    del ROWS["offload"]
 NARROW = ("float32", "bfloat16", "float16")
 WIDE = (*NARROW, "float64")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -76,17 +78,19 @@ def test_compiled_donated_step_holds_no_copy(row):
     """Everything donated is reused, and no temporary has the size of a parameter.
 
     Rows whose formula needs a reduction first say in `temporary_bytes` how much they hold. The
-    compiler of JAX 0.6 also stores the squares that a norm sums up, 4 bytes a parameter.
+    compiler of JAX before 0.10 also stores what is reduced: 4 bytes a parameter for a reduction.
     """
     n, tx = 2**16, build(row)
     params = jax.ShapeDtypeStruct((n,), jnp.float32)
     state = jax.eval_shape(tx.init, params)
     train = jax.jit(_train(tx), donate_argnums=(0, 1))
-    memory = train.lower(params, state, params).compile().memory_analysis()
+    traced = train.trace(params, state, params)
+    memory = traced.lower().compile().memory_analysis()
     donated = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves((params, state)))
     assert memory.alias_size_in_bytes == donated
-    squares = 4.2 * n if jax.__version_info__ < (0, 7) and "norm" in row.name else 0
-    assert memory.temp_size_in_bytes <= row.temporary_bytes * n + squares + 4096
+    old = jax.__version_info__ < (0, 10)
+    reduced = 4.2 * n * len(re.findall(r"= reduce_\w+\[", str(traced.jaxpr))) if old else 0
+    assert memory.temp_size_in_bytes <= row.temporary_bytes * n + reduced + 4096
 
 
 # Init ------------------------------------------------------------------------------------------
@@ -197,7 +201,8 @@ def test_step_on_a_mesh_compiles_once(row):
         assert p.sharding.is_equivalent_to(where[name], p.ndim)
     _assert_lies_as(state, params)
     found, expected = map(_without_bases, ((params, state), (alone, alone_state)))
-    assert_close(found, expected, rtol=1e-5, atol=1e-6)
+    largest = max(float(jnp.abs(p).max()) for p in jax.tree.leaves(alone))
+    assert_close(found, expected, rtol=1e-5, atol=1e-6 * largest)
 
 
 def _without_bases(values):
