@@ -62,6 +62,15 @@ def refuse_mixed(g: Any, p: Any, slots: Any) -> None:
         raise TypeError("a real parameter has a real gradient")
 
 
+def refuse_unfit(called: Any, updates: Tree, params: Tree | None) -> None:
+    """Raises for updates that have not the shapes of the parameters, where these are given."""
+    leaves, treedef = jax.tree.flatten(updates, is_leaf=is_none)
+    ps = [None] * len(leaves) if params is None else treedef.flatten_up_to(params)
+    for i, (u, p) in enumerate(zip(leaves, ps, strict=True)):
+        if u is not None and p is not None and np.shape(u) != np.shape(p):
+            raise explained(called, updates, i, u, p, (), ValueError("the shapes differ"))
+
+
 def explained(
     called: Any, updates: Tree, index: int, g: Any, p: Any, slots: Any, error: Exception
 ) -> Exception:

@@ -74,9 +74,12 @@ class Rule(GradientTransformation):
     numbered: ClassVar[bool] = False
     batched: ClassVar[bool] = False  # whether it is a `BatchedRule`, which the engine cannot ask
 
-    def __init_subclass__(cls, **kwargs: Any) -> None:
+    def __init_subclass__(cls, called: str | None = None, **kwargs: Any) -> None:
+        """`called` names a rule by the transformation of which it is a part, for errors."""
         super().__init_subclass__(**kwargs)
         cls.State = state_type(cls)
+        if called is not None:
+            cls.__name__ = called
 
     def init_leaf(self, p: Array) -> Any:
         """The slots of one parameter array before the first step."""

@@ -25,7 +25,7 @@ from gradtx.transforms.decay import same_direction
 from gradtx.tree import Tree, norm, real_dtype, root
 
 
-class _cautious_mask(Rule):
+class _cautious_mask(Rule, called="cautious"):
     """Keeps the entries of `g` that agree with those of `p`, here the gradient."""
 
     floor: Hyper

@@ -50,7 +50,7 @@ class add_noise(Rule):
         return g + deviation * jax.random.normal(key, g.shape, g.dtype), slots
 
 
-class _gaussian(Rule):
+class _gaussian(Rule, called="differentially_private_aggregate"):
     """Adds normal noise of one deviation."""
 
     deviation: Hyper

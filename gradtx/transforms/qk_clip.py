@@ -21,7 +21,7 @@ from gradtx.transform import GradientTransformation, State, compiled
 from gradtx.tree import Tree, aligned, is_inexact, is_none, named_leaves
 
 
-class _shrink(Rule):
+class _shrink(Rule, called="qk_clip"):
     """Leads to the parameters times min(1, threshold / t)^power, `t` being the largest logits."""
 
     threshold: Hyper

@@ -59,7 +59,7 @@ class TotalSlots(NamedTuple):
     total: Array
 
 
-class _add_up(Rule):
+class _add_up(Rule, called="accumulate"):
     """Adds the gradients of a cycle, with weights, to a sum that starts anew with the cycle."""
 
     Slots = TotalSlots

@@ -72,7 +72,7 @@ class EmaSlots(NamedTuple):
     reached: Array  # the sum of the weights so far, one number
 
 
-class _moving(Rule):
+class _moving(Rule, called="ema"):
     """Averages the parameters after t - 1 steps; those before the first are forgotten."""
 
     decay: Hyper
@@ -96,7 +96,7 @@ class UniformSlots(NamedTuple):
     average: Array
 
 
-class _uniform(Rule):
+class _uniform(Rule, called="polyak_average"):
     """Averages the parameters with the weight that all arrays share."""
 
     Slots = UniformSlots
@@ -231,7 +231,7 @@ class LookaheadSlots(NamedTuple):
     slow: Array
 
 
-class _lookahead(Rule):
+class _lookahead(Rule, called="lookahead"):
     """Turns a step of the fast parameters into one to the new slow ones, when that is due."""
 
     slow_step_size: Hyper

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
+from gradtx.refusals import refuse_unfit
 from gradtx.transform import GradientTransformation, State, apply_updates
 from gradtx.tree import Tree, as_came, is_inexact, is_none
 from gradtx.wrappers.around import wide_update
@@ -49,10 +50,14 @@ def update_if(
     passes: bool = False,
 ) -> tuple[Tree, State]:
     """`inner.update` where `pred` holds; else zeros or, with `passes`, the updates as they are."""
+
+    def updated() -> tuple[Tree, State]:
+        steps, new = inner.update(updates, state, params, **extra)
+        refuse_unfit(inner, steps, updates if passes else params)
+        return steps, new
+
     return either(
-        pred,
-        lambda: inner.update(updates, state, params, **extra),
-        lambda: (updates if passes else zero_updates(updates, params), state),
+        pred, updated, lambda: (updates if passes else zero_updates(updates, params), state)
     )
 
 

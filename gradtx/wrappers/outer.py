@@ -31,7 +31,7 @@ class SlowSlots(NamedTuple):
     slow: Array
 
 
-class _way(Rule):
+class _way(Rule, called="outer"):
     """Turns a step of the fast parameters into the way back from them to the slow ones."""
 
     Slots = SlowSlots
@@ -46,7 +46,7 @@ class _way(Rule):
         return slow - (p + g), SlowSlots(slow)
 
 
-class _return(Rule):
+class _return(Rule, called="outer"):
     """Turns a step of the fast parameters into one to the slow ones, when that is due."""
 
     Slots = SlowSlots
@@ -133,7 +133,7 @@ class DriftSlots(NamedTuple):
     drift: Array
 
 
-class _drift(Rule):
+class _drift(Rule, called="ema_nesterov"):
     """Turns a step from a point ahead into one to the next; `t` has beta at both."""
 
     decay: Hyper

@@ -35,7 +35,7 @@ class _Beside(NamedTuple):
     array: Array
 
 
-class _beside(Rule):
+class _beside(Rule, called="master_weights"):
     """What makes an array beside every parameter: zeros, zeros of 16 bits, or a copy."""
 
     content: str = static()

@@ -31,7 +31,7 @@ class PrimalSlots(NamedTuple):
     z: Array
 
 
-class _primal(Rule):
+class _primal(Rule, called="schedule_free"):
     """Turns a step of z into one of y; `t` has the weight of z in x, and b now and next."""
 
     Slots = PrimalSlots

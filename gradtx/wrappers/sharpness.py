@@ -35,7 +35,7 @@ from gradtx.wrappers.around import run_after, shown, wide_update
 from gradtx.wrappers.average import is_due, whole
 
 
-class _weigh(Rule):
+class _weigh(Rule, called="sam"):
     """Multiplies by `t` and by the size of the parameters, |p| + eta, to a power."""
 
     eta: Hyper
@@ -66,7 +66,7 @@ class StartSlots(NamedTuple):
     start: Array
 
 
-class _start(Rule):
+class _start(Rule, called="sam"):
     """Remembers the parameters at the first step of a period; turns a step from there into one."""
 
     Slots = StartSlots
