@@ -1,4 +1,4 @@
-"""Prints one table of ratios gradtx / Optax: below one means that gradtx takes less."""
+"""Prints ratios gradtx / Optax, below one means that gradtx takes less, and how even steps are."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import optax
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import measure
+from benchmarks import matrices, measure
 from benchmarks.measure import Ratio
 from benchmarks.peers import pairs, wrapped
 
@@ -72,6 +72,7 @@ def rows(quick: bool) -> Iterator[tuple[str, str, str, Ratio]]:
         tree = gpt2_small()
         for name in ("adamw", "rmsprop", "clip + adamw"):
             yield name, "step", "GPT-2 small", measure.stepping(both[name], tree, 7, 1)
+    yield from matrices.rows(quick)
 
 
 def main() -> None:
@@ -97,7 +98,16 @@ def main() -> None:
                 f"{r.median:.2f}", spread,
             )  # fmt: skip
             console.log(f"{r.median:.2f}  {name}: {what} on {where}", highlight=False)
+        even = Table(title="steps of one cycle, from refresh to refresh")
+        even.add_column("optimizer")
+        for heading in ("median ms", "slowest ms", "ratio"):
+            even.add_column(heading, justify="right")
+        for name, usual, slowest in matrices.turns(quick):
+            times = f"{usual * 1e3:.3g}", f"{slowest * 1e3:.3g}", f"{slowest / usual:.2f}"
+            even.add_row(name, *times)
+            console.log(f"{slowest / usual:.2f}  {name}: slowest step", highlight=False)
     console.print(table)
+    console.print(even)
 
 
 if __name__ == "__main__":

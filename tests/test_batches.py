@@ -144,5 +144,5 @@ def test_errors_name_the_array(batched: None) -> None:
 
 
 def test_on_a_cpu_batches_do_not_pay() -> None:
-    """As `python -m benchmarks.muon` measures."""
+    """As `make bench` measures."""
     assert not batches.pay()
