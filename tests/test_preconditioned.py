@@ -23,6 +23,7 @@ from stacked import assert_stack_is_list
 
 import gradtx
 from gradtx import Axes, catalogue
+from gradtx.optimizers.sides import ROOTS, inverse_root
 
 EXACT = 1e-12
 LINKS: dict[str, Callable[..., Any]] = {
@@ -97,6 +98,12 @@ VARIANTS: dict[str, tuple[str, Any, dict[str, Any]]] = {
         shampoo_direction,
         {"block_size": 2, "b2": 0.9, "eps": 1e-2, "every": 3},
     ),
+    "shampoo with diagonals": (
+        "shampoo",
+        shampoo_direction,
+        {"max_dim": 2, "b2": 0.9, "eps": 1e-2, "every": 3},
+    ),
+    "kl_shampoo with diagonals": ("kl_shampoo", kl_shampoo_direction, {"max_dim": 2, "every": 3}),
     "kl_shampoo": ("kl_shampoo", kl_shampoo_direction, {"b1": 0.5, "b2": 0.8, "every": 3}),
     "kl_shampoo one-sided": ("kl_shampoo", kl_shampoo_direction, {"sides": "outputs"}),
     "kron": (
@@ -131,6 +138,8 @@ def test_arguments(x64: None) -> None:
         (lambda: gradtx.scale_by_splus(sides="left"), "sides is 'left'"),
         (lambda: gradtx.scale_by_shampoo(graft="lamb"), "graft is 'lamb'"),
         (lambda: gradtx.scale_by_shampoo(block_size=0), "block_size is 0"),
+        (lambda: gradtx.scale_by_shampoo(roots="qr"), "roots is 'qr'"),
+        (lambda: gradtx.scale_by_shampoo(exponent=0.5, roots="newton"), 'roots is "newton"'),
         (lambda: gradtx.scale_by_kl_shampoo(eps=0.0), "eps is 0.0"),
         (lambda: gradtx.scale_by_kron(learn=1.5), "learn is 1.5"),
     ],
@@ -396,4 +405,43 @@ def test_sides_that_are_left_alone_cost_nothing(name: str) -> None:
     for key, hyper in {"short": {"sides": "shorter"}, "limit": {"max_dim": 10}}.items():
         state = getattr(gradtx, name)(0.1, "w", **hyper).init(p)
         sizes[key] = sum(x.size for x in jax.tree.leaves(state))
-    assert sizes["short"] == sizes["limit"] < 2 * 210 + 2 * 49 + 40
+    assert sizes["short"] < 2 * 210 + 2 * 49 + 40
+    diagonals = 2 * 30 if "shampoo" in name else 0  # of the averages, and of their roots
+    assert sizes["limit"] == sizes["short"] + diagonals
+
+
+# Roots -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("exponent", [1 / 2, 1 / 4])
+def test_roots_by_products(exponent: float, x64: None) -> None:
+    """Newton's iteration and eigenvectors give the same, for matrices of any size, and zeros."""
+    turn = np.linalg.qr(np.random.default_rng(20).normal(size=(12, 12)))[0]
+    a = jnp.asarray((turn * np.geomspace(1e-8, 1, 12)) @ turn.T)
+    sizes = jnp.asarray([1e-200, 1.0, 1e200, 0.0])[:, None, None]
+    for matrices in (a, sizes * a[None]):
+        exact = inverse_root(matrices, exponent, 1e-300)
+        found = inverse_root(matrices, exponent, 1e-300, "newton")
+        size = jnp.abs(exact).max((-2, -1), keepdims=True)
+        np.testing.assert_allclose(found / size, exact / size, atol=1e-7)
+    a = a + 1e-4 * jnp.eye(12)
+    narrow = inverse_root(a.astype(jnp.float32), exponent, 1e-12, "newton")
+    rounding = 12 * 2.0**-23 * jnp.abs(a).max()
+    exact = inverse_root(a + rounding * jnp.eye(12), exponent, 1e-12)
+    np.testing.assert_allclose(narrow, exact, atol=1e-3 * float(jnp.abs(exact).max()))
+
+
+@pytest.mark.parametrize("link", [gradtx.scale_by_shampoo, gradtx.scale_by_kl_shampoo])
+def test_shampoo_by_products(link: Callable[..., Any], x64: None) -> None:
+    """Either way to a root gives the same steps, of stacks too, with their derivative."""
+    gs = normal(21, 5, 2, 4, 3)
+
+    def last(g: Any, roots: str) -> Any:
+        tx = link(roots=roots, eps=1e-3, every=2, axes=Axes("bio"))
+        return steps(tx, gs.at[4].set(g), gs[0])[-1]
+
+    np.testing.assert_allclose(last(gs[4], "newton"), last(gs[4], "eigh"), rtol=1e-8)
+    along = [jax.jvp(partial(last, roots=roots), (gs[4],), (gs[3],))[1] for roots in ROOTS]
+    np.testing.assert_allclose(*along, rtol=1e-8, atol=1e-12)
+    pulled = jax.grad(lambda g: jnp.sum(last(g, "newton") * gs[0]))(gs[4])
+    assert float(jnp.abs(pulled).max()) > 1e-3

@@ -26,7 +26,7 @@ from gradtx.optimizers.sides import (
     product,
     refreshed,
     refuse_other_sides,
-    sizes,
+    side_shapes,
 )
 from gradtx.routing import Labels
 from gradtx.rule import Hyper, Rule
@@ -86,7 +86,8 @@ class scale_by_kron(Rule):
     def init_leaf(self, p: Array) -> KronSlots:
         how = layout(self.axes, p.shape, "scale_by_kron")
         *stack, n, m = one_array(how, "scale_by_kron")
-        full = sizes(self.sides, n, m, LONGEST if self.max_dim is None else self.max_dim)
+        shapes = side_shapes(self.sides, n, m, LONGEST if self.max_dim is None else self.max_dim)
+        full = [shape[0] for shape in shapes]
         left, right = (
             jnp.broadcast_to(jnp.eye(k, dtype=p.dtype) if k else jnp.ones(side, p.dtype), shape)
             for k, side, shape in (

@@ -21,6 +21,7 @@ from gradtx.optimizers.adam import scale_by_adam
 from gradtx.optimizers.muon import inverse, length, refuse_other
 from gradtx.optimizers.roles import Matrices, routed
 from gradtx.optimizers.sides import (
+    ROOTS,
     Pair,
     acts,
     averages,
@@ -34,7 +35,7 @@ from gradtx.optimizers.sides import (
     places,
     refreshed,
     refuse_other_sides,
-    sizes,
+    side_shapes,
     zeros,
 )
 from gradtx.routing import Labels
@@ -77,7 +78,8 @@ class scale_by_shampoo(Rule):
     block_size: int | None = static(default=None)  # larger matrices are cut into equal blocks
     stagger: bool = static(default=True)  # False: all matrices in the same step
     sides: str = static(default="both")  # or "shorter", "inputs", "outputs", of every block
-    max_dim: int | None = static(default=None)  # longer sides are left alone; None: 10,000
+    max_dim: int | None = static(default=None)  # longer sides keep a diagonal; None: 10,000
+    roots: str = static(default="eigh")  # or "newton": products only, which accelerators prefer
     axes: Any = None  # an `Axes`
 
     Slots = ShampooSlots
@@ -91,6 +93,11 @@ class scale_by_shampoo(Rule):
         self.require("(0, inf)", "every")
         refuse_other(self, "graft", GRAFTS)
         refuse_other_sides(self)
+        refuse_other(self, "roots", ROOTS)
+        if self.roots == "newton" and self.exponent is not None:
+            seen = f'exponent is {self.exponent!r} and roots is "newton"'
+            do = 'Leave the exponent out, or take roots="eigh"'
+            raise ValueError(complaint("scale_by_shampoo", seen, do))
         if self.block_size is not None and self.block_size < 1:
             seen = f"block_size is {self.block_size!r}"
             raise ValueError(complaint("scale_by_shampoo", seen, "Give a size of 1 or more"))
@@ -104,14 +111,14 @@ class scale_by_shampoo(Rule):
         how = layout(self.axes, p.shape, "scale_by_shampoo")
         *stack, n, m = one_array(how, "scale_by_shampoo")
         a, b = self._blocks(n, m)
-        size = sizes(self.sides, -(-n // a), -(-m // b), self.max_dim)
+        shapes = side_shapes(self.sides, -(-n // a), -(-m // b), self.max_dim, diagonal=True)
         stack = (*stack, a, b)
         squares = self.graft not in (None, "sgd")
         return ShampooSlots(
             jnp.zeros_like(p),
             real_zeros_like(p) if squares else jnp.zeros((0,), real_dtype(p.dtype)),
-            *zeros(stack, size, p.dtype),
-            *identities(stack, size, p.dtype),
+            *zeros(stack, shapes, p.dtype),
+            *identities(stack, shapes, p.dtype),
         )
 
     def update_leaf(
@@ -138,7 +145,8 @@ class scale_by_shampoo(Rule):
             exponent = 1 / (2 * max(1, sum(map(acts, sums))))
 
         def roots(old: Pair, left: Array, right: Array) -> Pair:
-            a, b = (inverse_root(x / correction, exponent, self.eps) for x in (left, right))
+            means = left / correction, right / correction
+            a, b = (inverse_root(x, exponent, self.eps, self.roots) for x in means)
             return a, b
 
         left_root, right_root = refreshed(turns, roots, (slots.left_root, slots.right_root), *sums)
@@ -211,7 +219,8 @@ class scale_by_kl_shampoo(Rule):
     every: Hyper = 10  # steps from one root to the next
     stagger: bool = static(default=True)  # False: all matrices in the same step
     sides: str = static(default="both")  # or "shorter", "inputs", "outputs"
-    max_dim: int | None = static(default=None)  # longer sides are left alone; None: 10,000
+    max_dim: int | None = static(default=None)  # longer sides keep a diagonal; None: 10,000
+    roots: str = static(default="eigh")  # or "newton": products only, which accelerators prefer
     axes: Any = None  # an `Axes`
 
     Slots = KlShampooSlots
@@ -222,15 +231,16 @@ class scale_by_kl_shampoo(Rule):
         self.require("(0, inf)", "eps")
         self.require("(0, inf)", "every")
         refuse_other_sides(self)
+        refuse_other(self, "roots", ROOTS)
 
     def init_leaf(self, p: Array) -> KlShampooSlots:
         how = layout(self.axes, p.shape, "scale_by_kl_shampoo")
         *stack, n, m = one_array(how, "scale_by_kl_shampoo")
-        size = sizes(self.sides, n, m, self.max_dim)
+        shapes = side_shapes(self.sides, n, m, self.max_dim, diagonal=True)
         return KlShampooSlots(
             jnp.zeros_like(p),
-            *zeros(tuple(stack), size, p.dtype),
-            *identities(tuple(stack), size, p.dtype),
+            *zeros(tuple(stack), shapes, p.dtype),
+            *identities(tuple(stack), shapes, p.dtype),
         )
 
     def update_leaf(
@@ -263,7 +273,7 @@ class scale_by_kl_shampoo(Rule):
         turns = due(t - 1, number, self.every, x.shape[:-2], self.stagger)
 
         def fresh(old: Pair, left: Array, right: Array) -> Pair:
-            a, b = (inverse_root(x, 0.5, self.eps) for x in (left, right))
+            a, b = (inverse_root(x, 0.5, self.eps, self.roots) for x in (left, right))
             return a, b
 
         roots = refreshed(turns, fresh, tuple(roots), left, right)
@@ -298,6 +308,7 @@ def shampoo(
     stagger: bool = True,
     sides: str = "both",
     max_dim: int | None = None,
+    roots: str = "eigh",
     auxiliary: GradientTransformation | None = None,
 ) -> GradientTransformation:
     """Shampoo: `scale_by_shampoo` and decoupled weight decay for matrices, Adam for the rest.
@@ -318,6 +329,7 @@ def shampoo(
             stagger,
             sides,
             max_dim,
+            roots,
             axes,
         )
         return chain(direction, add_decayed_weights(weight_decay))
@@ -337,6 +349,7 @@ def kl_shampoo(
     stagger: bool = True,
     sides: str = "both",
     max_dim: int | None = None,
+    roots: str = "eigh",
     auxiliary: GradientTransformation | None = None,
 ) -> GradientTransformation:
     """KL-Shampoo: `scale_by_kl_shampoo` and decoupled weight decay for matrices, Adam for the rest.
@@ -345,7 +358,7 @@ def kl_shampoo(
     """
 
     def method(axes: Any) -> GradientTransformation:
-        direction = scale_by_kl_shampoo(b1, b2, eps, every, stagger, sides, max_dim, axes)
+        direction = scale_by_kl_shampoo(b1, b2, eps, every, stagger, sides, max_dim, roots, axes)
         return chain(direction, add_decayed_weights(weight_decay))
 
     return routed("kl_shampoo", learning_rate, method, REST, auxiliary, matrices, labels)

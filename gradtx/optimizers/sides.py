@@ -1,11 +1,13 @@
 """What methods with a matrix for each side of a matrix share.
 
 Matrices are [..., n inputs, m outputs]. The side of the inputs is called left, that of the outputs
-right. A side that is left alone has matrices [..., 0, 0], which cost nothing and act as identity.
+right. Its matrices are [..., n, n], or [..., 1, n] if they have a diagonal only. A side that is
+left alone has matrices [..., 0, 0], which cost nothing and act as identity.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -15,11 +17,12 @@ from jax import Array, lax
 from jax.experimental.shard_alike import shard_alike
 
 from gradtx.batches import in_turn
-from gradtx.optimizers.muon import refuse_other
+from gradtx.optimizers.muon import length, refuse_other
 from gradtx.tree import abs2
 
 LONGEST = 10_000  # sides above this are left alone if nothing else is said
 SIDES = ("both", "shorter", "inputs", "outputs")
+ROOTS = ("eigh", "newton")
 
 Pair = tuple[Array, Array]
 """Something for the left and for the right side."""
@@ -29,10 +32,14 @@ def refuse_other_sides(rule: Any) -> None:
     refuse_other(rule, "sides", SIDES)
 
 
-def sizes(sides: str, n: int, m: int, max_dim: int | None) -> tuple[int, int]:
-    """How large the matrices of both sides are; zero for a side that is left alone.
+Shapes = tuple[tuple[int, int], tuple[int, int]]
 
-    That is a side that is not asked for, is longer than `max_dim` or has one entry.
+
+def side_shapes(sides: str, n: int, m: int, max_dim: int | None, diagonal: bool = False) -> Shapes:
+    """The shapes of the matrices of both sides.
+
+    A side is left alone if it is not asked for or has one entry. So is one that is longer than
+    `max_dim`, or it keeps a diagonal.
     """
     longest = LONGEST if max_dim is None else max_dim
     wanted = {
@@ -41,27 +48,33 @@ def sizes(sides: str, n: int, m: int, max_dim: int | None) -> tuple[int, int]:
         "inputs": (True, False),
         "outputs": (False, True),
     }[sides]
-    left, right = (
-        k if asked and 1 < k <= longest else 0 for k, asked in zip((n, m), wanted, strict=True)
-    )
+
+    def shape(k: int, asked: bool) -> tuple[int, int]:
+        if not asked or k <= 1 or (k > longest and not diagonal):
+            return 0, 0
+        return (k if k <= longest else 1), k
+
+    return shape(n, wanted[0]), shape(m, wanted[1])
+
+
+def zeros(stack: tuple[int, ...], shapes: Shapes, dtype: Any) -> Pair:
+    left, right = (jnp.zeros((*stack, *shape), dtype) for shape in shapes)
     return left, right
 
 
-def zeros(stack: tuple[int, ...], size: tuple[int, int], dtype: Any) -> Pair:
-    left, right = (jnp.zeros((*stack, k, k), dtype) for k in size)
+def identities(stack: tuple[int, ...], shapes: Shapes, dtype: Any) -> Pair:
+    left, right = (_identity((*stack, *shape), dtype) for shape in shapes)
     return left, right
 
 
-def identities(stack: tuple[int, ...], size: tuple[int, int], dtype: Any) -> Pair:
-    left, right = (jnp.broadcast_to(jnp.eye(k, dtype=dtype), (*stack, k, k)) for k in size)
-    return left, right
+def _identity(shape: tuple[int, ...], dtype: Any) -> Array:
+    is_full = shape[-2] == shape[-1]
+    return jnp.broadcast_to(jnp.eye(shape[-1], dtype=dtype) if is_full else 1, shape).astype(dtype)
 
 
 def multiples(size: Array, side: Array) -> Array:
     """A number [..., 1, 1] for every matrix times the identity, of the shape of a side."""
-    return size.astype(side.dtype) * jnp.broadcast_to(
-        jnp.eye(side.shape[-1], dtype=side.dtype), side.shape
-    )
+    return size.astype(side.dtype) * _identity(side.shape, side.dtype)
 
 
 def placed(old: Sequence[Array], new: Sequence[Array]) -> list[Array]:
@@ -85,18 +98,28 @@ def acts(side: Array) -> bool:
     return side.shape[-1] > 0
 
 
+def is_diagonal(side: Array) -> bool:
+    return side.shape[-2] < side.shape[-1]
+
+
 def between(left: Array, x: Array, right: Array) -> Array:
     """left x right, where a side that is left alone changes nothing."""
-    x = product(left, x) if acts(left) else x
-    return product(x, right) if acts(right) else x
+    if acts(left):
+        x = left.mT * x if is_diagonal(left) else product(left, x)
+    if acts(right):
+        x = x * right if is_diagonal(right) else product(x, right)
+    return x
 
 
 def grams(x: Array, left: Array, right: Array) -> Pair:
-    """X X^H and X^H X, in the place of what both sides have."""
-    return (
-        product(x, adjoint(x)) if acts(left) else left,
-        product(adjoint(x), x) if acts(right) else right,
-    )
+    """X X^H and X^H X, or their diagonals, in the place of what both sides have."""
+
+    def gram(x: Array, side: Array) -> Array:
+        if is_diagonal(side):
+            return jnp.sum(abs2(x), axis=-1)[..., None, :].astype(x.dtype)
+        return product(x, adjoint(x)) if acts(side) else side
+
+    return gram(x, left), gram(adjoint(x), right)
 
 
 def without_rounding(x: Array) -> Array:
@@ -203,17 +226,60 @@ def power_step(a: Array, basis: Array) -> tuple[Array, Array]:
     return jnp.where(size > 0, new, basis), order
 
 
-def inverse_root(a: Array, exponent: Any, eps: Any) -> Array:
+def inverse_root(a: Array, exponent: Any, eps: Any, roots: str = "eigh") -> Array:
     """(A + eps)^-exponent of Hermitian matrices [..., n, n] without negative eigenvalues.
 
-    An eigenvalue that is less than the rounding of the largest counts as that.
+    An eigenvalue that is less than the rounding of the largest counts as that. `roots="newton"`
+    takes products only, for an exponent of one over a whole number, and adds that rounding to all.
     """
     if not acts(a):
         return a
-    exponent, eps = lax.stop_gradient((jnp.asarray(exponent), jnp.asarray(eps)))
+    eps = lax.stop_gradient(jnp.asarray(eps))
     scaled, size = _scaled(a)
+    least = a.shape[-1] * _eps(size)
+    if roots == "newton" and not is_diagonal(a):
+        return _coupled_newton(scaled, size, round(1 / exponent), least * size + eps)
+    exponent = lax.stop_gradient(jnp.asarray(exponent))
+    if is_diagonal(a):
+        values = jnp.maximum(scaled.real, least) * size + eps
+        return (values**-exponent).astype(a.dtype)
     values, vectors = _eigh(scaled)
-    least = a.shape[-1] * _eps(values)
     values = jnp.maximum(values, least) * size[..., 0] + eps
     powers = (values**-exponent).astype(vectors.dtype)
     return product(vectors * powers[..., None, :], adjoint(vectors))
+
+
+def _coupled_newton(a: Array, size: Array, p: int, ridge: Array) -> Array:
+    """(size A + ridge)^(-1/p), of which M = X^p A goes to the identity.
+
+    T = ((p + 1) I - M) / p, X = X T, M = T^p M from M = A (p + 1) / (2 |A|) on. Iannazzo 2006;
+    Anil+ 2020, 2002.09018.
+    """
+    eye = _identity(a.shape, a.dtype)
+    whole = size * length(a) + ridge  # no eigenvalue is more
+    a = a * (size / whole).astype(a.dtype) + (ridge / whole).astype(a.dtype) * eye
+    start = (p + 1) / 2
+    tolerance = 8 * math.sqrt(a.shape[-1]) * _eps(size)
+
+    def away(m: Array) -> Array:
+        return jnp.max(jnp.abs(m - eye))
+
+    def unfinished(carry: Any) -> Array:
+        _, m, before, steps = carry
+        now = away(m)
+        return (steps < 100) & (now > tolerance) & ((now < before) | (now > 0.1))
+
+    def step(carry: Any) -> Any:
+        x, m, _, steps = carry
+        t = ((p + 1) * eye - m) / p
+        power = functools.reduce(product, [t] * p)
+        return product(x, t), product(power, m), away(m), steps + 1
+
+    first = (
+        start ** (1 / p) * eye,
+        start * a,
+        jnp.full((), jnp.inf, size.dtype),
+        jnp.zeros((), jnp.int32),
+    )
+    x = lax.while_loop(unfinished, step, first)[0]
+    return x * (whole ** (-1 / p)).astype(x.dtype)

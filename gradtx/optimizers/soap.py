@@ -37,7 +37,7 @@ from gradtx.optimizers.sides import (
     product,
     refreshed,
     refuse_other_sides,
-    sizes,
+    side_shapes,
     without_rounding,
     zeros,
 )
@@ -89,12 +89,12 @@ class scale_by_soap(Rule):
 
     def init_leaf(self, p: Array) -> SoapSlots:
         *stack, n, m = one_array(layout(self.axes, p.shape, "scale_by_soap"), "scale_by_soap")
-        size = sizes(self.sides, n, m, self.max_dim)
+        shapes = side_shapes(self.sides, n, m, self.max_dim)
         return SoapSlots(
             jnp.zeros_like(p),
             real_zeros_like(p),
-            *zeros(tuple(stack), size, p.dtype),
-            *identities(tuple(stack), size, p.dtype),
+            *zeros(tuple(stack), shapes, p.dtype),
+            *identities(tuple(stack), shapes, p.dtype),
         )
 
     def update_leaf(self, g: Array, slots: SoapSlots, p: Array, t: Any) -> tuple[Array, SoapSlots]:
@@ -179,11 +179,11 @@ class scale_by_splus(Rule):
 
     def init_leaf(self, p: Array) -> SplusSlots:
         *stack, n, m = one_array(layout(self.axes, p.shape, "scale_by_splus"), "scale_by_splus")
-        size = sizes(self.sides, n, m, self.max_dim)
+        shapes = side_shapes(self.sides, n, m, self.max_dim)
         return SplusSlots(
             jnp.zeros_like(p),
-            *zeros(tuple(stack), size, p.dtype),
-            *identities(tuple(stack), size, p.dtype),
+            *zeros(tuple(stack), shapes, p.dtype),
+            *identities(tuple(stack), shapes, p.dtype),
         )
 
     def update_leaf(

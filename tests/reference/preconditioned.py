@@ -35,6 +35,11 @@ def power(a, exponent, eps):
     return (vectors * (np.maximum(values, 0) + eps) ** exponent) @ vectors.conj().T
 
 
+def on_diagonals(sums, max_dim):
+    """Sums of which those of longer sides keep their diagonal only."""
+    return tuple(np.diag(np.diag(a)) if len(a) > max_dim else a for a in sums)
+
+
 # SOAP ------------------------------------------------------------------------------------------
 
 
@@ -116,6 +121,7 @@ def shampoo_direction(
     graft="adam",
     sides="both",
     block_size=None,
+    max_dim=10_000,
     late=0,
 ):
     if block_size is not None and max(g.shape) > block_size:
@@ -125,7 +131,8 @@ def shampoo_direction(
     m = ema(b1, s.get("m", 0.0), g)
     mean = m / (1 - b1**t)
     sums = [
-        b2 * old + weight * new for old, new in zip(s.get("sums", (0, 0)), grams(g), strict=True)
+        b2 * old + weight * new
+        for old, new in zip(s.get("sums", (0, 0)), on_diagonals(grams(g), max_dim), strict=True)
     ]
     v, roots = s.get("v", 0.0), s.get("roots")
     if (t - late) % every == 0 and t >= every:
@@ -158,7 +165,9 @@ def blocked(g, p, t, s, size, **rest):
     return u[: g.shape[0], : g.shape[1]], new
 
 
-def kl_shampoo_direction(g, p, t, s, b1=0.9, b2=0.95, eps=1e-12, every=10, sides="both"):
+def kl_shampoo_direction(
+    g, p, t, s, b1=0.9, b2=0.95, eps=1e-12, every=10, sides="both", max_dim=10_000
+):
     n, m = g.shape
     on = chosen(sides, g)
     average = ema(b1, s.get("m", 0.0), g)
@@ -173,9 +182,9 @@ def kl_shampoo_direction(g, p, t, s, b1=0.9, b2=0.95, eps=1e-12, every=10, sides
         )
     # L + G R^-1 G^H, where R^-1 is the square of the root.
     half, other = g @ right_root, left_root @ g
+    new = half @ half.conj().T / m, other.conj().T @ other / n
     left, right = (
-        ema(b2, left, half @ half.conj().T / m),
-        ema(b2, right, other.conj().T @ other / n),
+        ema(b2, a, b) for a, b in zip((left, right), on_diagonals(new, max_dim), strict=True)
     )
     roots = [left_root, right_root]
     if (t - 1) % every == 0:
