@@ -8,7 +8,12 @@ from gradtx.transform import (
 )
 from gradtx.chain import chain as chain
 from gradtx.axes import Axes as Axes
-from gradtx.rule import GlobalScale as GlobalScale, JointRule as JointRule, Rule as Rule
+from gradtx.rule import (
+    BatchedRule as BatchedRule,
+    GlobalScale as GlobalScale,
+    JointRule as JointRule,
+    Rule as Rule,
+)
 from gradtx.routing import by_path as by_path
 from gradtx.wrappers.accumulate import accumulate as accumulate, noise_scale as noise_scale
 from gradtx.wrappers.conditional import (
