@@ -462,6 +462,21 @@ def test_one_learning_rate_or_an_auxiliary_optimizer() -> None:
     np.testing.assert_allclose(u["up"]["kernel"], full["up"]["kernel"], rtol=1e-6)
 
 
+def test_learning_rates_by_path_reach_both_parts() -> None:
+    """A pattern may be for arrays of one part only; one that is for none is refused."""
+    params = model()
+    usual = gradtx.muon(0.1, MATRICES)
+    full, _ = usual.update(params, usual.init(params), params)
+    rates = gradtx.by_path({"up/bias": 0.2, "up/kernel": 0.3, "*": 0.1})
+    tx = gradtx.muon(rates, MATRICES)
+    u, _ = tx.update(params, tx.init(params), params)
+    np.testing.assert_allclose(u["up"]["bias"], 2 * full["up"]["bias"], rtol=1e-6)
+    np.testing.assert_allclose(u["up"]["kernel"], 3 * full["up"]["kernel"], rtol=1e-6)
+    wrong = gradtx.muon(gradtx.by_path({"up/bais": 0.2, "*": 0.1}), MATRICES)
+    with pytest.raises(ValueError, match="no array goes to 'up/bais'"):
+        wrong.init(params)
+
+
 def test_describe(capsys: pytest.CaptureFixture[str]) -> None:
     """The table says where every array goes, as which matrices and why; shapes are enough."""
     params = {**model(), "index": jnp.arange(3), "none": None}

@@ -8,8 +8,10 @@ from typing import Any
 from gradtx.axes import Axes
 from gradtx.chain import chain
 from gradtx.describe import Route
+from gradtx.hyper import per_array
 from gradtx.routing import Labels, by_path
 from gradtx.rule import Hyper
+from gradtx.sharding import zero_count
 from gradtx.struct import complaint, converted, static
 from gradtx.transform import (
     GradientTransformation,
@@ -41,26 +43,29 @@ class by_role(GradientTransformation):
     labels: Labels = static()
     optional: tuple[str, ...] = static(default=("rest",))  # of the two, which need no array
 
-    def _partition(self) -> partition:
-        descend = scale_by_learning_rate(self.learning_rate)
+    def _partition(self, learning_rate: Hyper) -> partition:
+        descend = scale_by_learning_rate(learning_rate)
         parts = {"matrices": chain(self.matrices, descend), "rest": chain(self.rest, descend)}
         return partition(parts, self.labels, self.optional)
 
     def init(self, params: Tree) -> State:
-        return self._partition().init(params)
+        # A pattern of the learning rate may be for arrays of one part only.
+        descend = scale_by_learning_rate(self.learning_rate)
+        per_array(descend, zero_count(params), params, strict=True)
+        return self._partition(1.0).init(params)
 
     @compiled
     def update(
         self, updates: Tree, state: State, params: Tree | None = None, **extra: Any
     ) -> tuple[Tree, State]:
         refuse_other_parts(self, state, ("matrices", "rest"))
-        return self._partition().update(updates, state, params, **extra)
+        return self._partition(self.learning_rate).update(updates, state, params, **extra)
 
     def eval_params(self, state: State, params: Tree) -> Tree:
-        return self._partition().eval_params(state, params)
+        return self._partition(self.learning_rate).eval_params(state, params)
 
     def routes(self, params: Tree) -> list[Route]:
-        return self._partition().routes(params)
+        return self._partition(self.learning_rate).routes(params)
 
 
 def routed(
