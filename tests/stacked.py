@@ -1,13 +1,16 @@
-"""One leaf that stacks layers beside the list of its layers."""
+"""One leaf that stacks layers beside the list of its layers; many layers of few shapes."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
+import gradtx
 from gradtx import Axes
 
 
@@ -34,3 +37,19 @@ def assert_stack_is_list(make: Callable[[Any], Any], letters: str, seed: int) ->
             scale = float(jnp.abs(expected).max())
             np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-12 * scale)
         p, ps = p + u, [x + y for x, y in zip(ps, us, strict=True)]
+
+
+def iterations_traced(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
+    """The shapes for which Muon's iteration is traced, of twenty layers with two matrices each."""
+    traced, plain = [], gradtx.newton_schulz._iterated
+
+    def counting(self: Any, x: jax.Array) -> jax.Array:
+        traced.append(x.shape)
+        return plain(self, x)
+
+    monkeypatch.setattr(gradtx.newton_schulz, "_iterated", counting)
+    params = {i: {"up": jnp.ones((11, 13)), "down": jnp.ones((13, 17))} for i in range(20)}
+    tx = gradtx.muon(0.1, "*/*")
+    state = jax.eval_shape(tx.init, params)
+    jax.make_jaxpr(tx.update)(params, state, params)
+    return sorted(traced)

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from stacked import iterations_traced
 
 import gradtx
 from gradtx import Axes, batches, engine, newton_schulz
@@ -106,19 +107,8 @@ def test_batches_are_even(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_equal_shapes_are_traced_once(batched: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Forty layers of two shapes trace the iteration twice."""
-    traced, plain = [], newton_schulz._iterated
-
-    def counting(self: Any, x: jax.Array) -> jax.Array:
-        traced.append(x.shape)
-        return plain(self, x)
-
-    monkeypatch.setattr(newton_schulz, "_iterated", counting)
-    params = {i: {"up": jnp.ones((11, 13)), "down": jnp.ones((13, 17))} for i in range(20)}
-    tx = gradtx.muon(0.1, "*/*")
-    state = jax.eval_shape(tx.init, params)
-    jax.make_jaxpr(tx.update)(params, state, params)
-    assert sorted(traced) == [(11, 13), (13, 17)]
+    """Forty layers of two shapes trace the iteration twice in batches too."""
+    assert iterations_traced(monkeypatch) == [(11, 13), (13, 17)]
 
 
 def test_sharded_axes_stay_sharded(batched: None) -> None:

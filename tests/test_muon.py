@@ -23,7 +23,7 @@ from reference.matrix import (
     passing,
     scion,
 )
-from stacked import assert_stack_is_list
+from stacked import assert_stack_is_list, iterations_traced
 
 import gradtx
 from gradtx import Axes, catalogue, exact_polar, newton_schulz
@@ -224,18 +224,7 @@ def test_heads_and_convolutions(x64: None) -> None:
 
 def test_equal_shapes_are_traced_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Forty layers of two shapes trace the iteration twice."""
-    traced, plain = [], newton_schulz._iterated
-
-    def counting(self: Any, x: jax.Array) -> jax.Array:
-        traced.append(x.shape)
-        return plain(self, x)
-
-    monkeypatch.setattr(newton_schulz, "_iterated", counting)
-    params = {i: {"up": jnp.ones((11, 13)), "down": jnp.ones((13, 17))} for i in range(20)}
-    tx = gradtx.muon(0.1, "*/*")
-    state = jax.eval_shape(tx.init, params)
-    jax.make_jaxpr(tx.update)(params, state, params)
-    assert sorted(traced) == [(11, 13), (13, 17)]
+    assert iterations_traced(monkeypatch) == [(11, 13), (13, 17)]
 
 
 # Invariances -----------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ count what has become of them: rounding, clips and projections further down the 
 
 from __future__ import annotations
 
+import abc
 from typing import Any, ClassVar, NamedTuple
 
 import jax.numpy as jnp
@@ -132,24 +133,10 @@ class AverageState(NamedTuple):
 register_for_export(AverageState)
 
 
-class ema(Wrapper):
-    """Averages the parameters, the newest most: a = decay a + (1 - decay) p, bias-corrected.
-
-    `tx.eval_params(state, params)` is the average of p_1 ... p_t with weights decay^(t - i), which
-    sum to one. A schedule of the decay is read at the number of steps that led to p; `half_life`
-    and `power_law` are ready-made. Differs from Optax's `ema`, which averages updates. It averages
-    what `inner` says to evaluate.
-    """
-
-    decay: Hyper = 0.999
+class Averaging(Wrapper):
+    """A wrapper that averages the parameters for `eval_params`, and leaves the steps as they are."""
 
     needs: ClassVar[tuple[str, ...]] = ("params",)
-
-    def check(self) -> None:
-        self.require("[0, 1)", "decay")
-
-    def init(self, params: Tree) -> State:
-        return AverageState(self.inner.init(params), _moving(self.decay).init(params))
 
     @compiled
     def update(
@@ -165,13 +152,35 @@ class ema(Wrapper):
     def eval_params(self, state: State, params: Tree) -> Tree:
         return as_came(self._averaged(params, state, params)[1].average, params)
 
+    @abc.abstractmethod
     def _averaged(self, steps: Tree, state: AverageState, params: Any) -> tuple[Tree, Any]:
-        """The average with the newest parameters, and the steps that come after it."""
+        """The steps, and the state of the average with the newest parameters."""
+
+
+class ema(Averaging):
+    """Averages the parameters, the newest most: a = decay a + (1 - decay) p, bias-corrected.
+
+    `tx.eval_params(state, params)` is the average of p_1 ... p_t with weights decay^(t - i), which
+    sum to one. A schedule of the decay is read at the number of steps that led to p; `half_life`
+    and `power_law` are ready-made. Differs from Optax's `ema`, which averages updates. It averages
+    what `inner` says to evaluate.
+    """
+
+    decay: Hyper = 0.999
+
+    def check(self) -> None:
+        self.require("[0, 1)", "decay")
+
+    def init(self, params: Tree) -> State:
+        return AverageState(self.inner.init(params), _moving(self.decay).init(params))
+
+    def _averaged(self, steps: Tree, state: AverageState, params: Any) -> tuple[Tree, Any]:
+        """The average takes in the newest parameters."""
         newest = self.inner.eval_params(state.inner, params)
         return run_after(_moving(self.decay), steps, state.own, newest)
 
 
-class polyak_average(Wrapper):
+class polyak_average(Averaging):
     """Averages the parameters, all alike, from a step on: p_start, p_(start + every) ...
 
     `tx.eval_params(state, params)` is the mean of those up to now, before `start` the parameters.
@@ -183,8 +192,6 @@ class polyak_average(Wrapper):
     start: Hyper = 1  # steps before the first that counts; 0 counts the initial parameters too
     every: Hyper = 1  # steps from one to the next
 
-    needs: ClassVar[tuple[str, ...]] = ("params",)
-
     def check(self) -> None:
         self.require("[0, inf)", "start")
         self.require("[1, inf)", "every")
@@ -192,22 +199,8 @@ class polyak_average(Wrapper):
     def init(self, params: Tree) -> State:
         return AverageState(self.inner.init(params), _uniform().init(params))
 
-    @compiled
-    def update(
-        self, updates: Tree, state: State, params: Tree | None = None, **extra: Any
-    ) -> tuple[Tree, State]:
-        refuse_other_state(self, state, AverageState)
-        refuse_missing(self, updates, {"params": params})
-        steps, inner = self.inner.update(updates, state.inner, params, **extra)
-        steps, own = self._averaged(steps, state, params)
-        return steps, AverageState(inner, own)
-
-    @compiled
-    def eval_params(self, state: State, params: Tree) -> Tree:
-        return as_came(self._averaged(params, state, params)[1].average, params)
-
     def _averaged(self, steps: Tree, state: AverageState, params: Any) -> tuple[Tree, Any]:
-        """The average with the newest parameters, if it is their turn, and the steps after it."""
+        """The average takes in the newest parameters if it is their turn."""
         rule, own = _uniform(), state.own
         newest = self.inner.eval_params(state.inner, params)
         refuse_other_state(rule, own, rule.State)

@@ -10,6 +10,7 @@ it is added. What a wrapper remembers follows from where `apply_updates` really 
 
 from __future__ import annotations
 
+import abc
 import functools
 from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple
@@ -106,6 +107,30 @@ def _led(p: Array, target: Array, given: Any) -> tuple[Array, Array]:
 # Rounding at random -----------------------------------------------------------------------------
 
 
+class Moving(Wrapper):
+    """A wrapper that knows where the parameters land: its update is the way there."""
+
+    needs: ClassVar[tuple[str, ...]] = ("params",)
+
+    @compiled
+    def update(
+        self, updates: Tree, state: State, params: Tree | None = None, **extra: Any
+    ) -> tuple[Tree, State]:
+        updates, _, state = self._moved(updates, state, params, extra, exactly=False)
+        return updates, state
+
+    @compiled
+    def step(self, grads: Tree, state: State, params: Tree, **extra: Any) -> tuple[Tree, State]:
+        _, params, state = self._moved(grads, state, params, extra, exactly=True)
+        return params, state
+
+    @abc.abstractmethod
+    def _moved(
+        self, updates: Tree, state: Any, params: Any, extra: Any, exactly: bool
+    ) -> tuple[Tree, Tree, Any]:
+        """The updates, the parameters and the new state; `exactly`: no update has to lead there."""
+
+
 class StochasticRoundingState(NamedTuple):
     """State of `stochastic_rounding`: that of what it wraps, and the count of its own."""
 
@@ -116,7 +141,7 @@ class StochasticRoundingState(NamedTuple):
 register_for_export(StochasticRoundingState)
 
 
-class stochastic_rounding(Wrapper):
+class stochastic_rounding(Moving):
     """Rounds parameters below float32 to one of their two neighbours, right on average.
 
     The update leads from p to the one above p + u with the probability (p + u - below) / (above -
@@ -127,26 +152,14 @@ class stochastic_rounding(Wrapper):
 
     key: Any = 0  # a number or a random key
 
-    needs: ClassVar[tuple[str, ...]] = ("params",)
-
     def init(self, params: Tree) -> State:
         count = zero_count(params)
         for_all_arrays(self, count)
         return StochasticRoundingState(self.inner.init(params), CountState(count))
 
-    @compiled
-    def update(
-        self, updates: Tree, state: State, params: Tree | None = None, **extra: Any
-    ) -> tuple[Tree, State]:
-        updates, _, state = self._moved(updates, state, params, extra)
-        return updates, state
-
-    @compiled
-    def step(self, grads: Tree, state: State, params: Tree, **extra: Any) -> tuple[Tree, State]:
-        _, params, state = self._moved(grads, state, params, extra)
-        return params, state
-
-    def _moved(self, updates: Tree, state: Any, params: Any, extra: Any) -> tuple[Tree, Tree, Any]:
+    def _moved(
+        self, updates: Tree, state: Any, params: Any, extra: Any, exactly: bool
+    ) -> tuple[Tree, Tree, Any]:
         refuse_other_state(self, state, StochasticRoundingState)
         refuse_missing(self, updates, {"params": params, **extra})
         params = updates if params is None else params  # there is none to be moved
@@ -195,7 +208,7 @@ class KahanState(NamedTuple):
 register_for_export(KahanState)
 
 
-class kahan(Wrapper):
+class kahan(Moving):
     """Remembers what was lost when updates were rounded, and adds it to the next ones.
 
     w = u + lost, p' = p + w rounded to the dtype of p, lost = w - (p' - p), in float32 at least:
@@ -203,24 +216,12 @@ class kahan(Wrapper):
     parameters about as good as float64 ones too.
     """
 
-    needs: ClassVar[tuple[str, ...]] = ("params",)
-
     def init(self, params: Tree) -> State:
         return KahanState(self.inner.init(params), _arrays_beside(params, lambda _: "zeros"))
 
-    @compiled
-    def update(
-        self, updates: Tree, state: State, params: Tree | None = None, **extra: Any
-    ) -> tuple[Tree, State]:
-        updates, _, state = self._moved(updates, state, params, extra)
-        return updates, state
-
-    @compiled
-    def step(self, grads: Tree, state: State, params: Tree, **extra: Any) -> tuple[Tree, State]:
-        _, params, state = self._moved(grads, state, params, extra)
-        return params, state
-
-    def _moved(self, updates: Tree, state: Any, params: Any, extra: Any) -> tuple[Tree, Tree, Any]:
+    def _moved(
+        self, updates: Tree, state: Any, params: Any, extra: Any, exactly: bool
+    ) -> tuple[Tree, Tree, Any]:
         refuse_other_state(self, state, KahanState)
         refuse_missing(self, updates, {"params": params, **extra})
         params = updates if params is None else params  # there is none to be moved
@@ -259,7 +260,7 @@ class MasterWeightsState(NamedTuple):
 register_for_export(MasterWeightsState)
 
 
-class master_weights(Wrapper):
+class master_weights(Moving):
     """Lets a float32 copy of the parameters take the steps; they are that copy, rounded.
 
     With `split` a bfloat16 parameter is the upper half of its master, of which the state keeps the
@@ -270,8 +271,6 @@ class master_weights(Wrapper):
 
     split: bool = static(default=False)
 
-    needs: ClassVar[tuple[str, ...]] = ("params",)
-
     def init(self, params: Tree) -> State:
         def content(dtype: Any) -> str | None:
             if not is_narrow(dtype):
@@ -279,18 +278,6 @@ class master_weights(Wrapper):
             return "bits" if self.split and dtype == jnp.bfloat16 else "copy"
 
         return MasterWeightsState(self.inner.init(params), _arrays_beside(params, content))
-
-    @compiled
-    def update(
-        self, updates: Tree, state: State, params: Tree | None = None, **extra: Any
-    ) -> tuple[Tree, State]:
-        updates, _, state = self._moved(updates, state, params, extra, exactly=False)
-        return updates, state
-
-    @compiled
-    def step(self, grads: Tree, state: State, params: Tree, **extra: Any) -> tuple[Tree, State]:
-        _, params, state = self._moved(grads, state, params, extra, exactly=True)
-        return params, state
 
     def _moved(
         self, updates: Tree, state: Any, params: Any, extra: Any, exactly: bool
