@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
 from jax.core import Tracer
+from jax.experimental.shard_alike import shard_alike
 from jax.sharding import NamedSharding, PartitionSpec, Sharding
 
 from gradtx.tree import Tree
@@ -40,6 +42,14 @@ def bound_to(p: Array, slot: Array) -> Array:
     # An elementwise use of `p` that changes nothing and that no simplification sees through.
     never = lax.bitwise_and(lax.ne(p, p), lax.eq(p, p))
     return lax.select(never, jnp.full_like(slot, 3), slot)
+
+
+def placed(old: Sequence[Array], new: Sequence[Array]) -> list[Array]:
+    """New slots on the devices of the old ones, for those that are not laid out like parameters.
+
+    A sharded gradient would spread them elsewhere, and the next step would be compiled anew.
+    """
+    return [shard_alike(x, y)[1] for x, y in zip(old, new, strict=True)]
 
 
 def zero_count(params: Tree) -> Array:

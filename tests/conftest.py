@@ -15,7 +15,6 @@ os.environ["XLA_FLAGS"] = (
 import jax
 import pytest
 from laws.conftest import pytest_terminal_summary as pytest_terminal_summary
-from wide import wide_types
 
 CACHE = pathlib.Path(__file__).parent.parent / ".cache" / "jax"
 jax.config.update("jax_compilation_cache_dir", str(CACHE))
@@ -36,5 +35,5 @@ def pytest_runtest_teardown() -> None:
 @pytest.fixture
 def x64() -> Iterator[None]:
     """Runs a test with 64-bit types."""
-    with wide_types():
+    with jax.enable_x64(True):
         yield

@@ -10,7 +10,6 @@ import torch
 from hypothesis import given, settings, strategies as st
 from reference import REFERENCES, error, run, trajectory
 from stacked import assert_stack_is_list
-from wide import wide_types
 
 import gradtx
 from gradtx import Axes
@@ -85,7 +84,7 @@ STACKS = {
 @given(seed=st.integers(0, 1000))
 def test_a_stack_is_the_list_of_its_layers(name, letters, seed):
     """E15: layers in one leaf keep numbers of their own."""
-    with wide_types():
+    with jax.enable_x64(True):
         assert_stack_is_list(STACKS[name], letters, seed)
 
 
@@ -152,7 +151,7 @@ def test_factoring_is_exact_for_rank_one(seed):
     random = np.random.default_rng(seed)
     sides = (np.exp(random.normal(size=(3, 1))), np.exp(random.normal(size=(1, 4))))
     signs = random.choice([-1.0, 1.0], size=(5, 3, 4))
-    with wide_types():
+    with jax.enable_x64(True):
         ours = gradtx.scale_by_factored_rms()
         other = gradtx.scale_by_factored_rms(factored=False)
         p = jnp.zeros((3, 4))

@@ -12,7 +12,6 @@ import pytest
 from hypothesis import given, settings, strategies as st
 from reference import REFERENCES, error, run, trajectory
 from stacked import assert_stack_is_list
-from wide import wide_types
 
 import gradtx
 from gradtx import Axes
@@ -68,7 +67,7 @@ STACKS = {
 @given(seed=st.integers(0, 1000))
 def test_a_stack_is_the_list_of_its_layers(name, letters, seed):
     """E15: layers in one leaf are measured one by one."""
-    with wide_types():
+    with jax.enable_x64(True):
         assert_stack_is_list(STACKS[name][0], letters, seed)
 
 

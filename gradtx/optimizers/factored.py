@@ -31,6 +31,7 @@ from gradtx.optimizers.factoring import (
 )
 from gradtx.routing import Labels, by_path
 from gradtx.rule import Hyper, Rule
+from gradtx.sharding import placed
 from gradtx.struct import static
 from gradtx.transform import GradientTransformation
 from gradtx.transforms.decay import add_decayed_weights
@@ -89,7 +90,8 @@ class scale_by_factored_rms(Rule):
         if self.clipping_threshold is not None:
             u = u * _clip(square, self.clipping_threshold, stack)
         full = put_back(v.full, self.axes) if sides is None else v.full
-        return put_back(u, self.axes), FactoredSlots(v.means(sides), full)
+        (means,) = placed([slots.means], [v.means(sides)])
+        return put_back(u, self.axes), FactoredSlots(means, full)
 
 
 def _clip(square: Array, threshold: Array, stack: int) -> Array:
@@ -153,7 +155,8 @@ class scale_by_came(Rule):
         s = Squares.from_slots(slots.instability, v.full, g.shape, sides)
         s = s.averaged(u - mu, self.eps_instability, self.w3, sides)
         u = put_back(s.normalized(mu, sides)[0], self.axes)
-        return u, CameSlots(back, v.means(sides), v.full, s.means(sides))
+        means = placed([slots.means, slots.instability], [v.means(sides), s.means(sides)])
+        return u, CameSlots(back, means[0], v.full, means[1])
 
 
 # Upper bounds -----------------------------------------------------------------------------------
@@ -199,7 +202,7 @@ class scale_by_sm3(Rule):
             for i in inside
         ]
         u = put_back(_over_root_or_zero(g, nu), self.axes)
-        return u, Sm3Slots(packed(largest, stack))
+        return u, Sm3Slots(*placed(slots, [packed(largest, stack)]))
 
 
 def _lines(shape: tuple[int, ...], stack: int) -> list[tuple[int, ...]]:

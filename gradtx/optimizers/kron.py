@@ -21,7 +21,6 @@ from gradtx.optimizers.roles import Matrices, routed
 from gradtx.optimizers.sides import (
     Pair,
     adjoint,
-    placed,
     places,
     product,
     refreshed,
@@ -31,6 +30,7 @@ from gradtx.optimizers.sides import (
 from gradtx.routing import Labels
 from gradtx.rule import Hyper, Rule
 from gradtx.schedules.decay import exponential_decay
+from gradtx.sharding import placed
 from gradtx.struct import static
 from gradtx.transform import GradientTransformation
 from gradtx.transforms.decay import add_decayed_weights

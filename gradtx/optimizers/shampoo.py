@@ -31,7 +31,6 @@ from gradtx.optimizers.sides import (
     identities,
     inverse_root,
     multiples,
-    placed,
     places,
     refreshed,
     refuse_other_sides,
@@ -40,6 +39,7 @@ from gradtx.optimizers.sides import (
 )
 from gradtx.routing import Labels
 from gradtx.rule import Hyper, Rule
+from gradtx.sharding import placed
 from gradtx.struct import complaint, static
 from gradtx.transform import GradientTransformation
 from gradtx.transforms.decay import add_decayed_weights

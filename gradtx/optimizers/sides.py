@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
 from jax import Array, lax
-from jax.experimental.shard_alike import shard_alike
 
 from gradtx.batches import in_turn
 from gradtx.optimizers.muon import length, refuse_other
@@ -75,11 +74,6 @@ def _identity(shape: tuple[int, ...], dtype: Any) -> Array:
 def multiples(size: Array, side: Array) -> Array:
     """A number [..., 1, 1] for every matrix times the identity, of the shape of a side."""
     return size.astype(side.dtype) * _identity(side.shape, side.dtype)
-
-
-def placed(old: Sequence[Array], new: Sequence[Array]) -> list[Array]:
-    """The new slots on the devices of the old: a sharded gradient would spread them elsewhere."""
-    return [shard_alike(x, y)[1] for x, y in zip(old, new, strict=True)]
 
 
 # Products --------------------------------------------------------------------------------------

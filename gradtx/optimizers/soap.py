@@ -32,7 +32,6 @@ from gradtx.optimizers.sides import (
     grams,
     identities,
     in_place,
-    placed,
     power_step,
     product,
     refreshed,
@@ -43,6 +42,7 @@ from gradtx.optimizers.sides import (
 )
 from gradtx.routing import Labels
 from gradtx.rule import Hyper, Rule
+from gradtx.sharding import placed
 from gradtx.struct import static
 from gradtx.transform import GradientTransformation
 from gradtx.transforms.decay import add_decayed_weights

@@ -134,7 +134,7 @@ register_for_export(AverageState)
 
 
 class Averaging(Wrapper):
-    """A wrapper that averages the parameters for `eval_params`, and leaves the steps as they are."""
+    """A wrapper that averages the parameters for `eval_params` and leaves the steps alone."""
 
     needs: ClassVar[tuple[str, ...]] = ("params",)
 

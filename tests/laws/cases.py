@@ -17,7 +17,17 @@ import gradtx
 from gradtx.catalogue import Row, links, optimizers, wrappers
 from gradtx.struct import Struct, fields_below
 
+
+def _keeps_host_memory() -> bool:
+    """Whether what is compiled can leave arrays in host memory: on a CPU not before JAX 0.10."""
+    moved = jax.jit(lambda x: jax.device_put(x, jax.memory.Space.Host))(jnp.ones(2))
+    return moved.sharding.memory_kind == "pinned_host"
+
+
 ROWS = {**optimizers, **links, **wrappers}
+HAS_HOST_MEMORY = _keeps_host_memory()
+if not HAS_HOST_MEMORY:
+    del ROWS["offload"]
 NARROW = ("float32", "bfloat16", "float16")
 WIDE = (*NARROW, "float64")
 
