@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -24,8 +25,8 @@ def pay() -> bool:
     return jax.default_backend() != "cpu"
 
 
-def in_batches(function: Callable[[Array], Array], xs: Sequence[Array]) -> list[Array]:
-    """The function of every array; it is called once for all of one shape.
+def in_batches(function: Callable[[int, Array], Array], xs: Sequence[Array]) -> list[Array]:
+    """`function(place, x)` of every array, called once for all of one shape, with the first place.
 
     They have a new axis in front of theirs then, so that sharded axes stay as they are. What would
     be more than `LARGEST` entries is shared out evenly to several batches.
@@ -39,9 +40,9 @@ def in_batches(function: Callable[[Array], Array], xs: Sequence[Array]) -> list[
         most = math.ceil(len(places) / calls)
         for start in range(0, len(places), most):
             some = places[start : start + most]
-            batch = [xs[i] for i in some]
+            batch, of_one = [xs[i] for i in some], functools.partial(function, some[0])
             alone = len(batch) == 1
-            results = [function(*batch)] if alone else list(jax.vmap(function)(jnp.stack(batch)))
+            results = [of_one(*batch)] if alone else list(jax.vmap(of_one)(jnp.stack(batch)))
             found.update(zip(some, results, strict=True))
     return [found[i] for i in range(len(xs))]
 

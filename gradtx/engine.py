@@ -231,9 +231,13 @@ def _done(
     if cut is None or not jobs:
         return {i: explaining(i, _leaf, job) for i, job in jobs.items()}
     firsts = {i: explaining(i, _first, cut, job) for i, job in jobs.items()}
-    rule = next(iter(jobs.values())).rules[cut][0]
-    xs = [x for mine, *_ in firsts.values() for x in mine]
-    results = iter(in_batches(functools.partial(_together, rule), xs))
+    owners = [i for i, (mine, *_) in firsts.items() for _ in mine]
+
+    def of_one(place: int, x: Array) -> Array:
+        i = owners[place]
+        return explaining(i, _together, jobs[i].rules[cut][0], x)
+
+    results = iter(in_batches(of_one, [x for mine, *_ in firsts.values() for x in mine]))
     done = {}
     for i, (mine, *rest) in firsts.items():
         ready = [next(results) for _ in mine]
@@ -265,7 +269,7 @@ def _first(cut: int, job: _Job) -> tuple[list[Array], Any, tuple[Any, ...]]:
 
 @jax.jit
 def _together(rule: Rule, x: Array) -> Array:
-    with jax.named_scope(type(rule).__name__):
+    with jax.named_scope(type(rule).__name__), _promotion(x.dtype):
         return with_constants_outside(rule).together(x)
 
 
