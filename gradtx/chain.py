@@ -65,8 +65,6 @@ class chain(GradientTransformation):
 
         for name, part in self.parts.items():
             if isinstance(part, Rule) and not isinstance(part, JointRule):
-                if part.batched and any(rule.batched for rule in waiting.values()):
-                    updates, factor = flush(updates), None
                 waiting[name] = part
                 continue
             updates, factor = flush(updates), None

@@ -28,6 +28,9 @@ LINKS: dict[str, Callable[..., Any]] = {
     "adago": gradtx.scale_by_adago,
     "lmo": gradtx.scale_by_lmo,
     "sign": partial(gradtx.scale_by_lmo, norm="sign"),
+    "two": lambda axes: gradtx.chain(
+        gradtx.scale_by_muon(axes=axes), gradtx.scale_by_lmo(axes=axes)
+    ),
 }
 AXES = gradtx.by_path({"stack*": Axes("bio"), "fused": Axes("io", 2), "*": Axes("io")})
 

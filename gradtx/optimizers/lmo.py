@@ -8,7 +8,7 @@ from typing import Any
 import jax.numpy as jnp
 from jax import Array
 
-from gradtx.matrix import as_matrices, from_matrices, layout, on_matrices
+from gradtx.matrix import as_matrices, from_matrices, layout
 from gradtx.optimizers.muon import MomentumSlots, inverse, refuse_other
 from gradtx.optimizers.polar import newton_schulz
 from gradtx.rule import BatchedRule, Hyper
@@ -49,29 +49,24 @@ class scale_by_lmo(BatchedRule):
         self, g: Array, slots: MomentumSlots, p: Array, t: Array
     ) -> tuple[list[Array], Array]:
         d = self.decay * slots.mu + (1 - self.decay) * g
-        if self.norm != "spectral":
+        if self._without_axes:
             return [], d
         return as_matrices(d, layout(self.axes, g.shape, "scale_by_lmo")), d
 
     def together(self, x: Array) -> Array:
-        n, m = _sizes(x)
+        n, m = (max(size, 1) for size in x.shape[-2:])
+        if self.norm == "sign":
+            return jnp.sign(x) * (1 / n)
+        if self.norm == "columns":
+            return x * (math.sqrt(m) * inverse(norm(x, (x.ndim - 1,))))
         return math.sqrt(m / n) * self.polar.factor(x)
 
     def after_leaf(self, results: list[Array], kept: Array) -> tuple[Array, MomentumSlots]:
-        d = kept
-        if self.norm == "sign" and self.axes is None:
-            return self.radius * jnp.sign(d), MomentumSlots(d)
-        how = layout(self.axes, d.shape, "scale_by_lmo")
-        spectral = self.norm == "spectral"
-        far = from_matrices(results, how) if spectral else on_matrices(self._farthest, d, how)
-        return self.radius * far, MomentumSlots(d)
+        if self._without_axes:
+            return self.radius * jnp.sign(kept), MomentumSlots(kept)
+        far = from_matrices(results, layout(self.axes, kept.shape, "scale_by_lmo"))
+        return self.radius * far, MomentumSlots(kept)
 
-    def _farthest(self, x: Array) -> Array:
-        n, m = _sizes(x)
-        if self.norm == "sign":
-            return jnp.sign(x) * (1 / n)
-        return x * (math.sqrt(m) * inverse(norm(x, (x.ndim - 1,))))
-
-
-def _sizes(x: Array) -> tuple[int, int]:
-    return max(x.shape[-2], 1), max(x.shape[-1], 1)
+    @property
+    def _without_axes(self) -> bool:
+        return self.norm == "sign" and self.axes is None
