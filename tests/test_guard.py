@@ -9,9 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from laws.cases import assert_same
+from laws.cases import assert_same, assert_three_parts
 
 import gradtx
+from gradtx import catalogue
 
 P = jnp.asarray([1.0, -2.0, 0.5])
 BAD = jnp.asarray([1.0, jnp.inf, 1.0])
@@ -192,3 +193,14 @@ def test_patterns_that_fit_nothing_are_listed() -> None:
         gradtx.monitor(gradtx.sgd(0.1), "*/kernal").init({"kernel": P})
     with pytest.raises(ValueError, match="there is no metric 'grad_nrm'"):
         gradtx.monitor(gradtx.sgd(0.1), metrics="grad_nrm")
+
+
+@pytest.mark.parametrize("name", ["apply_if_finite", "skip_outliers", "every"])
+def test_updates_that_do_not_fit_are_refused(name: str) -> None:
+    """Around what refuses nothing, where a branch would give arrays of other shapes."""
+    tx = catalogue.wrappers[name].make().with_fields(inner=gradtx.identity())
+    params, grads = {"w": jnp.ones((1, 3))}, {"w": jnp.ones((2, 3))}
+    state = tx.init(params)
+    with pytest.raises(ValueError, match=r"'w'") as raised:
+        tx.update(grads, state, params)
+    assert_three_parts(raised.value, "[2, 3]", "[1, 3]")
