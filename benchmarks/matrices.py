@@ -63,7 +63,7 @@ def _cycle(tx: Any, params: Any, every: int, cycles: int) -> Any:
         jax.tree.map(lambda p: jnp.asarray(random.normal(size=p.shape), p.dtype), params)
         for _ in range(3)
     ]
-    step = jax.jit(lambda p, s, g: tx.step(g, s, p), donate_argnums=(0, 1))
+    step = jax.jit(measure.whole_step(tx), donate_argnums=(0, 1))
     state, times = tx.init(params), []
     for i in range(every * (cycles + 1)):
         start = time.perf_counter()

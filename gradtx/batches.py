@@ -50,7 +50,7 @@ def in_batches(function: Callable[[int, Array], Array], xs: Sequence[Array]) -> 
 # Stacks that are one array already -------------------------------------------------------------
 
 
-def one_by_one(function: Any, x: Array) -> Array:
+def one_by_one(function: Callable[[Array], Array], x: Array) -> Array:
     """A function of matrices to matrices of their shape, on a stack: on a CPU one after the other.
 
     See `pay`, and `in_turn` for what has no derivative.

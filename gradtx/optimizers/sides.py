@@ -19,7 +19,7 @@ from gradtx.batches import in_turn
 from gradtx.optimizers.muon import length, refuse_other
 from gradtx.tree import abs2
 
-LONGEST = 10_000  # sides above this are left alone if nothing else is said
+LONGEST = 10_000  # the `max_dim` where none is given
 SIDES = ("both", "shorter", "inputs", "outputs")
 ROOTS = ("eigh", "newton")
 
