@@ -14,7 +14,7 @@ from gradtx.rule import (
     JointRule as JointRule,
     Rule as Rule,
 )
-from gradtx.routing import by_path as by_path
+from gradtx.paths import by_path as by_path
 from gradtx.wrappers.accumulate import accumulate as accumulate, noise_scale as noise_scale
 from gradtx.wrappers.conditional import (
     conditionally_mask as conditionally_mask,
@@ -287,7 +287,7 @@ from gradtx.transforms.scale import (
     scale as scale,
     scale_by_learning_rate as scale_by_learning_rate,
 )
-from gradtx.schedule import (
+from gradtx.schedules.base import (
     Schedule as Schedule,
     constant_schedule as constant_schedule,
     join_schedules as join_schedules,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from gradtx.describe import Route
-from gradtx.engine import run
+from gradtx.engine.run import run
+from gradtx.paths import Route
 from gradtx.rule import GlobalScale, JointRule, Rule
 from gradtx.struct import Table
 from gradtx.transform import (

@@ -11,14 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from gradtx.describe import Route
-from gradtx.engine import measured, next_count, run
-from gradtx.hyper import for_all_arrays, narrowed, per_array
-from gradtx.matrix import described
-from gradtx.refusals import refuse_missing, refuse_other_state
-from gradtx.routing import reasons
-from gradtx.sharding import zero_count
-from gradtx.slots import init_rule
+from gradtx.axes import described
+from gradtx.engine.hyperparameters import for_all_arrays, narrowed, per_array
+from gradtx.engine.init import init_rule
+from gradtx.engine.placement import zero_count
+from gradtx.engine.refusals import refuse_missing, refuse_other_state
+from gradtx.engine.run import measured, next_count, run
+from gradtx.paths import Route, reasons
 from gradtx.transform import GradientTransformation, State, compiled
 from gradtx.tree import Tree, is_inexact, named_leaves, real_dtype, widest
 

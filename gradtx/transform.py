@@ -18,12 +18,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from gradtx.describe import Route, table
-from gradtx.rounding import is_narrow, round_to, seed_from_key
-from gradtx.schedule import Schedule, evaluate
-from gradtx.stored import map_slots
+from gradtx.engine.rounding import is_narrow, round_to, seed_from_key
+from gradtx.engine.slots import map_slots
+from gradtx.paths import Route, aligned, table
+from gradtx.schedules.base import Schedule, evaluate
 from gradtx.struct import NUMBERS, Static, Struct, complaint, converted, fields_below, static
-from gradtx.tree import Tree, aligned, is_inexact, is_none, named_leaves, path_salt, widest
+from gradtx.tree import Tree, is_inexact, is_none, named_leaves, path_salt, widest
 
 State = Any
 """A pytree of arrays that one update hands to the next."""

@@ -12,8 +12,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from gradtx.struct import complaint
-
 Tree = Any
 """A pytree of arrays."""
 
@@ -146,29 +144,6 @@ def named_leaves(tree: Tree) -> list[tuple[str, Any]]:
     """The leaves of a tree with their paths; `None` counts as a leaf."""
     flat = jax.tree_util.tree_flatten_with_path(tree, is_leaf=is_none)[0]
     return [(path_string(path), leaf) for path, leaf in flat]
-
-
-def aligned(
-    called: Any, treedef: Any, tree: Tree, what: str, reference: str = "updates"
-) -> list[Any]:
-    """What `tree` has at each leaf of `treedef`, which may be a leaf where `tree` has `None`.
-
-    Raises `ValueError` with the paths that only one of the two has.
-    """
-    try:
-        return treedef.flatten_up_to(tree)
-    except ValueError:
-        pass
-    blank = jax.tree.unflatten(treedef, range(treedef.num_leaves))
-    ours = {path for path, _ in named_leaves(blank)}
-    theirs = {path for path, _ in named_leaves(tree)}
-    seen = f"the {reference} and the {what} are different trees"
-    for side, paths in ((reference, ours - theirs), (what, theirs - ours)):
-        if paths:
-            seen += f"; only in the {side}: {listed(paths)}"
-    raise ValueError(
-        complaint(called, seen, "Pass gradients, state and parameters of one and the same model")
-    )
 
 
 def listed(paths: Any, most: int = 5) -> str:

@@ -15,7 +15,7 @@ from laws.cases import assert_same, assert_three_parts
 
 import gradtx
 from gradtx import apply_updates, kahan, master_weights, stochastic_rounding
-from gradtx.rounding import round_to, seed
+from gradtx.engine.rounding import round_to, seed
 from gradtx.wrappers.precision import _bits, _joined, _upper
 
 WRAPPERS = {

@@ -13,7 +13,7 @@ from reference.matrix import STEPS, factor
 
 import gradtx
 from gradtx import Axes, exact_polar, newton_schulz
-from gradtx.matrix import as_matrices, described, from_matrices, layout
+from gradtx.axes import as_matrices, described, from_matrices, layout
 from gradtx.optimizers.polar import (
     COEFFICIENTS,
     UNSAFE,

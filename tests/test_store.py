@@ -17,8 +17,9 @@ from laws.cases import assert_close, assert_same, assert_three_parts, avals
 
 import gradtx
 from gradtx import blockwise, rounded, store
-from gradtx.rounding import random_bits, seed, uniform
-from gradtx.stored import Stored, map_slots, separate
+from gradtx.engine.codes import Stored
+from gradtx.engine.rounding import random_bits, seed, uniform
+from gradtx.engine.slots import map_slots, separate
 
 # Codes in NumPy, from the papers ------------------------------------------------------------------
 

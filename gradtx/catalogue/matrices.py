@@ -21,7 +21,7 @@ from gradtx.optimizers.muon import (
 )
 from gradtx.optimizers.shampoo import scale_by_kl_shampoo, scale_by_shampoo
 from gradtx.optimizers.soap import scale_by_soap, scale_by_splus
-from gradtx.routing import by_path
+from gradtx.paths import by_path
 from gradtx.transforms.qk_clip import qk_clip
 from gradtx.wrappers.partition import masked
 

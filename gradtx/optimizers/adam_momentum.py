@@ -17,7 +17,7 @@ from jax import Array
 from gradtx.axes import Axes, within
 from gradtx.chain import chain
 from gradtx.optimizers.adam import AdamSlots, decoupled, scale_by_adam, zero_moments
-from gradtx.routing import Labels, by_path
+from gradtx.paths import Labels, by_path
 from gradtx.rule import Hyper, Rule
 from gradtx.struct import static
 from gradtx.transform import GradientTransformation

@@ -14,7 +14,7 @@ from jax import Array
 from gradtx.axes import Axes, within
 from gradtx.chain import chain
 from gradtx.optimizers.adam import AdamSlots, zero_moments
-from gradtx.routing import Labels, by_path
+from gradtx.paths import Labels, by_path
 from gradtx.rule import Hyper, Rule
 from gradtx.transform import GradientTransformation
 from gradtx.transforms.scale import scale_by_learning_rate

@@ -19,7 +19,7 @@ from jax import Array, lax
 from gradtx.axes import Axes, within
 from gradtx.chain import chain
 from gradtx.optimizers.adam import AdamSlots, modulus, zero_moments
-from gradtx.routing import Labels, by_path
+from gradtx.paths import Labels, by_path
 from gradtx.rule import Hyper, Rule
 from gradtx.struct import complaint, static
 from gradtx.transform import GradientTransformation

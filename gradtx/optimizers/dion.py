@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from gradtx.batches import one_by_one
-from gradtx.matrix import as_matrices, from_matrices, layout, one_array
+from gradtx.axes import as_matrices, from_matrices, layout, one_array
+from gradtx.engine.batches import one_by_one
 from gradtx.optimizers.muon import inverse
 from gradtx.rule import Hyper, Rule
 from gradtx.struct import complaint, static

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from gradtx.chain import chain
+from gradtx.engine.placement import placed
 from gradtx.optimizers.factoring import (
     Sides,
     Squares,
@@ -29,9 +30,8 @@ from gradtx.optimizers.factoring import (
     unpacked,
     zeros_of,
 )
-from gradtx.routing import Labels, by_path
+from gradtx.paths import Labels, by_path
 from gradtx.rule import Hyper, Rule
-from gradtx.sharding import placed
 from gradtx.struct import static
 from gradtx.transform import GradientTransformation
 from gradtx.transforms.decay import add_decayed_weights

@@ -12,9 +12,10 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from gradtx.batches import in_turn
+from gradtx.axes import as_matrices, from_matrices, layout, one_array
 from gradtx.chain import chain
-from gradtx.matrix import as_matrices, from_matrices, layout, one_array
+from gradtx.engine.batches import in_turn
+from gradtx.engine.placement import placed
 from gradtx.optimizers.adam import scale_by_adam
 from gradtx.optimizers.muon import inverse, length
 from gradtx.optimizers.roles import Matrices, routed
@@ -27,10 +28,9 @@ from gradtx.optimizers.sides import (
     refuse_other_sides,
     side_shapes,
 )
-from gradtx.routing import Labels
+from gradtx.paths import Labels
 from gradtx.rule import Hyper, Rule
 from gradtx.schedules.decay import exponential_decay
-from gradtx.sharding import placed
 from gradtx.struct import static
 from gradtx.transform import GradientTransformation
 from gradtx.transforms.decay import add_decayed_weights

@@ -20,7 +20,7 @@ from jax import Array
 from gradtx.axes import within
 from gradtx.chain import chain
 from gradtx.optimizers.adam import scale_by_adam
-from gradtx.routing import Labels, by_path
+from gradtx.paths import Labels, by_path
 from gradtx.rule import Hyper, Rule
 from gradtx.transform import GradientTransformation
 from gradtx.transforms.decay import add_decayed_weights

@@ -8,7 +8,7 @@ from typing import Any
 import jax.numpy as jnp
 from jax import Array
 
-from gradtx.matrix import as_matrices, from_matrices, layout
+from gradtx.axes import as_matrices, from_matrices, layout
 from gradtx.optimizers.muon import MomentumSlots, inverse, refuse_other
 from gradtx.optimizers.polar import newton_schulz
 from gradtx.rule import BatchedRule, Hyper

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from jax import Array, lax
 
-from gradtx.matrix import (
+from gradtx.axes import (
     as_matrices,
     from_matrices,
     layout,

@@ -27,7 +27,7 @@ from gradtx.optimizers.muon import (
 )
 from gradtx.optimizers.polar import newton_schulz
 from gradtx.optimizers.roles import Matrices, routed
-from gradtx.routing import Labels
+from gradtx.paths import Labels
 from gradtx.rule import Hyper
 from gradtx.transform import GradientTransformation
 from gradtx.transforms.decay import add_decayed_weights

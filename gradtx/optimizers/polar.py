@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from gradtx.batches import one_by_one
+from gradtx.engine.batches import one_by_one
 from gradtx.struct import FrozenTree, Struct, complaint, nearest, static
 from gradtx.tree import abs2, root
 

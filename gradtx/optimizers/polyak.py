@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from gradtx.chain import chain
-from gradtx.refusals import refuse_missing
+from gradtx.engine.refusals import refuse_missing
 from gradtx.rule import GlobalScale, Hyper, JointRule
 from gradtx.struct import complaint, static
 from gradtx.transform import GradientTransformation

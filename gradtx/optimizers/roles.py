@@ -7,11 +7,10 @@ from typing import Any
 
 from gradtx.axes import Axes
 from gradtx.chain import chain
-from gradtx.describe import Route
-from gradtx.hyper import per_array
-from gradtx.routing import Labels, by_path
+from gradtx.engine.hyperparameters import per_array
+from gradtx.engine.placement import zero_count
+from gradtx.paths import Labels, Route, by_path
 from gradtx.rule import Hyper
-from gradtx.sharding import zero_count
 from gradtx.struct import complaint, converted, static
 from gradtx.transform import (
     GradientTransformation,

@@ -15,8 +15,9 @@ from typing import Any, ClassVar, NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
+from gradtx.axes import as_matrices, from_matrices, layout, one_array
 from gradtx.chain import chain
-from gradtx.matrix import as_matrices, from_matrices, layout, one_array
+from gradtx.engine.placement import placed
 from gradtx.optimizers.adam import scale_by_adam
 from gradtx.optimizers.muon import inverse, length, refuse_other
 from gradtx.optimizers.roles import Matrices, routed
@@ -37,9 +38,8 @@ from gradtx.optimizers.sides import (
     side_shapes,
     zeros,
 )
-from gradtx.routing import Labels
+from gradtx.paths import Labels
 from gradtx.rule import Hyper, Rule
-from gradtx.sharding import placed
 from gradtx.struct import complaint, static
 from gradtx.transform import GradientTransformation
 from gradtx.transforms.decay import add_decayed_weights

@@ -15,7 +15,7 @@ from typing import Any
 import jax.numpy as jnp
 from jax import Array, lax
 
-from gradtx.batches import in_turn
+from gradtx.engine.batches import in_turn
 from gradtx.optimizers.muon import length, refuse_other
 from gradtx.tree import abs2
 

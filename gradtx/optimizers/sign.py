@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from gradtx.chain import chain
-from gradtx.routing import Labels, by_path
+from gradtx.paths import Labels, by_path
 from gradtx.rule import Hyper, Rule
 from gradtx.transform import GradientTransformation
 from gradtx.transforms.decay import add_decayed_weights

@@ -13,7 +13,7 @@ from typing import Any
 import jax.numpy as jnp
 from jax import Array
 
-from gradtx.schedule import Number, Schedule, as_steps, join_schedules
+from gradtx.schedules.base import Number, Schedule, as_steps, join_schedules
 from gradtx.schedules.run import warmup_cosine_decay_schedule
 from gradtx.schedules.shape import between, cosine, fraction
 from gradtx.struct import complaint, static

@@ -7,7 +7,7 @@ from typing import Any
 import jax.numpy as jnp
 from jax import Array
 
-from gradtx.schedule import as_steps
+from gradtx.schedules.base import as_steps
 
 
 def fraction(count: Any, steps: Any, begin: Any = 0) -> Array:

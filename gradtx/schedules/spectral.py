@@ -11,7 +11,7 @@ from typing import Any
 import jax.numpy as jnp
 from jax import Array
 
-from gradtx.schedule import Number, Schedule, as_steps
+from gradtx.schedules.base import Number, Schedule, as_steps
 from gradtx.struct import static
 
 

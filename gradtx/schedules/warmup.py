@@ -12,7 +12,7 @@ from typing import Any
 import jax.numpy as jnp
 from jax import Array
 
-from gradtx.schedule import Number, Schedule, as_steps, evaluate
+from gradtx.schedules.base import Number, Schedule, as_steps, evaluate
 from gradtx.schedules.shape import between, cosine, fraction
 from gradtx.struct import complaint, static
 from gradtx.tree import root

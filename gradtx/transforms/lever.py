@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from gradtx.axes import Axes, known, within
-from gradtx.refusals import refuse_other_state
+from gradtx.engine.refusals import refuse_other_state
 from gradtx.rule import Hyper, Rule, register_for_export
 from gradtx.struct import static
 from gradtx.transform import State, Wrapper, compiled

@@ -9,10 +9,10 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from gradtx.engine import next_count, refuse_missing, refuse_other_state, run
-from gradtx.hyper import for_all_arrays, narrowed
+from gradtx.engine.hyperparameters import for_all_arrays, narrowed
+from gradtx.engine.placement import zero_count
+from gradtx.engine.run import next_count, refuse_missing, refuse_other_state, run
 from gradtx.rule import NoSlots, state_type
-from gradtx.sharding import zero_count
 from gradtx.transform import GradientTransformation, State, compiled
 from gradtx.tree import Tree, is_inexact, real_dtype, widest
 

@@ -8,22 +8,13 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from gradtx.engine import refuse_missing, refuse_other_state
-from gradtx.hyper import for_all_arrays, narrowed
+from gradtx.engine.hyperparameters import for_all_arrays, narrowed
+from gradtx.engine.run import refuse_missing, refuse_other_state
+from gradtx.paths import aligned
 from gradtx.rule import Hyper, Rule
 from gradtx.struct import complaint
 from gradtx.transform import GradientTransformation, State, compiled
-from gradtx.tree import (
-    Tree,
-    aligned,
-    global_norm,
-    is_inexact,
-    is_none,
-    named_leaves,
-    root,
-    wide,
-    widest,
-)
+from gradtx.tree import Tree, global_norm, is_inexact, is_none, named_leaves, root, wide, widest
 
 
 class add_noise(Rule):

@@ -10,15 +10,15 @@ import jax.numpy as jnp
 from jax import Array
 
 from gradtx.axes import within
-from gradtx.engine import next_count, run
-from gradtx.hyper import per_array
-from gradtx.refusals import refuse_missing, refuse_other_state
-from gradtx.routing import matches, refuse_unused
+from gradtx.engine.hyperparameters import per_array
+from gradtx.engine.placement import zero_count
+from gradtx.engine.refusals import refuse_missing, refuse_other_state
+from gradtx.engine.run import next_count, run
+from gradtx.paths import aligned, matches, refuse_unused
 from gradtx.rule import Hyper, Rule
-from gradtx.sharding import zero_count
 from gradtx.struct import complaint
 from gradtx.transform import GradientTransformation, State, compiled
-from gradtx.tree import Tree, aligned, is_inexact, is_none, named_leaves
+from gradtx.tree import Tree, is_inexact, is_none, named_leaves
 
 
 class _shrink(Rule, called="qk_clip"):

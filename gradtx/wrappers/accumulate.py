@@ -9,12 +9,12 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from gradtx.engine import next_count, run
-from gradtx.hyper import for_all_arrays, narrowed
-from gradtx.refusals import refuse_other_state
+from gradtx.engine.hyperparameters import for_all_arrays, narrowed
+from gradtx.engine.placement import zero_count
+from gradtx.engine.refusals import refuse_other_state
+from gradtx.engine.run import next_count, run
 from gradtx.rule import Hyper, Rule, register_for_export
-from gradtx.schedule import Schedule
-from gradtx.sharding import zero_count
+from gradtx.schedules.base import Schedule
 from gradtx.struct import Static, Struct, complaint, converted, static
 from gradtx.transform import State, Wrapper, compiled
 from gradtx.tree import Tree, as_came, is_inexact, is_none, real_dtype, sum_squares, widest

@@ -8,9 +8,10 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from gradtx.engine import run
+from gradtx.engine.run import run
+from gradtx.paths import aligned
 from gradtx.transform import GradientTransformation, State
-from gradtx.tree import Tree, aligned, as_came, is_inexact, is_none, widened
+from gradtx.tree import Tree, as_came, is_inexact, is_none, widened
 
 
 def wide_update(

@@ -21,11 +21,11 @@ from typing import Any, ClassVar, NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
-from gradtx.engine import next_count
-from gradtx.hyper import for_all_arrays
-from gradtx.refusals import refuse_missing, refuse_other_state
+from gradtx.engine.hyperparameters import for_all_arrays
+from gradtx.engine.refusals import refuse_missing, refuse_other_state
+from gradtx.engine.run import next_count
 from gradtx.rule import Hyper, Rule, register_for_export
-from gradtx.schedule import Number, Schedule, as_steps
+from gradtx.schedules.base import Number, Schedule, as_steps
 from gradtx.transform import State, Wrapper, compiled
 from gradtx.tree import Tree, as_came, real_dtype
 from gradtx.wrappers.around import after, run_after, shown, wide_update

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from gradtx.refusals import refuse_unfit
+from gradtx.engine.refusals import refuse_unfit
 from gradtx.transform import GradientTransformation, State, apply_updates
 from gradtx.tree import Tree, as_came, is_inexact, is_none
 from gradtx.wrappers.around import wide_update

@@ -7,11 +7,11 @@ from typing import Any, ClassVar, NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
-from gradtx.engine import next_count
-from gradtx.hyper import for_all_arrays
-from gradtx.refusals import refuse_other_state
+from gradtx.engine.hyperparameters import for_all_arrays
+from gradtx.engine.placement import zero_count
+from gradtx.engine.refusals import refuse_other_state
+from gradtx.engine.run import next_count
 from gradtx.rule import Hyper, register_for_export
-from gradtx.sharding import zero_count
 from gradtx.struct import complaint, converted, static
 from gradtx.transform import (
     GradientTransformation,

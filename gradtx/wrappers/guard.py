@@ -16,11 +16,11 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from gradtx.engine import next_count, run
-from gradtx.hyper import for_all_arrays, narrowed
-from gradtx.refusals import refuse_missing, refuse_other_state
+from gradtx.engine.hyperparameters import for_all_arrays, narrowed
+from gradtx.engine.placement import zero_count
+from gradtx.engine.refusals import refuse_missing, refuse_other_state
+from gradtx.engine.run import next_count, run
 from gradtx.rule import Hyper, register_for_export
-from gradtx.sharding import zero_count
 from gradtx.struct import complaint, static
 from gradtx.transform import State, Wrapper, compiled
 from gradtx.transforms.filter import following

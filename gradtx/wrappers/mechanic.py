@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from gradtx.engine import measured, next_count, run
-from gradtx.hyper import for_all_arrays, narrowed
-from gradtx.refusals import refuse_missing, refuse_other_state
+from gradtx.engine.hyperparameters import for_all_arrays, narrowed
+from gradtx.engine.refusals import refuse_missing, refuse_other_state
+from gradtx.engine.run import measured, next_count, run
 from gradtx.rule import Hyper, JointRule, register_for_export
 from gradtx.transform import State, Wrapper, compiled
 from gradtx.tree import Tree, abs2, is_inexact, real_dtype, root, widest

@@ -9,15 +9,14 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from gradtx.refusals import refuse_missing, refuse_other_state
-from gradtx.routing import matches
+from gradtx.engine.placement import bound_to, zero_count
+from gradtx.engine.refusals import refuse_missing, refuse_other_state
+from gradtx.paths import aligned, matches
 from gradtx.rule import register_for_export
-from gradtx.sharding import bound_to, zero_count
 from gradtx.struct import complaint, nearest, static
 from gradtx.transform import State, Wrapper, compiled
 from gradtx.tree import (
     Tree,
-    aligned,
     as_came,
     dot,
     global_norm,

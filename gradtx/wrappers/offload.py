@@ -7,7 +7,7 @@ from typing import Any
 import jax
 from jax.core import Tracer
 
-from gradtx.memory import KINDS, put
+from gradtx.engine.host import KINDS, put
 from gradtx.struct import complaint, static
 from gradtx.transform import State, Wrapper, compiled
 from gradtx.tree import Tree

@@ -14,9 +14,9 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from gradtx.chain import chain
-from gradtx.engine import next_count
-from gradtx.hyper import for_all_arrays
-from gradtx.refusals import refuse_missing, refuse_other_state
+from gradtx.engine.hyperparameters import for_all_arrays
+from gradtx.engine.refusals import refuse_missing, refuse_other_state
+from gradtx.engine.run import next_count
 from gradtx.rule import Hyper, Rule, register_for_export
 from gradtx.struct import converted
 from gradtx.transform import State, Wrapper, apply_updates, as_transformation, compiled

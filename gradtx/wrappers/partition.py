@@ -12,9 +12,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from gradtx.describe import UNMOVED, Route
-from gradtx.routing import (
+from gradtx.paths import (
+    UNMOVED,
     Labels,
+    Route,
+    aligned,
     by_path,
     label_tree,
     matches,
@@ -30,7 +32,7 @@ from gradtx.transform import (
     compiled,
     refuse_other_parts,
 )
-from gradtx.tree import Tree, aligned, is_inexact, is_none, named_leaves
+from gradtx.tree import Tree, is_inexact, is_none, named_leaves
 
 
 def _all_as_transformations(called: str, transforms: Mapping[Any, Any]) -> Table:

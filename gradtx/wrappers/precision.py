@@ -20,15 +20,16 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from gradtx.engine import next_count, step_key
-from gradtx.hyper import for_all_arrays
-from gradtx.refusals import explained, refuse_missing, refuse_mixed, refuse_other_state
-from gradtx.rounding import is_narrow, round_to, seed_from_key
+from gradtx.engine.hyperparameters import for_all_arrays
+from gradtx.engine.placement import zero_count
+from gradtx.engine.refusals import explained, refuse_missing, refuse_mixed, refuse_other_state
+from gradtx.engine.rounding import is_narrow, round_to, seed_from_key
+from gradtx.engine.run import next_count, step_key
+from gradtx.paths import aligned
 from gradtx.rule import CountState, Rule, register_for_export
-from gradtx.sharding import zero_count
 from gradtx.struct import static
 from gradtx.transform import State, Wrapper, compiled
-from gradtx.tree import Tree, aligned, is_inexact, is_none, named_leaves, widest
+from gradtx.tree import Tree, is_inexact, is_none, named_leaves, widest
 from gradtx.wrappers.around import wide_update
 
 

@@ -17,9 +17,9 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from gradtx.engine import next_count
-from gradtx.hyper import for_all_arrays, narrowed
-from gradtx.refusals import refuse_missing, refuse_other_state
+from gradtx.engine.hyperparameters import for_all_arrays, narrowed
+from gradtx.engine.refusals import refuse_missing, refuse_other_state
+from gradtx.engine.run import next_count
 from gradtx.rule import Hyper, Rule, register_for_export
 from gradtx.struct import complaint, fields_below
 from gradtx.transform import State, Wrapper, compiled

@@ -13,24 +13,15 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from gradtx.engine import next_count, run
-from gradtx.hyper import for_all_arrays
-from gradtx.refusals import refuse_missing, refuse_other_state
+from gradtx.engine.hyperparameters import for_all_arrays
+from gradtx.engine.placement import zero_count
+from gradtx.engine.refusals import refuse_missing, refuse_other_state
+from gradtx.engine.run import next_count, run
+from gradtx.paths import aligned
 from gradtx.rule import CountState, Hyper, Rule, register_for_export
-from gradtx.sharding import zero_count
 from gradtx.struct import static
 from gradtx.transform import State, Wrapper, apply_updates, compiled
-from gradtx.tree import (
-    Tree,
-    abs2,
-    aligned,
-    as_came,
-    global_norm,
-    is_inexact,
-    is_none,
-    root,
-    widened,
-)
+from gradtx.tree import Tree, abs2, as_came, global_norm, is_inexact, is_none, root, widened
 from gradtx.wrappers.around import run_after, shown, wide_update
 from gradtx.wrappers.average import is_due, whole
 

@@ -20,11 +20,7 @@ import numpy as np
 from jax import Array, lax
 from jax.core import Tracer
 
-from gradtx.memory import on_device
-from gradtx.rounding import is_narrow, seed
-from gradtx.rule import register_for_export
-from gradtx.sharding import bound_to, sharding_of
-from gradtx.stored import (
+from gradtx.engine.codes import (
     Companded,
     Dynamic,
     Floats,
@@ -33,12 +29,13 @@ from gradtx.stored import (
     RandomFloats,
     RandomlyRounded,
     Stored,
-    is_stored,
-    map_slots,
     scales_shape,
-    separate,
-    together,
 )
+from gradtx.engine.host import on_device
+from gradtx.engine.placement import bound_to, sharding_of
+from gradtx.engine.rounding import is_narrow, seed
+from gradtx.engine.slots import is_stored, map_slots, separate, together
+from gradtx.rule import register_for_export
 from gradtx.struct import Struct, Table, complaint, converted, static
 from gradtx.transform import State, Wrapper, compiled
 from gradtx.tree import Tree, as_came, is_inexact, is_none, listed, path_salt, wide

@@ -19,26 +19,19 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from gradtx.batches import in_batches, pay
-from gradtx.hyper import (
+from gradtx.engine.batches import in_batches, pay
+from gradtx.engine.codes import Stored
+from gradtx.engine.hyperparameters import (
     narrowed,
     per_array,
     with_constants_inside,
     with_constants_outside,
 )
-from gradtx.refusals import explained, refuse_missing, refuse_mixed, refuse_other_state
-from gradtx.rounding import seed
-from gradtx.stored import Stored, is_stored, separate, together
-from gradtx.tree import (
-    Tree,
-    aligned,
-    is_inexact,
-    is_none,
-    named_leaves,
-    path_salt,
-    real_dtype,
-    widest,
-)
+from gradtx.engine.refusals import explained, refuse_missing, refuse_mixed, refuse_other_state
+from gradtx.engine.rounding import seed
+from gradtx.engine.slots import is_stored, separate, together
+from gradtx.paths import aligned
+from gradtx.tree import Tree, is_inexact, is_none, named_leaves, path_salt, real_dtype, widest
 
 Rule = Any
 """A `gradtx.rule.Rule`, which is built on this module."""

@@ -10,9 +10,9 @@ import jax.numpy as jnp
 from jax import lax
 from jax.core import Tracer
 
-from gradtx.hyper import narrowed, per_array
-from gradtx.refusals import unmade
-from gradtx.sharding import bound_to, like, sharding_of, zero_count
+from gradtx.engine.hyperparameters import narrowed, per_array
+from gradtx.engine.placement import bound_to, like, sharding_of, zero_count
+from gradtx.engine.refusals import unmade
 from gradtx.tree import Tree, is_inexact, is_none, wide
 
 Rule = Any

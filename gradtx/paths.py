@@ -1,12 +1,14 @@
-"""Which array gets what: routes by path pattern, predicate or label tree."""
+"""Which array gets what: by path pattern, predicate or label tree; and who moves what."""
 
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 from jax.tree_util import tree_map_with_path
 
 from gradtx.struct import (
@@ -131,6 +133,29 @@ def refuse_unused(called: Any, table: Mapping[Any, Any], keys: list[Any], tree: 
         )
 
 
+def aligned(
+    called: Any, treedef: Any, tree: Tree, what: str, reference: str = "updates"
+) -> list[Any]:
+    """What `tree` has at each leaf of `treedef`, which may be a leaf where `tree` has `None`.
+
+    Raises `ValueError` with the paths that only one of the two has.
+    """
+    try:
+        return treedef.flatten_up_to(tree)
+    except ValueError:
+        pass
+    blank = jax.tree.unflatten(treedef, range(treedef.num_leaves))
+    ours = {path for path, _ in named_leaves(blank)}
+    theirs = {path for path, _ in named_leaves(tree)}
+    seen = f"the {reference} and the {what} are different trees"
+    for side, paths in ((reference, ours - theirs), (what, theirs - ours)):
+        if paths:
+            seen += f"; only in the {side}: {listed(paths)}"
+    raise ValueError(
+        complaint(called, seen, "Pass gradients, state and parameters of one and the same model")
+    )
+
+
 def _as_table(called: str, table: Mapping[Any, Any]) -> Table:
     return Table({key: with_functions_wrapped(value) for key, value in table.items()})
 
@@ -145,3 +170,38 @@ class by_path(Struct):
 
     table: Mapping[Any, Any] = converted(_as_table)  # pattern or label -> number, array or schedule
     labels: Labels | None = static(default=None)
+
+
+# Who moves what ----------------------------------------------------------------------------------
+
+
+class Route(NamedTuple):
+    """What becomes of one array."""
+
+    by: str  # the transformation that it goes to
+    seen: str = ""  # what it is taken for, such as a stack of matrices
+    why: str = ""
+
+    def because(self, reason: str) -> Route:
+        """This route with one more reason, before its own."""
+        if reason in self.why:
+            return self
+        return self._replace(why=f"{reason}; {self.why}" if self.why else reason)
+
+
+UNMOVED = Route("nothing", "", "no floating or complex array")
+
+
+def table(params: Tree, routes: Sequence[Route]) -> str:
+    """One line for each array, in columns."""
+    rows: list[tuple[str, ...]] = [("array", "type", "moved by", "as", "why")]
+    for (path, x), route in zip(named_leaves(params), routes, strict=True):
+        if x is not None:
+            rows.append((path, _type(x), *(route if is_inexact(x) else UNMOVED)))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+    return "\n".join([lines[0], "-" * max(map(len, lines)), *lines[1:]])
+
+
+def _type(x: Any) -> str:
+    return f"{jnp.result_type(x)}{list(np.shape(x))}"

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from gradtx.axes import Axes
-from gradtx.routing import by_path, refuse_unused, route, spread
-from gradtx.schedule import Schedule, evaluate
+from gradtx.paths import by_path, refuse_unused, route, spread
+from gradtx.schedules.base import Schedule, evaluate
 from gradtx.struct import NUMBERS, Static, Struct, complaint
 from gradtx.tree import Tree, is_none, real_dtype
 

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gradtx.stored import Stored
+from gradtx.engine.codes import Stored
 from gradtx.struct import complaint
 from gradtx.tree import Tree, is_inexact, is_none, named_leaves
 

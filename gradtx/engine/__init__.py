@@ -1,0 +1,1 @@
+"""The lift of an algorithm for one array to any tree; a reader of algorithms never needs it."""
