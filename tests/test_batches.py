@@ -18,7 +18,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from stacked import iterations_traced
 
 import gradtx
-from gradtx import Axes, batches, engine, newton_schulz
+from gradtx import Axes, newton_schulz
+from gradtx.engine import batches, run as engine
 
 LINKS: dict[str, Callable[..., Any]] = {
     "muon": gradtx.scale_by_muon,
