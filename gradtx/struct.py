@@ -27,9 +27,18 @@ def static(*, default: Any = dataclasses.MISSING) -> Any:
     return dataclasses.field(default=default, metadata={"static": True})
 
 
-def converted(convert: Callable[[str, Any], Any], *, default: Any = dataclasses.MISSING) -> Any:
-    """Declares a field that the constructor converts: `convert(name of the class, value)`."""
-    return dataclasses.field(default=default, metadata={"convert": convert})
+def converted(
+    convert: Callable[[str, Any], Any],
+    *,
+    default: Any = dataclasses.MISSING,
+    hyperparameter: bool = True,
+) -> Any:
+    """Declares a field that the constructor converts: `convert(name of the class, value)`.
+
+    What is no `hyperparameter`, such as a random key, is handed on as it is: it is no real number.
+    """
+    metadata = {"convert": convert, "hyperparameter": hyperparameter}
+    return dataclasses.field(default=default, metadata=metadata)
 
 
 def complaint(called: Any, seen: str, do: str) -> str:
@@ -56,6 +65,7 @@ class Struct:
     _leaves: ClassVar[tuple[str, ...]] = ()
     _statics: ClassVar[tuple[str, ...]] = ()
     _converters: ClassVar[dict[str, Callable[[str, Any], Any]]] = {}
+    _others: ClassVar[frozenset[str]] = frozenset()  # leaves that are no hyperparameters
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -63,6 +73,8 @@ class Struct:
         fields = dataclasses.fields(cls)  # pyright: ignore[reportArgumentType]
         cls._statics = tuple(f.name for f in fields if f.metadata.get("static"))
         cls._leaves = tuple(f.name for f in fields if not f.metadata.get("static"))
+        others = (f.name for f in fields if not f.metadata.get("hyperparameter", True))
+        cls._others = frozenset(others)
         cls._converters = {f.name: f.metadata["convert"] for f in fields if "convert" in f.metadata}
         jax.tree_util.register_pytree_with_keys(
             cls, _flatten_with_keys, cls._rebuilt, flatten_func=_flatten

@@ -16,13 +16,19 @@ from typing import Any, ClassVar, TypeVar
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 from jax.core import Tracer
+from jax.tree_util import DictKey, GetAttrKey
 
+from gradtx.engine.init import whole
+from gradtx.engine.placement import zero_count
+from gradtx.engine.refusals import kind_of_state
 from gradtx.engine.rounding import is_narrow, round_to, seed_from_key
 from gradtx.engine.slots import map_slots
+from gradtx.engine.step import At, next_count
 from gradtx.paths import Route, aligned, table
 from gradtx.schedules.base import Schedule, evaluate
-from gradtx.struct import NUMBERS, Static, Struct, complaint, converted, fields_below, static
+from gradtx.struct import NUMBERS, Static, Struct, complaint, fields_below, static
 from gradtx.tree import Tree, is_inexact, is_none, named_leaves, path_salt, widest
 
 State = Any
@@ -57,6 +63,7 @@ class GradientTransformation(Struct, abc.ABC):
     """
 
     needs: ClassVar[tuple[str, ...]] = ()  # arguments of `update` that it cannot do without
+    wants: ClassVar[tuple[str, ...]] = ()  # those that it uses where they are given
 
     @abc.abstractmethod
     def init(self, params: Tree) -> State:
@@ -77,6 +84,45 @@ class GradientTransformation(Struct, abc.ABC):
     def eval_params(self, state: State, params: Tree) -> Tree:
         """The parameters to evaluate the model with: `params`, unless a part averages them."""
         return params
+
+    def count(self, state: State) -> Array:
+        """The updates done, as the outermost part of `state` that counts has them."""
+        for path, leaf in jax.tree_util.tree_leaves_with_path(state):
+            if path and path[-1] in _COUNT:
+                return leaf
+        raise ValueError(
+            complaint(f"{self}.count", "nothing in the state counts", "Count the steps yourself")
+        )
+
+    # As a part of another, under whose clock it may run: by default it keeps its own.
+
+    def init_part(self, params: Tree, at: At) -> State:
+        """The state of this part of an optimizer; see `Clocked`."""
+        return self.init(params)
+
+    def update_part(
+        self, updates: Tree, state: State, params: Tree | None, at: At, extra: Mapping[str, Any]
+    ) -> tuple[Tree, State]:
+        """`update` of this part at a moment."""
+        return self.update(updates, state, params, **extra)
+
+    def step_part(
+        self, grads: Tree, state: State, params: Tree, at: At, extra: Mapping[str, Any]
+    ) -> tuple[Tree, State]:
+        """`step` of this part at a moment."""
+        updates, state = self.update_part(grads, state, params, at, extra)
+        return apply_updates(params, updates), state
+
+    def eval_part(self, state: State, params: Tree, at: At) -> Tree:
+        """`eval_params` of this part after `at.count` updates."""
+        return self.eval_params(state, params)
+
+    def moments(self, at: At, state: State | None = None) -> Iterator[tuple[Any, At]]:
+        """Every transformation in this one, and the count that its schedules read; its place too.
+
+        Without a state, the count of a part that skips steps is what it would be without a fault.
+        """
+        yield self, at
 
     def routes(self, params: Tree) -> list[Route]:
         """What becomes of each leaf of `params` (`None` counts as one), for `describe`."""
@@ -121,6 +167,7 @@ class GradientTransformation(Struct, abc.ABC):
 
 
 _MOVING = (Schedule, Static)
+_COUNT = (DictKey("count"), GetAttrKey("count"))
 
 
 @compiled
@@ -213,31 +260,72 @@ def as_transformation(called: Any, value: Any) -> GradientTransformation:
     )
 
 
-class Wrapper(GradientTransformation):
-    """A transformation around another, whose state has that of the other in its field `inner`.
+class Clocked(GradientTransformation):
+    """A transformation that counts its updates, unless it is a part of one that does.
 
-    What a wrapper does to arrays is best written as a rule that it runs after `inner`.
+    A subclass says what it does as a part: `init_part`, `update_part`. Its state as a part has no
+    count. Alone it has the same with the count beside: an entry or a field `count` in front.
     """
 
-    inner: Any = converted(as_transformation)
+    _part_names: ClassVar[tuple[str, ...]] = ()  # the other entries of a state that is a mapping
 
+    @abc.abstractmethod
+    def init_part(self, params: Tree, at: At) -> State: ...
+
+    @abc.abstractmethod
+    def update_part(
+        self, updates: Tree, state: State, params: Tree | None, at: At, extra: Mapping[str, Any]
+    ) -> tuple[Tree, State]: ...
+
+    def eval_part(self, state: State, params: Tree, at: At) -> Tree:
+        return params
+
+    @whole
+    def init(self, params: Tree) -> State:
+        count = zero_count(params)
+        return self._with_count(count, self.init_part(params, At(count)))
+
+    @compiled
+    def update(
+        self, updates: Tree, state: State, params: Tree | None = None, **extra: Any
+    ) -> tuple[Tree, State]:
+        count, part = self._without_count(state)
+        updates, part = self.update_part(updates, part, params, At(count), extra)
+        return updates, self._with_count(next_count(count), part)
+
+    @compiled
+    def step(self, grads: Tree, state: State, params: Tree, **extra: Any) -> tuple[Tree, State]:
+        count, part = self._without_count(state)
+        params, part = self.step_part(grads, part, params, At(count), extra)
+        return params, self._with_count(next_count(count), part)
+
+    @compiled
     def eval_params(self, state: State, params: Tree) -> Tree:
-        return self.inner.eval_params(state.inner, params)
+        count, part = self._without_count(state)
+        return self.eval_part(part, params, At(count))
 
-    def routes(self, params: Tree) -> list[Route]:
-        name = type(self).__name__
-        return [r._replace(by=f"{name}({r.by})") for r in self.inner.routes(params)]
+    def _with_count(self, count: Array, part: State) -> State:
+        return {"count": count, **part}
+
+    def _without_count(self, state: State) -> tuple[Array, State]:
+        """The count and the state as a part. Raises for a state of another transformation."""
+        refuse_other_parts(self, state, ("count", *self._part_names))
+        return state["count"], {name: part for name, part in state.items() if name != "count"}
 
 
 def refuse_other_parts(called: Any, state: State, parts: Iterable[Any]) -> None:
     """Raises for a state that is not a mapping with an entry for each part."""
     if isinstance(state, Mapping) and set(state) == set(parts):
         return
-    seen = list(state) if isinstance(state, Mapping) else f"a {type(state).__name__}"
+    seen = (
+        f"the state has the parts {list(state)}"
+        if isinstance(state, Mapping)
+        else (f"the state is {kind_of_state(state)}")
+    )
     raise TypeError(
         complaint(
             f"{called}.update",
-            f"the state has the parts {seen}, the optimizer {list(parts)}",
+            f"{seen}, the optimizer {list(parts)}",
             "Pass the state that this optimizer's init or last update returned",
         )
     )

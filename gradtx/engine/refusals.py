@@ -19,7 +19,7 @@ def refuse_other_state(tx: Any, state: Any, wanted: Any) -> None:
         raise TypeError(
             complaint(
                 f"{tx}.update",
-                f"the state is {_kind(state)}, not a {wanted.__qualname__}",
+                f"the state is {kind_of_state(state)}, not a {wanted.__qualname__}",
                 "Pass the state that this optimizer's init or last update returned",
             )
         )
@@ -41,7 +41,8 @@ def refuse_missing(tx: Any, updates: Tree, given: dict[str, Any]) -> None:
             )
 
 
-def _kind(state: Any) -> str:
+def kind_of_state(state: Any) -> str:
+    """What a state is, in words."""
     if hasattr(state, "_fields"):
         return f"a {type(state).__qualname__}({', '.join(state._fields)})"
     return f"a {type(state).__name__}" + (f" of {list(state)}" if isinstance(state, dict) else "")

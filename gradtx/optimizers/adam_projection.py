@@ -15,7 +15,7 @@ from gradtx.axes import Axes, within
 from gradtx.chain import chain
 from gradtx.optimizers.adam import AdamSlots, zero_moments
 from gradtx.paths import Labels, by_path
-from gradtx.rule import Hyper, Rule
+from gradtx.rule import Hyper, Rule, Step
 from gradtx.transform import GradientTransformation
 from gradtx.transforms.scale import scale_by_learning_rate
 from gradtx.tree import abs2, lacking, norm, root
@@ -53,11 +53,11 @@ class scale_by_adamp(Rule):
         return lacking(self.b1, t), lacking(self.b2, t)
 
     def update_leaf(
-        self, g: Array, slots: AdamSlots, p: Array, t: tuple[Array, Array]
+        self, g: Array, slots: AdamSlots, p: Array, step: Step
     ) -> tuple[Array, AdamSlots]:
         mu = self.b1 * slots.mu + (1 - self.b1) * g
         nu = self.b2 * slots.nu + (1 - self.b2) * abs2(g)
-        c1, c2 = t
+        c1, c2 = step.shared
         v = (mu / c1) / (root(nu / c2) + self.eps)
         whole = within(self.axes, g.ndim)
         if len(whole) < 2:
