@@ -298,7 +298,7 @@ def test_nonnegative_parameters_are_never_below_zero() -> None:
 
 
 def test_a_box_the_wrong_way_round_is_refused() -> None:
-    with pytest.raises(ValueError, match="is above"):
+    with pytest.raises(ValueError, match="above upper"):
         gradtx.projection_box(1.0, -1.0)
 
 

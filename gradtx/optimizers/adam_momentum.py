@@ -84,6 +84,9 @@ class descend_proximally(Rule):
 
     needs: ClassVar[tuple[str, ...]] = ("params",)
 
+    def check(self) -> None:
+        self.require("[0, inf)", "weight_decay")
+
     def update_leaf(self, g: Array, slots: Any, p: Array, t: Array) -> tuple[Array, Any]:
         rate = self.learning_rate / (1 + self.learning_rate * self.weight_decay)
         return -rate * (g + self.weight_decay * p), slots

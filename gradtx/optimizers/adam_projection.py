@@ -45,6 +45,7 @@ class scale_by_adamp(Rule):
     def check(self) -> None:
         self.require("[0, 1)", "b1", "b2")
         self.require("(0, inf)", "eps")
+        self.require("[0, inf)", "weight_decay", "wd_ratio")
 
     def init_leaf(self, p: Array) -> AdamSlots:
         return zero_moments(p)

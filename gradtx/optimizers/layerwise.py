@@ -115,9 +115,6 @@ class scale_by_fromage(Rule):
 
     needs: ClassVar[tuple[str, ...]] = ("params",)
 
-    def check(self) -> None:
-        self.require("[0, inf)", "learning_rate")
-
     def update_leaf(self, g: Array, slots: Any, p: Array, t: Array) -> tuple[Array, Any]:
         rate = self.learning_rate
         stretch = root(1 + rate * rate)

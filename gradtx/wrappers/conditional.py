@@ -12,7 +12,7 @@ from gradtx.engine.placement import zero_count
 from gradtx.engine.refusals import refuse_other_state
 from gradtx.engine.run import next_count
 from gradtx.rule import Hyper, register_for_export
-from gradtx.struct import complaint, converted, static
+from gradtx.struct import complaint, converted, static, whole
 from gradtx.transform import (
     GradientTransformation,
     State,
@@ -41,7 +41,7 @@ class every(GradientTransformation):
     of other steps are lost on `inner`: `accumulate` gives it their mean.
     """
 
-    k: Hyper
+    k: Hyper = whole()
     inner: Any = converted(as_transformation)
     otherwise: str = static(default="zero")
 

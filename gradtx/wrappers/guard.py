@@ -21,7 +21,7 @@ from gradtx.engine.placement import zero_count
 from gradtx.engine.refusals import refuse_missing, refuse_other_state
 from gradtx.engine.run import next_count, run
 from gradtx.rule import Hyper, register_for_export
-from gradtx.struct import complaint, static
+from gradtx.struct import complaint, static, whole
 from gradtx.transform import State, Wrapper, compiled
 from gradtx.transforms.filter import following
 from gradtx.tree import Tree, as_came, global_norm, is_inexact, real_dtype, widened, widest
@@ -46,7 +46,7 @@ class apply_if_finite(Wrapper):
     then lets the NaN in.
     """
 
-    max_consecutive_errors: Hyper
+    max_consecutive_errors: Hyper = whole()
 
     def check(self) -> None:
         self.require("[0, inf)", "max_consecutive_errors")
