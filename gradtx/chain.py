@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 from gradtx.engine.run import run
 from gradtx.paths import Route
 from gradtx.rule import GlobalScale, JointRule, Rule
-from gradtx.struct import Table
+from gradtx.struct import Table, converted
 from gradtx.transform import (
     GradientTransformation,
     State,
+    all_as_transformations,
     as_transformation,
     compiled,
     refuse_other_parts,
@@ -27,7 +28,9 @@ class chain(GradientTransformation):
     chain inside a chain is the same as its parts. Neighbouring rules run as one function per array.
     """
 
-    parts: Table  # name -> transformation
+    parts: Table = converted(all_as_transformations)  # name -> transformation
+
+    _names_by_class: ClassVar[bool] = True
 
     def __init__(self, *parts: Any, **named: Any) -> None:
         entries: dict[str, GradientTransformation] = {}

@@ -200,7 +200,7 @@ def test_a_stack_is_a_list(name: str) -> None:
 def test_rows_need_axes() -> None:
     """More than two axes are not guessed at."""
     p = jnp.ones((2, 3, 4))
-    with pytest.raises(ValueError, match="give axes"):
+    with pytest.raises(ValueError, match="Give axes"):
         updated(gradtx.floor_by_weight(), p, p)
 
 

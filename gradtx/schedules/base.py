@@ -3,8 +3,8 @@
 A schedule is called with the number of updates done so far: the first update sees 0. Its numbers
 are leaves, lengths and peaks included, so they can be traced, swept and differentiated. Schedules
 combine by `+`, `-`, `*`, `/`, by `.clip` and by `join_schedules`; their shapes are in `schedules/`.
-A length of zero means the end value at once; negative lengths and beginnings are refused, and so are
-periods and units of time that are zero.
+A length of zero means the end value at once; negative lengths and beginnings are refused, and so
+are periods and units of time that are zero.
 """
 
 from __future__ import annotations

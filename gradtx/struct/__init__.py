@@ -11,6 +11,10 @@ from gradtx.struct.base import (
 )
 from gradtx.struct.editing import fields_below as fields_below, without_wrappers as without_wrappers
 from gradtx.struct.equality import NUMBERS as NUMBERS, same as same
-from gradtx.struct.messages import complaint as complaint, nearest as nearest
+from gradtx.struct.messages import (
+    complaint as complaint,
+    nearest as nearest,
+    shortened as shortened,
+)
 from gradtx.struct.printing import shown as shown
 from gradtx.struct.table import FrozenTree as FrozenTree, Table as Table

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Self
 
 import jax
 import numpy as np
@@ -98,7 +98,7 @@ class Table(Mapping[Any, Any]):
         return fingerprint(self)
 
     @classmethod
-    def rebuilt(cls, keys: tuple[Any, ...], values: Any) -> Table:
+    def rebuilt(cls, keys: tuple[Any, ...], values: Any) -> Self:
         table = object.__new__(cls)
         table._keys, table._values = keys, tuple(values)
         return table

@@ -19,7 +19,6 @@ from jax import Array
 
 from gradtx.axes import within
 from gradtx.rule import Hyper, Rule
-from gradtx.struct import complaint
 from gradtx.tree import abs2, norm, root
 
 

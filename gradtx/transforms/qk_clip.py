@@ -34,7 +34,10 @@ class _shrink(Rule, called="qk_clip"):
         stack = () if self.axes is None else self.axes.of("b")
         heads = tuple(g.shape[i] for i in stack)
         if t.ndim and t.shape != heads:
-            raise ValueError(f"max_logits has shape {t.shape}, the stacked axes {heads}")
+            raise ValueError(
+                f"max_logits has shape {t.shape}, the stacked axes {heads}. "
+                "Pass one number, or one for each head"
+            )
         factor = (self.threshold / jnp.maximum(t, self.threshold)) ** self.power
         if t.ndim:
             factor = jnp.expand_dims(factor, within(self.axes, g.ndim))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -130,6 +130,8 @@ class accumulate(Wrapper):
     nonfinite: str | None = static(default=None)
     noise_scale: bool = static(default=False)  # whether to measure it: see `noise_scale`
     noise_decay: Hyper = 0.9  # of the averages over steps from which it is found
+
+    takes: ClassVar[tuple[str, ...]] = ("weight",)
 
     def check(self) -> None:
         self.require("[0, 1)", "noise_decay")

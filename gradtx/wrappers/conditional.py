@@ -86,6 +86,9 @@ class Conditional(Wrapper):
 
     passes: ClassVar[bool]  # whether updates stay as they are at other steps
 
+    def own_extras(self) -> frozenset[str] | None:
+        return None if self.forward_extra_args else frozenset()
+
     def init(self, params: Tree) -> State:
         return ConditionalState(self.inner.init(params), zero_count(params))
 
