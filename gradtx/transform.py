@@ -20,6 +20,7 @@ import numpy as np
 from jax.core import Tracer
 
 from gradtx.engine.front import asking, compiled as compiled
+from gradtx.engine.refusals import ORDER
 from gradtx.engine.rounding import is_narrow, round_to, seed_from_key
 from gradtx.engine.slots import map_slots
 from gradtx.paths import Route, aligned, by_path, label_tree, refuse_no_mapping, table
@@ -316,14 +317,15 @@ def refuse_other_parts(
     """Raises for a state that is not a mapping with an entry for each part."""
     if isinstance(state, Mapping) and set(state) == set(parts):
         return
-    seen = f"has the parts {list(state)}" if isinstance(state, Mapping) else f"is {state!r}"
-    if not isinstance(state, Mapping) and state is not None:
-        seen = f"is a {type(state).__name__}"
+    if isinstance(state, Mapping):
+        seen = f"has the parts {list(state)}"
+    else:
+        seen = "is None" if state is None else f"is of the type {type(state).__name__}"
+    order = "eval_params(state, params)" if method == "eval_params" else ORDER
     raise TypeError(
         complaint(
             f"{called}.{method}",
             f"the state {seen}, the optimizer has the parts {list(parts)}",
-            "Pass the state that this optimizer's init or last update returned, in the order "
-            "update(grads, state, params)",
+            f"Pass the state that this optimizer's init or last update returned: {order}",
         )
     )

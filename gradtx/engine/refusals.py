@@ -23,7 +23,7 @@ def refuse_other_state(tx: Any, state: Any, wanted: Any, method: str = "update")
             complaint(
                 f"{tx}.{method}",
                 f"the state is {_kind(state)}, not a {wanted.__qualname__}",
-                "Pass the state that this optimizer's init or last update returned, in the order "
+                "Pass the state that this optimizer's init or last update returned: "
                 + ("eval_params(state, params)" if method == "eval_params" else ORDER),
             )
         )
@@ -49,7 +49,10 @@ def _seen_of(updates: Tree, state: Any, params: Tree | None) -> tuple[str, str] 
         return None
     trees = [jax.tree.structure(x) for x in (updates, state, params)]
     if trees[1].num_leaves and trees[1] in (trees[0], trees[2]) and trees[0] != trees[2]:
-        return "the arguments are in another order: the state is no state", f"The order is {ORDER}"
+        return (
+            "in the place of the state stands a tree of gradients or parameters",
+            f"The order is {ORDER}",
+        )
     if jax.tree_util.treedef_is_leaf(trees[0]) and not jax.tree_util.treedef_is_leaf(trees[2]):
         seen = f"the gradients are {_aval(updates)}, the parameters a {type(params).__name__}"
         return seen, f"{grads}: one for every parameter, not the loss"

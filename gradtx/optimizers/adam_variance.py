@@ -19,7 +19,7 @@ from jax import Array, lax
 from gradtx.axes import Axes, within
 from gradtx.chain import chain
 from gradtx.optimizers.adam import AdamSlots, modulus, zero_moments
-from gradtx.paths import Labels, by_path
+from gradtx.paths import Labels, only_where
 from gradtx.rule import Hyper, Rule
 from gradtx.struct import complaint, static
 from gradtx.transform import GradientTransformation
@@ -374,8 +374,7 @@ def stable_adamw(
     axes: Axes | Any = None,
 ) -> GradientTransformation:
     """StableAdamW: `scale_by_stable_adamw`, decay included, then the learning rate."""
-    if mask is not None:
-        weight_decay = by_path({True: weight_decay, False: 0.0}, mask)
+    weight_decay = only_where(mask, weight_decay)
     return chain(
         scale_by_stable_adamw(b1, b2, eps, weight_decay, axes),
         scale_by_learning_rate(learning_rate),

@@ -9,7 +9,7 @@ from gradtx.axes import Axes
 from gradtx.chain import chain
 from gradtx.engine.hyperparameters import per_array
 from gradtx.engine.placement import zero_count
-from gradtx.paths import Labels, Route, by_path
+from gradtx.paths import Labels, Route, by_path, refuse_no_mapping
 from gradtx.rule import Hyper
 from gradtx.struct import complaint, converted, static
 from gradtx.transform import (
@@ -84,6 +84,8 @@ def routed(
     """
     if isinstance(matrices, str):
         matrices = {matrices: "io"}
+    if matrices is not None:
+        refuse_no_mapping(called, matrices, 'such as matrices={"*/kernel": "io"}')
     named = {key: _as_axes(axes) for key, axes in (matrices or {}).items()}
     axes = {key: value for key, value in named.items() if value is not None}
     if not axes:

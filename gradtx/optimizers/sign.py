@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from gradtx.chain import chain
-from gradtx.paths import Labels, by_path
+from gradtx.paths import Labels, only_where
 from gradtx.rule import Hyper, Rule
 from gradtx.transform import GradientTransformation
 from gradtx.transforms.decay import add_decayed_weights
@@ -196,6 +196,5 @@ def rprop(
 def _decayed(
     direction: GradientTransformation, decay: Hyper, mask: Labels | None, learning_rate: Hyper
 ) -> GradientTransformation:
-    if mask is not None:
-        decay = by_path({True: decay, False: 0.0}, mask)
+    decay = only_where(mask, decay)
     return chain(direction, add_decayed_weights(decay), scale_by_learning_rate(learning_rate))

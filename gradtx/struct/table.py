@@ -44,6 +44,9 @@ class FrozenTree:
     def __repr__(self) -> str:
         return shown(self.tree)
 
+    def __treescope_repr__(self, path: str | None, subtree_renderer: Any) -> Any:
+        return subtree_renderer(self.tree, path=path)
+
     def __reduce__(self) -> tuple[type[FrozenTree], tuple[Any]]:
         return FrozenTree, (self.tree,)
 
@@ -90,6 +93,13 @@ class Table(Mapping[Any, Any]):
 
     def __repr__(self) -> str:
         return bracketed("{", [f"{k!r}: {shown(v)}" for k, v in self.items()], "}")
+
+    def __treescope_repr__(self, path: str | None, subtree_renderer: Any) -> Any:
+        from treescope import repr_lib  # the caller  # pyright: ignore[reportMissingImports]
+
+        return repr_lib.render_dictionary_wrapper(
+            type(self), dict(self), path, subtree_renderer, roundtrip_abbreviate=False
+        )
 
     def __eq__(self, other: object) -> bool:
         return same(self, other) if isinstance(other, Table) else NotImplemented
