@@ -327,4 +327,12 @@ from gradtx.schedules.run import (
     warmup_cosine_decay_schedule as warmup_cosine_decay_schedule,
     wsd_schedule as wsd_schedule,
 )
-from gradtx import catalogue as catalogue, interop as interop, tree as tree
+from gradtx import interop as interop, tree as tree
+
+interop.answer_calls(globals())
+
+from gradtx import catalogue as catalogue  # noqa: E402 - it holds the functions that answer
+
+
+def __getattr__(name: str) -> object:
+    raise AttributeError(interop.answer(name, globals()))

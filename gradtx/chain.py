@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from gradtx.engine.run import Running, run
 from gradtx.engine.step import At
 from gradtx.paths import Route
 from gradtx.rule import JointRule, Rule
-from gradtx.struct import Table, complaint
+from gradtx.struct import Table, complaint, converted
 from gradtx.transform import (
     Clocked,
     GradientTransformation,
     State,
+    all_as_transformations,
     as_transformation,
     refuse_other_parts,
 )
@@ -29,7 +30,9 @@ class chain(Clocked):
     for those that skip steps. Neighbouring rules run as one function per array.
     """
 
-    parts: Table  # name -> transformation
+    parts: Table = converted(all_as_transformations)  # name -> transformation
+
+    _names_by_class: ClassVar[bool] = True
 
     def __init__(self, *parts: Any, **named: Any) -> None:
         entries: dict[str, GradientTransformation] = {}

@@ -66,8 +66,13 @@ def register_for_export(state: type) -> None:
         from jax.export import register_namedtuple_serialization
     except ImportError:  # some releases of JAX lack a dependency of their own export module
         return
-    name = f"{state.__module__}.{state.__qualname__}"
-    register_namedtuple_serialization(state, serialized_name=name)
+    name = usual = f"{state.__module__}.{state.__qualname__}"
+    for again in range(2, 1000):
+        try:
+            register_namedtuple_serialization(state, serialized_name=name)
+            return
+        except ValueError:  # the module was loaded before, as notebooks do: that type has the name
+            name = f"{usual} ({again})"
 
 
 class Rule(Clocked):

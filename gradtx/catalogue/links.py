@@ -280,7 +280,7 @@ links = (
             "differentially_private_aggregate",
             "links",
             "clips every example and adds noise",
-            partial(differentially_private_aggregate, 100.0, 1e-3),
+            partial(differentially_private_aggregate, 100.0, 1e-3, key=0),
             temporary_bytes=16.1,  # the random bits
         ),
         Row("reduce_on_plateau", "links", "smaller once the value stalls", reduce_on_plateau),

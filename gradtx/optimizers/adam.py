@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from gradtx.chain import chain
-from gradtx.paths import Labels, by_path
+from gradtx.paths import Labels, only_where
 from gradtx.rule import Hyper, Rule, Step
 from gradtx.transform import GradientTransformation
 from gradtx.transforms.decay import add_decayed_weights
@@ -194,8 +194,7 @@ def decoupled(
     mask: Labels | None,
 ) -> GradientTransformation:
     """A direction, decay of the arrays that `mask` tells, the learning rate for both."""
-    if mask is not None:
-        weight_decay = by_path({True: weight_decay, False: 0.0}, mask)
+    weight_decay = only_where(mask, weight_decay)
     return chain(
         direction, add_decayed_weights(weight_decay), scale_by_learning_rate(learning_rate)
     )
@@ -223,7 +222,7 @@ def adamw(
 ) -> GradientTransformation:
     """AdamW: `scale_by_adam`, decoupled weight decay, learning rate (1711.05101).
 
-    `mask` tells which arrays decay: a tree of bools or a predicate `(path, array) -> bool`.
+    `mask` tells which arrays decay, in the forms that `masked` takes, such as "*/kernel".
     Differs from PyTorch in the default decay, which there is 1e-2.
     """
     return decoupled(scale_by_adam(b1, b2, eps, eps_root), learning_rate, weight_decay, mask)

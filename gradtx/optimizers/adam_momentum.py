@@ -17,7 +17,7 @@ from jax import Array
 from gradtx.axes import Axes, within
 from gradtx.chain import chain
 from gradtx.optimizers.adam import AdamSlots, decoupled, scale_by_adam, zero_moments
-from gradtx.paths import Labels, by_path
+from gradtx.paths import Labels, only_where
 from gradtx.rule import Hyper, Rule, Step
 from gradtx.struct import static
 from gradtx.transform import GradientTransformation
@@ -83,6 +83,9 @@ class descend_proximally(Rule):
     weight_decay: Hyper = 0.0
 
     needs: ClassVar[tuple[str, ...]] = ("params",)
+
+    def check(self) -> None:
+        self.require("[0, inf)", "weight_decay")
 
     def update_leaf(self, g: Array, slots: Any, p: Array, step: Step) -> tuple[Array, Any]:
         rate = self.learning_rate / (1 + self.learning_rate * self.weight_decay)
@@ -291,8 +294,7 @@ def adan(
     direction = scale_by_adan(b1, b2, b3, eps)
     if not proximal:
         return decoupled(direction, learning_rate, weight_decay, mask)
-    if mask is not None:
-        weight_decay = by_path({True: weight_decay, False: 0.0}, mask)
+    weight_decay = only_where(mask, weight_decay)
     return chain(direction, descend_proximally(learning_rate, weight_decay))
 
 

@@ -14,7 +14,7 @@ from jax import Array
 from gradtx.axes import Axes, within
 from gradtx.chain import chain
 from gradtx.optimizers.adam import AdamSlots, zero_moments
-from gradtx.paths import Labels, by_path
+from gradtx.paths import Labels, only_where
 from gradtx.rule import Hyper, Rule, Step
 from gradtx.transform import GradientTransformation
 from gradtx.transforms.scale import scale_by_learning_rate
@@ -45,6 +45,7 @@ class scale_by_adamp(Rule):
     def check(self) -> None:
         self.require("[0, 1)", "b1", "b2")
         self.require("(0, inf)", "eps")
+        self.require("[0, inf)", "weight_decay", "wd_ratio")
 
     def init_leaf(self, p: Array) -> AdamSlots:
         return zero_moments(p)
@@ -93,8 +94,7 @@ def adamp(
     axes: Axes | Any = None,
 ) -> GradientTransformation:
     """AdamP: `scale_by_adamp`, decay included, then the learning rate."""
-    if mask is not None:
-        weight_decay = by_path({True: weight_decay, False: 0.0}, mask)
+    weight_decay = only_where(mask, weight_decay)
     return chain(
         scale_by_adamp(b1, b2, eps, delta, wd_ratio, weight_decay, axes),
         scale_by_learning_rate(learning_rate),

@@ -19,7 +19,7 @@ from jax import Array, lax
 from gradtx.axes import Axes, within
 from gradtx.chain import chain
 from gradtx.optimizers.adam import AdamSlots, modulus, zero_moments
-from gradtx.paths import Labels, by_path
+from gradtx.paths import Labels, only_where
 from gradtx.rule import Hyper, Rule, Step
 from gradtx.struct import complaint, static
 from gradtx.transform import GradientTransformation
@@ -278,6 +278,7 @@ class scale_by_stable_adamw(Rule):
     def check(self) -> None:
         self.require("[0, 1)", "b1", "b2")
         self.require("(0, inf)", "eps")
+        self.require("[0, inf)", "weight_decay")
 
     def init_leaf(self, p: Array) -> AdamSlots:
         return zero_moments(p)
@@ -373,8 +374,7 @@ def stable_adamw(
     axes: Axes | Any = None,
 ) -> GradientTransformation:
     """StableAdamW: `scale_by_stable_adamw`, decay included, then the learning rate."""
-    if mask is not None:
-        weight_decay = by_path({True: weight_decay, False: 0.0}, mask)
+    weight_decay = only_where(mask, weight_decay)
     return chain(
         scale_by_stable_adamw(b1, b2, eps, weight_decay, axes),
         scale_by_learning_rate(learning_rate),

@@ -30,7 +30,7 @@ from gradtx.optimizers.factoring import (
     unpacked,
     zeros_of,
 )
-from gradtx.paths import Labels, by_path
+from gradtx.paths import Labels, only_where
 from gradtx.rule import Hyper, Rule, Step
 from gradtx.struct import static
 from gradtx.transform import GradientTransformation
@@ -353,8 +353,7 @@ def adafactor(
     if momentum is not None:
         parts.append(average_updates(momentum))
     if weight_decay is not None:
-        if mask is not None:
-            weight_decay = by_path({True: weight_decay, False: 0.0}, mask)
+        weight_decay = only_where(mask, weight_decay)
         parts.append(add_decayed_weights(weight_decay))
     descend = scale_by_relative_step if relative_step else scale_by_learning_rate
     return chain(*parts, descend(learning_rate))
@@ -403,6 +402,5 @@ def adam_mini(
 def _decayed(
     direction: GradientTransformation, decay: Hyper, mask: Labels | None, learning_rate: Hyper
 ) -> GradientTransformation:
-    if mask is not None:
-        decay = by_path({True: decay, False: 0.0}, mask)
+    decay = only_where(mask, decay)
     return chain(direction, add_decayed_weights(decay), scale_by_learning_rate(learning_rate))

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from gradtx.chain import chain
-from gradtx.paths import Labels, by_path
+from gradtx.paths import Labels, only_where
 from gradtx.rule import Hyper, Rule, Step
 from gradtx.transform import GradientTransformation
 from gradtx.transforms.decay import add_decayed_weights
@@ -102,7 +102,8 @@ class scale_by_rprop(Rule):
     From d = learning_rate it grows by eta_plus while the sign lasts; where it changes d shrinks by
     eta_minus and g counts as zero, also for the next step: u = sign(g) d. Riedmiller & Braun 1993
     in the form iRprop-, as PyTorch. Differs from Optax, which returns the update before this one.
-    The direction of complex entries lasts while the real part of the product is positive.
+    The direction of complex entries lasts while the real part of the product is positive. Here
+    alone a negative learning rate is refused: it is a size, and the sizes keep their bounds.
     """
 
     learning_rate: Hyper  # if it moves, all step sizes move in proportion
@@ -115,8 +116,10 @@ class scale_by_rprop(Rule):
 
     def check(self) -> None:
         self.require("[0, inf)", "learning_rate", "min_step_size")
-        self.require("(0, inf)", "eta_minus", "eta_plus")
+        self.require("(0, 1]", "eta_minus")
+        self.require("[1, inf)", "eta_plus")
         self.require("(0, inf]", "max_step_size")
+        self.require_order("min_step_size", "max_step_size")
 
     def init_leaf(self, p: Array) -> RpropSlots:
         return RpropSlots(real_zeros_like(p) + 0.5, jnp.zeros_like(p))
@@ -193,6 +196,5 @@ def rprop(
 def _decayed(
     direction: GradientTransformation, decay: Hyper, mask: Labels | None, learning_rate: Hyper
 ) -> GradientTransformation:
-    if mask is not None:
-        decay = by_path({True: decay, False: 0.0}, mask)
+    decay = only_where(mask, decay)
     return chain(direction, add_decayed_weights(decay), scale_by_learning_rate(learning_rate))

@@ -31,6 +31,9 @@ class add_decayed_weights(Rule):
 
     needs: ClassVar[tuple[str, ...]] = ("params",)
 
+    def check(self) -> None:
+        self.require("[0, inf)", "weight_decay")
+
     def update_leaf(self, g: Array, slots: Any, p: Array, step: Step) -> tuple[Array, Any]:
         return g + self.weight_decay * p, slots
 
@@ -45,6 +48,9 @@ class add_cautious_decay(Rule):
     weight_decay: Hyper = 1e-4
 
     needs: ClassVar[tuple[str, ...]] = ("params",)
+
+    def check(self) -> None:
+        self.require("[0, inf)", "weight_decay")
 
     def update_leaf(self, g: Array, slots: Any, p: Array, step: Step) -> tuple[Array, Any]:
         return g + jnp.where(same_direction(g, p), self.weight_decay * p, 0), slots
@@ -72,6 +78,7 @@ class add_independent_decay(Rule):
 
     def check(self) -> None:
         self.require("(0, inf)", "peak_learning_rate")
+        self.require("[0, inf)", "weight_decay")
 
     def update_leaf(self, g: Array, slots: Any, p: Array, step: Step) -> tuple[Array, Any]:
         return g + self.weight_decay / jnp.asarray(self.peak_learning_rate) * p, slots
@@ -93,6 +100,7 @@ class add_corrected_decay(Rule):
 
     def check(self) -> None:
         self.require("(0, inf)", "peak_learning_rate")
+        self.require("[0, inf)", "weight_decay")
 
     def update_leaf(self, g: Array, slots: Any, p: Array, step: Step) -> tuple[Array, Any]:
         share = self.learning_rate / jnp.asarray(self.peak_learning_rate)
@@ -113,6 +121,9 @@ class add_decay_to_start(Rule):
 
     Slots = StartSlots
     needs: ClassVar[tuple[str, ...]] = ("params",)
+
+    def check(self) -> None:
+        self.require("[0, inf)", "weight_decay")
 
     def init_leaf(self, p: Array) -> StartSlots:
         return StartSlots(jnp.zeros_like(p))

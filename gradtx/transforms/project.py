@@ -19,7 +19,6 @@ from jax import Array
 
 from gradtx.axes import within
 from gradtx.rule import Hyper, Rule, Step
-from gradtx.struct import complaint
 from gradtx.tree import abs2, norm, root
 
 
@@ -62,11 +61,7 @@ class projection_box(Rule):
     needs: ClassVar[tuple[str, ...]] = ("params",)
 
     def check(self) -> None:
-        plain = isinstance(self.lower, int | float) and isinstance(self.upper, int | float)
-        if plain and self.lower > self.upper:
-            raise ValueError(
-                complaint(self, f"{self.lower!r} is above {self.upper!r}", "Give lower, then upper")
-            )
+        self.require_order("lower", "upper")
 
     def update_leaf(self, g: Array, slots: Any, p: Array, step: Step) -> tuple[Array, Any]:
         moved = p + g

@@ -20,7 +20,10 @@ class scale(Rule):
 
 
 class scale_by_learning_rate(Rule):
-    """Turns a direction into a descent step: u = -learning_rate g."""
+    """Turns a direction into a descent step: u = -learning_rate g.
+
+    A negative learning rate ascends, here and in every optimizer but `rprop`.
+    """
 
     learning_rate: Hyper
     flip_sign: bool = static(default=True)  # False keeps the sign: u = learning_rate g

@@ -339,6 +339,9 @@ class Transparent(GradientTransformation):
     def count(self, state: State) -> Array:
         return self.inner.count(state)
 
+    def _part_of(self, state: State) -> State:
+        return self.inner._part_of(state)
+
     def init_part(self, params: Tree, at: At) -> State:
         return self.around_init(lambda p: self.inner.init_part(p, at), params)
 

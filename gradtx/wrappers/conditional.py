@@ -11,7 +11,7 @@ from jax import Array
 from gradtx.engine.hyperparameters import for_all_arrays
 from gradtx.engine.step import At, next_count
 from gradtx.rule import Hyper
-from gradtx.struct import complaint, static
+from gradtx.struct import complaint, static, whole
 from gradtx.tree import Tree
 from gradtx.wrappers.base import Turn, Wrapper
 
@@ -27,7 +27,7 @@ class every(Wrapper):
     of other steps are lost on `inner`: `accumulate` gives it their mean.
     """
 
-    k: Hyper = 1
+    k: Hyper = whole(default=1)
     otherwise: str = static(default="zero")
 
     skips: ClassVar[bool] = True
@@ -69,6 +69,9 @@ class Conditional(Wrapper):
     forward_extra_args: bool = static(default=False)
 
     skips: ClassVar[bool] = True
+
+    def own_extras(self) -> frozenset[str] | None:
+        return None if self.forward_extra_args else frozenset()
 
     def before(
         self, updates: Tree, state: Any, params: Tree | None, at: At, extra: Mapping[str, Any]

@@ -21,7 +21,7 @@ from gradtx.engine.hyperparameters import for_all_arrays, narrowed
 from gradtx.engine.placement import zero_count
 from gradtx.engine.step import At, next_count
 from gradtx.rule import Hyper, times
-from gradtx.struct import complaint, static
+from gradtx.struct import complaint, static, whole
 from gradtx.transform import State
 from gradtx.transforms.filter import following
 from gradtx.tree import Tree, global_norm, is_inexact, real_dtype, widened, widest
@@ -45,7 +45,7 @@ class apply_if_finite(Wrapper):
     then lets the NaN in.
     """
 
-    max_consecutive_errors: Hyper
+    max_consecutive_errors: Hyper = whole()
 
     def check(self) -> None:
         self.require("[0, inf)", "max_consecutive_errors")

@@ -90,7 +90,9 @@ class outer(Wrapper):
         self.require("[1, inf)", "every")
 
     def init_own(self, params: Tree, at: At) -> OuterOwn:
-        return OuterOwn(self.optimizer.init_part(params, at.inside("outer")), zero_count(params))
+        return OuterOwn(
+            self.optimizer.init_part(params, at.inside("optimizer")), zero_count(params)
+        )
 
     def finish(
         self,
@@ -104,7 +106,7 @@ class outer(Wrapper):
     ) -> tuple[Tree, Any]:
         due = is_due(self, "every", at.count)
         back, own = self.run_own(steps, Running(self.rule, state.own, at), params, extra)
-        there = at.inside("outer")._replace(count=state.steps)
+        there = at.inside("optimizer")._replace(count=state.steps)
 
         def moved(slow: Tree, outer: Any) -> tuple[Tree, Any]:
             way = jax.tree.map(lambda s, w: None if s is None else w, slow, back, is_leaf=is_none)
@@ -120,7 +122,7 @@ class outer(Wrapper):
     def moments(self, at: At, state: State | None = None) -> Iterator[tuple[Any, At]]:
         yield from Wrapper.moments(self, at, state)
         count = at.count // self.every if state is None else state.steps
-        inside = at.inside("outer")._replace(count=count)
+        inside = at.inside("optimizer")._replace(count=count)
         yield from self.optimizer.moments(inside, None if state is None else state.outer)
 
     def eval_part(self, state: State, params: Tree, at: At) -> Tree:

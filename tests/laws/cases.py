@@ -224,7 +224,7 @@ def assert_finite(values: Any) -> None:
 def assert_three_parts(error: BaseException, *mentions: str) -> None:
     """Asserts that a message says what was called, by a public name, what was seen, what to do."""
     message = str(error)
-    assert re.fullmatch(r"[^\s_].*: \S.*\. [A-Z].*\.", message, re.DOTALL), message
+    assert re.fullmatch(r"[^\s_].*: \S.*\. [A-Z].*[.?]", message, re.DOTALL), message
     for mention in mentions:
         assert mention in message, (mention, message)
 
