@@ -20,7 +20,7 @@ import numpy as np
 from jax.core import Tracer
 
 from gradtx.engine.front import asking, compiled as compiled
-from gradtx.engine.refusals import ORDER
+from gradtx.engine.refusals import ORDER, kind_of_state
 from gradtx.engine.rounding import is_narrow, round_to, seed_from_key
 from gradtx.engine.slots import map_slots
 from gradtx.paths import Route, aligned, by_path, label_tree, refuse_no_mapping, table
@@ -51,7 +51,7 @@ class GradientTransformation(Struct, abc.ABC):
     """
 
     needs: ClassVar[tuple[str, ...]] = ()  # arguments of `update` that it cannot do without
-    takes: ClassVar[tuple[str, ...]] = ()  # extra arguments that it uses where they are given
+    wants: ClassVar[tuple[str, ...]] = ()  # those that it uses where they are given
 
     @abc.abstractmethod
     def init(self, params: Tree) -> State:
@@ -75,7 +75,7 @@ class GradientTransformation(Struct, abc.ABC):
         declared = [getattr(method, "takes", None) for method in methods]
         if None in declared:
             return None
-        return frozenset(self.needs).union(self.takes, *filter(None, declared))
+        return frozenset(self.needs).union(self.wants, *filter(None, declared))
 
     @functools.cached_property
     def wanted_extras(self) -> frozenset[str] | None:
@@ -320,7 +320,7 @@ def refuse_other_parts(
     if isinstance(state, Mapping):
         seen = f"has the parts {list(state)}"
     else:
-        seen = "is None" if state is None else f"is of the type {type(state).__name__}"
+        seen = f"is {kind_of_state(state)}"
     order = "eval_params(state, params)" if method == "eval_params" else ORDER
     raise TypeError(
         complaint(

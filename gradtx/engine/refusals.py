@@ -22,7 +22,7 @@ def refuse_other_state(tx: Any, state: Any, wanted: Any, method: str = "update")
         raise TypeError(
             complaint(
                 f"{tx}.{method}",
-                f"the state is {_kind(state)}, not a {wanted.__qualname__}",
+                f"the state is {kind_of_state(state)}, not a {wanted.__qualname__}",
                 "Pass the state that this optimizer's init or last update returned: "
                 + ("eval_params(state, params)" if method == "eval_params" else ORDER),
             )
@@ -92,7 +92,10 @@ def refuse_missing(tx: Any, updates: Tree, given: dict[str, Any]) -> None:
             )
 
 
-def _kind(state: Any) -> str:
+def kind_of_state(state: Any) -> str:
+    """What a state is, in words."""
+    if state is None:
+        return "None"
     if hasattr(state, "_fields"):
         return f"a {type(state).__qualname__}({', '.join(state._fields)})"
     return f"a {type(state).__name__}" + (f" of {list(state)}" if isinstance(state, dict) else "")

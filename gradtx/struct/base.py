@@ -21,6 +21,7 @@ from gradtx.struct.equality import fingerprint, same
 from gradtx.struct.judging import (
     as_real,
     refuse_disorder,
+    refuse_iterator,
     refuse_nan,
     refuse_no_number,
     refuse_outside,
@@ -36,9 +37,18 @@ def static(*, default: Any = dataclasses.MISSING) -> Any:
     return dataclasses.field(default=default, metadata={"static": True})
 
 
-def converted(convert: Callable[[str, Any], Any], *, default: Any = dataclasses.MISSING) -> Any:
-    """Declares a field that the constructor converts: `convert(name of the class, value)`."""
-    return dataclasses.field(default=default, metadata={"convert": convert})
+def converted(
+    convert: Callable[[str, Any], Any],
+    *,
+    default: Any = dataclasses.MISSING,
+    hyperparameter: bool = True,
+) -> Any:
+    """Declares a field that the constructor converts: `convert(name of the class, value)`.
+
+    What is no `hyperparameter`, such as a random key, is handed on as it is: it is no real number.
+    """
+    metadata = {"convert": convert, "hyperparameter": hyperparameter}
+    return dataclasses.field(default=default, metadata=metadata)
 
 
 def whole(*, default: Any = dataclasses.MISSING) -> Any:
@@ -63,6 +73,7 @@ class Struct(Node):
     """
 
     _wholes: ClassVar[frozenset[str]] = frozenset()
+    _others: ClassVar[frozenset[str]] = frozenset()  # leaves that are no hyperparameters
     _converters: ClassVar[dict[str, Callable[[str, Any], Any]]] = {}
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -75,6 +86,8 @@ class Struct(Node):
         cls._leaves = tuple(f.name for f in fields if not f.metadata.get("static"))
         cls._converters = {f.name: f.metadata["convert"] for f in fields if "convert" in f.metadata}
         cls._wholes = frozenset(f.name for f in fields if _is_whole(f))
+        others = (f.name for f in fields if not f.metadata.get("hyperparameter", True))
+        cls._others = frozenset(others)
         jax.tree_util.register_pytree_with_keys(
             cls, _flatten_with_keys, cls._rebuilt, flatten_func=_flatten
         )
@@ -88,6 +101,7 @@ class Struct(Node):
             if name in self._statics:
                 value = frozen(value, called, name)
             else:
+                refuse_iterator(called, name, value)
                 value = with_functions_wrapped(value, called, name)
                 if name not in self._converters:
                     judged.append(name)

@@ -131,7 +131,7 @@ class accumulate(Wrapper):
     noise_scale: bool = static(default=False)  # whether to measure it: see `noise_scale`
     noise_decay: Hyper = 0.9  # of the averages over steps from which it is found
 
-    takes: ClassVar[tuple[str, ...]] = ("weight",)
+    wants: ClassVar[tuple[str, ...]] = ("weight",)
 
     def check(self) -> None:
         self.require("[0, 1)", "noise_decay")
