@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from gradtx.chain import chain
-from gradtx.rule import Hyper, Rule, Step
+from gradtx.rule import Hyper, Rule, Square, Step
 from gradtx.struct import static
 from gradtx.transform import GradientTransformation
 from gradtx.transforms.momentum import scale_by_momentum
@@ -24,7 +24,7 @@ from gradtx.tree import abs2, lacking, real_zeros_like, root
 
 
 class AdagradSlots(NamedTuple):
-    sum_of_squares: Array
+    sum_of_squares: Square
 
 
 class scale_by_adagrad(Rule):
@@ -54,7 +54,7 @@ class scale_by_adagrad(Rule):
 
 
 class RmsSlots(NamedTuple):
-    nu: Array
+    nu: Square
 
 
 class scale_by_rms(Rule):
@@ -93,7 +93,7 @@ class scale_by_rms(Rule):
 
 class StddevSlots(NamedTuple):
     mu: Array
-    nu: Array
+    nu: Square
 
 
 class scale_by_stddev(Rule):
@@ -137,8 +137,8 @@ def _with_eps(square: Array, eps: Array, inside: bool) -> Array:
 
 
 class AdadeltaSlots(NamedTuple):
-    e_g: Array
-    e_x: Array
+    e_g: Square
+    e_x: Square
 
 
 class scale_by_adadelta(Rule):

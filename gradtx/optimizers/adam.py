@@ -16,7 +16,7 @@ from jax import Array
 
 from gradtx.chain import chain
 from gradtx.paths import Labels, only_where
-from gradtx.rule import Hyper, Rule, Step
+from gradtx.rule import Hyper, Rule, Square, Step
 from gradtx.transform import GradientTransformation
 from gradtx.transforms.decay import add_decayed_weights
 from gradtx.transforms.scale import scale_by_learning_rate
@@ -25,7 +25,7 @@ from gradtx.tree import abs2, lacking, real_dtype, real_zeros_like, root
 
 class AdamSlots(NamedTuple):
     mu: Array
-    nu: Array
+    nu: Square
 
 
 def zero_moments(p: Array) -> AdamSlots:
@@ -104,7 +104,7 @@ class scale_by_nadam(Rule):
 
 class WarmedNadamSlots(NamedTuple):
     mu: Array
-    nu: Array
+    nu: Square
     reached: Array  # 1 - m_1 m_2 ... m_t, one number
 
 

@@ -18,7 +18,7 @@ from gradtx.axes import Axes, within
 from gradtx.chain import chain
 from gradtx.optimizers.adam import AdamSlots, decoupled, scale_by_adam, zero_moments
 from gradtx.paths import Labels, only_where
-from gradtx.rule import Hyper, Rule, Step
+from gradtx.rule import Hyper, Rule, Square, Step
 from gradtx.struct import static
 from gradtx.transform import GradientTransformation
 from gradtx.transforms.scale import scale_by_learning_rate
@@ -28,7 +28,7 @@ from gradtx.tree import abs2, lacking, norm, real_zeros_like, root
 class AdanSlots(NamedTuple):
     mu: Array
     delta: Array
-    nu: Array
+    nu: Square
     previous: Array
 
 
@@ -95,7 +95,7 @@ class descend_proximally(Rule):
 class AdemamixSlots(NamedTuple):
     mu: Array
     mu_slow: Array
-    nu: Array
+    nu: Square
 
 
 class scale_by_ademamix(Rule):

@@ -20,7 +20,7 @@ from gradtx.axes import Axes, within
 from gradtx.chain import chain
 from gradtx.optimizers.adam import AdamSlots, modulus, zero_moments
 from gradtx.paths import Labels, only_where
-from gradtx.rule import Hyper, Rule, Step
+from gradtx.rule import Hyper, Rule, Square, Step
 from gradtx.struct import complaint, static
 from gradtx.transform import GradientTransformation
 from gradtx.transforms.scale import scale_by_learning_rate
@@ -29,8 +29,8 @@ from gradtx.tree import abs2, lacking, real_zeros_like, root
 
 class AmsgradSlots(NamedTuple):
     mu: Array
-    nu: Array
-    nu_max: Array
+    nu: Square
+    nu_max: Square
 
 
 FORMS = ("paper", "torch", "max_of_corrected")

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from gradtx.chain import chain
-from gradtx.rule import Hyper, JointRule, Step
+from gradtx.rule import Copy, Hyper, JointRule, Square, Step
 from gradtx.struct import static
 from gradtx.transform import GradientTransformation
 from gradtx.transforms.scale import scale
@@ -44,7 +44,7 @@ def _correction(rule: Any, t: Array) -> Any:
 
 class DadaptSlots(NamedTuple):
     mu: Array
-    nu: Array
+    nu: Square
     s: Array
 
 
@@ -140,9 +140,9 @@ class scale_by_dadapt_adam(JointRule):
 
 class ProdigySlots(NamedTuple):
     mu: Array
-    nu: Array
+    nu: Square
     s: Array
-    x0: Array
+    x0: Copy
 
 
 class ProdigyGlobals(NamedTuple):

@@ -31,7 +31,7 @@ from gradtx.optimizers.factoring import (
     zeros_of,
 )
 from gradtx.paths import Labels, only_where
-from gradtx.rule import Hyper, Rule, Step
+from gradtx.rule import Hyper, Rule, Square, Step
 from gradtx.struct import static
 from gradtx.transform import GradientTransformation
 from gradtx.transforms.decay import add_decayed_weights
@@ -41,8 +41,8 @@ from gradtx.tree import abs2, lacking, real_dtype, real_zeros_like, root
 
 
 class FactoredSlots(NamedTuple):
-    means: Array  # of rows, then of columns; a zero for arrays that are not factored
-    v: Array  # of arrays that are not factored; a zero for others
+    means: Square  # of rows, then of columns; a zero for arrays that are not factored
+    v: Square  # of arrays that are not factored; a zero for others
 
 
 class scale_by_factored_rms(Rule):
@@ -104,9 +104,9 @@ def _clip(square: Array, threshold: Array, stack: int) -> Array:
 
 class CameSlots(NamedTuple):
     mu: Array
-    means: Array  # of |g|^2, as in `FactoredSlots`
-    v: Array
-    instability: Array  # the means of |U - mu|^2
+    means: Square  # of |g|^2, as in `FactoredSlots`
+    v: Square
+    instability: Square  # the means of |U - mu|^2
 
 
 class scale_by_came(Rule):
@@ -165,7 +165,7 @@ class scale_by_came(Rule):
 
 
 class Sm3Slots(NamedTuple):
-    bounds: Array  # for each axis of a matrix one number for every index, one axis after the other
+    bounds: Square  # for each axis of a matrix one number for every index, one axis after the other
 
 
 class scale_by_sm3(Rule):
@@ -225,7 +225,7 @@ def _over_root_or_zero(g: Array, nu: Array) -> Array:
 
 class AdamMiniSlots(NamedTuple):
     mu: Array
-    nu: Array
+    nu: Square
 
 
 class scale_by_adam_mini(Rule):

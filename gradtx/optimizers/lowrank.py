@@ -25,7 +25,7 @@ from gradtx.optimizers.muon import inverse, length, refuse_other
 from gradtx.optimizers.roles import Matrices, routed
 from gradtx.optimizers.sides import adjoint, due, eigenbasis, product, refreshed
 from gradtx.paths import Labels
-from gradtx.rule import Hyper, Rule, Step
+from gradtx.rule import Hyper, Rule, Square, Step
 from gradtx.struct import complaint, static
 from gradtx.transform import GradientTransformation
 from gradtx.transforms.decay import add_decayed_weights
@@ -64,7 +64,7 @@ def _adam(rule: Any, z: Array, mu: Array, nu: Array, t: Array) -> tuple[Array, A
 
 class GaloreSlots(NamedTuple):
     mu: Array  # [..., rank, longer side]
-    nu: Array
+    nu: Square
     basis: Array  # [..., shorter side, rank]
 
 
@@ -133,7 +133,7 @@ def _largest_directions(old: tuple[Array], y: Array) -> tuple[Array]:
 
 class ApolloSlots(NamedTuple):
     mu: Array  # [..., rank, longer side]
-    nu: Array
+    nu: Square
     size: Array  # the norm of the last update of every matrix
 
 

@@ -14,15 +14,9 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from jax import Array, lax
 
-from gradtx.axes import (
-    as_matrices,
-    from_matrices,
-    layout,
-    on_matrices,
-    one_array,
-)
+from gradtx.axes import as_matrices, from_matrices, layout, on_matrices, one_array
 from gradtx.optimizers.polar import newton_schulz
-from gradtx.rule import BatchedRule, Hyper, Step
+from gradtx.rule import BatchedRule, Hyper, Square, Step
 from gradtx.struct import complaint, static
 from gradtx.tree import abs2, lacking, norm, real_dtype, real_zeros_like, root
 
@@ -143,7 +137,7 @@ class scale_by_muon(BatchedRule):
 
 class NormuonSlots(NamedTuple):
     mu: Array
-    nu: Array  # one number for every output of every matrix: [..., outputs]
+    nu: Square  # one number for every output of every matrix: [..., outputs]
 
 
 class scale_by_normuon(BatchedRule):
@@ -202,7 +196,7 @@ class scale_by_normuon(BatchedRule):
 
 class AdamuonSlots(NamedTuple):
     mu: Array
-    nu: Array
+    nu: Square
 
 
 class scale_by_adamuon(BatchedRule):
@@ -254,7 +248,7 @@ class scale_by_adamuon(BatchedRule):
 
 class AdagoSlots(NamedTuple):
     mu: Array
-    total: Array  # the sum of squared norms, for every matrix
+    total: Square  # the sum of squared norms, for every matrix
 
 
 class scale_by_adago(BatchedRule):

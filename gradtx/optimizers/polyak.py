@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from gradtx.chain import chain
-from gradtx.rule import Hyper, JointRule, LengthSums, NoNumbers, NormOf, Step
+from gradtx.rule import Hyper, JointRule, LengthSums, NoNumbers, NormOf, Square, Step
 from gradtx.struct import complaint, static
 from gradtx.transform import GradientTransformation
 from gradtx.transforms.scale import scale, scale_by_learning_rate
@@ -166,7 +166,7 @@ class scale_by_momo(JointRule):
 
 class MomoAdamSlots(NamedTuple):
     mu: Array
-    nu: Array
+    nu: Square
 
 
 class scale_by_momo_adam(JointRule):

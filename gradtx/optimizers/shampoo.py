@@ -39,7 +39,7 @@ from gradtx.optimizers.sides import (
     zeros,
 )
 from gradtx.paths import Labels
-from gradtx.rule import Hyper, Rule, Step
+from gradtx.rule import Hyper, Rule, Square, Step
 from gradtx.struct import complaint, static
 from gradtx.transform import GradientTransformation
 from gradtx.transforms.decay import add_decayed_weights
@@ -50,7 +50,7 @@ GRAFTS = (None, "sgd", "adagrad", "rmsprop", "adam")
 
 class ShampooSlots(NamedTuple):
     mu: Array
-    nu: Array  # of the graft; empty if that needs none
+    nu: Square  # of the graft; empty if that needs none
     left: Array  # [..., inputs, inputs]
     right: Array
     left_root: Array

@@ -42,7 +42,7 @@ from gradtx.optimizers.sides import (
     zeros,
 )
 from gradtx.paths import Labels
-from gradtx.rule import Hyper, Rule, Step
+from gradtx.rule import Hyper, Rule, Square, Step
 from gradtx.struct import static
 from gradtx.transform import GradientTransformation
 from gradtx.transforms.decay import add_decayed_weights
@@ -51,7 +51,7 @@ from gradtx.tree import abs2, lacking, real_zeros_like, root
 
 class SoapSlots(NamedTuple):
     mu: Array  # both moments are in the basis
-    nu: Array
+    nu: Square
     left: Array  # [..., inputs, inputs]
     right: Array
     left_basis: Array
