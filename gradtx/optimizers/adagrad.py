@@ -20,7 +20,7 @@ from gradtx.struct import static
 from gradtx.transform import GradientTransformation
 from gradtx.transforms.momentum import scale_by_momentum
 from gradtx.transforms.scale import scale_by_learning_rate
-from gradtx.tree import abs2, lacking, real_zeros_like, root
+from gradtx.tree import abs2, one_minus_power, real_zeros_like, root
 
 
 class AdagradSlots(NamedTuple):
@@ -81,7 +81,7 @@ class scale_by_rms(Rule):
         return RmsSlots(real_zeros_like(p) + self.initial_scale)
 
     def shared(self, t: Array) -> Array:
-        return lacking(self.decay, t)
+        return one_minus_power(self.decay, t)
 
     def update_leaf(
         self, g: Array, slots: RmsSlots, p: Array, step: Step
@@ -120,7 +120,7 @@ class scale_by_stddev(Rule):
         return StddevSlots(jnp.zeros_like(p), real_zeros_like(p) + self.initial_scale)
 
     def shared(self, t: Array) -> Array:
-        return lacking(self.decay, t)
+        return one_minus_power(self.decay, t)
 
     def update_leaf(
         self, g: Array, slots: StddevSlots, p: Array, step: Step

@@ -37,7 +37,7 @@ from gradtx.transform import GradientTransformation
 from gradtx.transforms.decay import add_decayed_weights
 from gradtx.transforms.norms import scale_by_param_block_rms, unit_axes
 from gradtx.transforms.scale import scale_by_learning_rate
-from gradtx.tree import abs2, lacking, real_dtype, real_zeros_like, root
+from gradtx.tree import abs2, one_minus_power, real_dtype, real_zeros_like, root
 
 
 class FactoredSlots(NamedTuple):
@@ -259,7 +259,7 @@ class scale_by_adam_mini(Rule):
         return AdamMiniSlots(jnp.zeros_like(p), blocks.reshape(_squeezed(p.shape, along)))
 
     def shared(self, t: Array) -> tuple[Array, Array]:
-        return lacking(self.b1, t), lacking(self.b2, t)
+        return one_minus_power(self.b1, t), one_minus_power(self.b2, t)
 
     def update_leaf(
         self, g: Array, slots: AdamMiniSlots, p: Array, step: Step
