@@ -7,7 +7,6 @@ from collections import namedtuple
 from collections.abc import Mapping
 from typing import Any, ClassVar, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
@@ -19,17 +18,11 @@ from gradtx.engine.joint import NormOf as NormOf, decided
 from gradtx.engine.leaf import together
 from gradtx.engine.refusals import refuse_other_state
 from gradtx.engine.run import Running, run
-from gradtx.engine.slots import (
-    Copy as Copy,
-    Declared,
-    Square as Square,
-    declare,
-    declared,
-)
+from gradtx.engine.slots import Copy as Copy, Declared, Square as Square, declare, declared
 from gradtx.engine.step import At, Step as Step
 from gradtx.paths import Route, reasons
 from gradtx.transform import Clocked, GradientTransformation, State
-from gradtx.tree import Tree, is_inexact, named_leaves, real_dtype, widest
+from gradtx.tree import Tree, is_inexact, named_leaves, real_dtype_of
 
 Hyper = Any
 """A hyperparameter: a number, an array without axes, a schedule (or a bare function of the count),
@@ -213,7 +206,7 @@ class JointRule(Rule):
 
     def init_part(self, params: Tree, at: At) -> State:
         numbers = for_all_arrays(self, at.count)
-        real = real_dtype(widest([p for p in jax.tree.leaves(params) if is_inexact(p)]))
+        real = real_dtype_of(params)
         start = [jnp.asarray(x, real) + at.count.astype(real) for x in numbers.init_globals()]
         state = init_rule(self, params, at)
         return state._replace(**dict(zip(self.Globals._fields, start, strict=True)))

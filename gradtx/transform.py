@@ -191,7 +191,7 @@ class GradientTransformation(Struct, abc.ABC):
         }
 
     def memory(self, params: Tree) -> dict[str, int]:
-        """The bytes of state for such parameters, by the path of the slot, and their "total".
+        """The bytes of state for such parameters, by the path of the slot, and their sum, "in all".
 
         Shapes are enough: arrays or `jax.ShapeDtypeStruct`s; nothing is computed.
         """
@@ -202,7 +202,7 @@ class GradientTransformation(Struct, abc.ABC):
             return slot
 
         map_slots(note, jax.eval_shape(self.init, params))
-        return {**found, "total": sum(found.values())}
+        return {**found, "in all": sum(found.values())}  # no slot has a space in its name
 
     def __iter__(self) -> Iterator[Callable[..., Any]]:
         return iter((self.init, self.update))

@@ -16,7 +16,7 @@ from gradtx.engine.run import in_precision, slots_of
 from gradtx.engine.slots import separate
 from gradtx.engine.step import At, next_count
 from gradtx.paths import aligned
-from gradtx.tree import Tree, global_norm, is_inexact, is_none, real_dtype, widest
+from gradtx.tree import Tree, global_norm, is_inexact, is_none, real_dtype_of, widest
 
 JointRule = Any
 """A `gradtx.rule.JointRule`, which is built on this module."""
@@ -44,7 +44,7 @@ def decided(
     refuse_missing(rule, updates, {**extra, "params": params})
     before = rule.Globals(*(getattr(state, name) for name in rule.Globals._fields))
     arrays = [g for g in jax.tree.leaves(updates) if is_inexact(g)]
-    real = real_dtype(widest([*arrays, *before]))
+    real = real_dtype_of([arrays, before])
     plain = for_all_arrays(rule, at.count)
     numbers, t = narrowed(plain, real), next_count(at.count).astype(real)
     old = narrowed(before, real)
@@ -66,7 +66,7 @@ def _measured(rule: JointRule, updates: Tree, state: Any, params: Tree | None, k
     given = params is not None
     ps = aligned(rule, treedef, params, "parameters") if given else [None] * len(leaves)
     columns = [separate(rule, treedef, slot) for slot in slots_of(rule, state)]
-    real = real_dtype(widest([g for g in leaves if is_inexact(g)]))
+    real = real_dtype_of(leaves)
     found = []
     for i, g in enumerate(leaves):
         if g is None or not is_inexact(g) or not rule.Sums._fields:

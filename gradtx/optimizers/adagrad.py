@@ -15,16 +15,16 @@ import jax.numpy as jnp
 from jax import Array
 
 from gradtx.chain import chain
-from gradtx.rule import Hyper, Rule, Step
+from gradtx.rule import Hyper, Rule, Square, Step
 from gradtx.struct import static
 from gradtx.transform import GradientTransformation
 from gradtx.transforms.momentum import scale_by_momentum
 from gradtx.transforms.scale import scale_by_learning_rate
-from gradtx.tree import abs2, lacking, real_zeros_like, root
+from gradtx.tree import abs2, one_minus_power, real_zeros_like, root
 
 
 class AdagradSlots(NamedTuple):
-    sum_of_squares: Array
+    sum_of_squares: Square
 
 
 class scale_by_adagrad(Rule):
@@ -54,7 +54,7 @@ class scale_by_adagrad(Rule):
 
 
 class RmsSlots(NamedTuple):
-    nu: Array
+    nu: Square
 
 
 class scale_by_rms(Rule):
@@ -81,7 +81,7 @@ class scale_by_rms(Rule):
         return RmsSlots(real_zeros_like(p) + self.initial_scale)
 
     def shared(self, t: Array) -> Array:
-        return lacking(self.decay, t)
+        return one_minus_power(self.decay, t)
 
     def update_leaf(
         self, g: Array, slots: RmsSlots, p: Array, step: Step
@@ -93,7 +93,7 @@ class scale_by_rms(Rule):
 
 class StddevSlots(NamedTuple):
     mu: Array
-    nu: Array
+    nu: Square
 
 
 class scale_by_stddev(Rule):
@@ -120,7 +120,7 @@ class scale_by_stddev(Rule):
         return StddevSlots(jnp.zeros_like(p), real_zeros_like(p) + self.initial_scale)
 
     def shared(self, t: Array) -> Array:
-        return lacking(self.decay, t)
+        return one_minus_power(self.decay, t)
 
     def update_leaf(
         self, g: Array, slots: StddevSlots, p: Array, step: Step
@@ -137,8 +137,8 @@ def _with_eps(square: Array, eps: Array, inside: bool) -> Array:
 
 
 class AdadeltaSlots(NamedTuple):
-    e_g: Array
-    e_x: Array
+    e_g: Square
+    e_x: Square
 
 
 class scale_by_adadelta(Rule):

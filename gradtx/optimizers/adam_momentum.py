@@ -18,17 +18,17 @@ from gradtx.axes import Axes, within
 from gradtx.chain import chain
 from gradtx.optimizers.adam import AdamSlots, decoupled, scale_by_adam, zero_moments
 from gradtx.paths import Labels, only_where
-from gradtx.rule import Hyper, Rule, Step
+from gradtx.rule import Hyper, Rule, Square, Step
 from gradtx.struct import static
 from gradtx.transform import GradientTransformation
 from gradtx.transforms.scale import scale_by_learning_rate
-from gradtx.tree import abs2, lacking, norm, real_zeros_like, root
+from gradtx.tree import abs2, norm, one_minus_power, real_zeros_like, root
 
 
 class AdanSlots(NamedTuple):
     mu: Array
     delta: Array
-    nu: Array
+    nu: Square
     previous: Array
 
 
@@ -57,8 +57,8 @@ class scale_by_adan(Rule):
 
     def shared(self, t: Array) -> tuple[Array, Array, Array, Array, Array]:
         part, rest = jnp.where(t > 1, self.b2, 0), jnp.where(t > 1, 1 - self.b2, 0)
-        weight = self.b2 / lacking(self.b2, t)
-        return part, rest, lacking(self.b1, t), weight, lacking(self.b3, t)
+        weight = self.b2 / one_minus_power(self.b2, t)
+        return part, rest, one_minus_power(self.b1, t), weight, one_minus_power(self.b3, t)
 
     def update_leaf(
         self, g: Array, slots: AdanSlots, p: Array, step: Step
@@ -95,7 +95,7 @@ class descend_proximally(Rule):
 class AdemamixSlots(NamedTuple):
     mu: Array
     mu_slow: Array
-    nu: Array
+    nu: Square
 
 
 class scale_by_ademamix(Rule):
@@ -124,7 +124,7 @@ class scale_by_ademamix(Rule):
         return AdemamixSlots(mu, mu, nu)
 
     def shared(self, t: Array) -> tuple[Array, Array]:
-        return lacking(self.b1, t), lacking(self.b2, t)
+        return one_minus_power(self.b1, t), one_minus_power(self.b2, t)
 
     def update_leaf(
         self, g: Array, slots: AdemamixSlots, p: Array, step: Step
@@ -161,8 +161,8 @@ class scale_by_simplified_ademamix(Rule):
         return zero_moments(p)
 
     def shared(self, t: Array) -> tuple[Any, Array]:
-        weight = (1 - self.b1) / lacking(self.b1, t) if self.correct_bias else 1
-        return weight, lacking(self.b2, t)
+        weight = (1 - self.b1) / one_minus_power(self.b1, t) if self.correct_bias else 1
+        return weight, one_minus_power(self.b2, t)
 
     def update_leaf(
         self, g: Array, slots: AdamSlots, p: Array, step: Step
@@ -227,7 +227,7 @@ class scale_by_qhadam(Rule):
         return zero_moments(p)
 
     def shared(self, t: Array) -> tuple[Array, Array]:
-        return lacking(self.b1, t), lacking(self.b2, t)
+        return one_minus_power(self.b1, t), one_minus_power(self.b2, t)
 
     def update_leaf(
         self, g: Array, slots: AdamSlots, p: Array, step: Step

@@ -11,11 +11,11 @@ import jax.numpy as jnp
 from jax import Array
 
 from gradtx.chain import chain
-from gradtx.optimizers.adam import AdamSlots, modulus, zero_moments
+from gradtx.optimizers.adam import AdamSlots, zero_moments
 from gradtx.rule import Hyper, Rule, Step
 from gradtx.transform import GradientTransformation
 from gradtx.transforms.scale import scale_by_learning_rate
-from gradtx.tree import abs2, lacking, root
+from gradtx.tree import abs2, modulus, one_minus_power, root
 
 
 class scale_by_laprop(Rule):
@@ -39,7 +39,7 @@ class scale_by_laprop(Rule):
         return zero_moments(p)
 
     def shared(self, t: Array) -> tuple[Array, Array]:
-        return lacking(self.b1, t), lacking(self.b2, t)
+        return one_minus_power(self.b1, t), one_minus_power(self.b2, t)
 
     def update_leaf(
         self, g: Array, slots: AdamSlots, p: Array, step: Step
@@ -115,7 +115,7 @@ class scale_by_acprop(Rule):
         return zero_moments(p)
 
     def shared(self, t: Array) -> tuple[Array, Array]:
-        return t == 1, lacking(self.b2, jnp.maximum(t - 1, 1))
+        return t == 1, one_minus_power(self.b2, jnp.maximum(t - 1, 1))
 
     def update_leaf(
         self, g: Array, slots: AdamSlots, p: Array, step: Step

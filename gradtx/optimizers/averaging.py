@@ -15,16 +15,16 @@ import jax.numpy as jnp
 from jax import Array
 
 from gradtx.chain import chain
-from gradtx.rule import Hyper, Rule, Step
+from gradtx.rule import Copy, Hyper, Rule, Square, Step
 from gradtx.transform import GradientTransformation
 from gradtx.transforms.scale import scale, scale_by_learning_rate
-from gradtx.tree import abs2, cube_root, real_zeros_like, root
+from gradtx.tree import abs2, cube_root, modulus, real_zeros_like, root
 
 
 class MadgradSlots(NamedTuple):
-    x0: Array
+    x0: Copy
     s: Array
-    nu: Array
+    nu: Square
 
 
 class scale_by_madgrad(Rule):
@@ -62,10 +62,10 @@ class scale_by_madgrad(Rule):
 
 
 class CocobSlots(NamedTuple):
-    x0: Array
+    x0: Copy
     s: Array
-    largest: Array
-    total: Array
+    largest: Square
+    total: Square
     reward: Array
 
 
@@ -93,10 +93,8 @@ class scale_by_cocob(Rule):
     def update_leaf(
         self, g: Array, slots: CocobSlots, p: Array, step: Step
     ) -> tuple[Array, CocobSlots]:
-        is_complex = jnp.iscomplexobj(g)
-        size = root(abs2(g)) if is_complex else jnp.abs(g)
-        moved = p - slots.x0
-        gain = (jnp.conj(g) * moved).real if is_complex else g * moved
+        size, moved = modulus(g), p - slots.x0
+        gain = (jnp.conj(g) * moved).real if jnp.iscomplexobj(g) else g * moved
         largest = jnp.maximum(slots.largest, size)
         total = slots.total + size
         reward = jnp.maximum(slots.reward - gain, 0)

@@ -17,34 +17,25 @@ import jax.numpy as jnp
 from jax import Array
 
 from gradtx.chain import chain
-from gradtx.rule import Hyper, JointRule, Step
+from gradtx.rule import Copy, Hyper, JointRule, Square, Step
 from gradtx.struct import static
 from gradtx.transform import GradientTransformation
 from gradtx.transforms.scale import scale
-from gradtx.tree import abs2, lacking, real_zeros_like, root
+from gradtx.tree import abs2, inner, modulus, one_minus_power, real_zeros_like, root
 
 NO_LIMIT = 1e30  # a factor that no estimate grows by, and that float32 has
-
-
-def inner(x: Array, y: Array) -> Array:
-    """The real inner product of two arrays."""
-    return jnp.sum((jnp.conj(x) * y).real if jnp.iscomplexobj(x) else x * y)
-
-
-def modulus(x: Array) -> Array:
-    return root(abs2(x)) if jnp.iscomplexobj(x) else jnp.abs(x)
 
 
 def _correction(rule: Any, t: Array) -> Any:
     """What Adam's bias correction multiplies the step by, if it is asked for."""
     if not rule.use_bias_correction:
         return 1.0
-    return root(lacking(rule.b2, t)) / lacking(rule.b1, t)
+    return root(one_minus_power(rule.b2, t)) / one_minus_power(rule.b1, t)
 
 
 class DadaptSlots(NamedTuple):
     mu: Array
-    nu: Array
+    nu: Square
     s: Array
 
 
@@ -140,9 +131,9 @@ class scale_by_dadapt_adam(JointRule):
 
 class ProdigySlots(NamedTuple):
     mu: Array
-    nu: Array
+    nu: Square
     s: Array
-    x0: Array
+    x0: Copy
 
 
 class ProdigyGlobals(NamedTuple):

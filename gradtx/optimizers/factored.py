@@ -31,18 +31,18 @@ from gradtx.optimizers.factoring import (
     zeros_of,
 )
 from gradtx.paths import Labels, only_where
-from gradtx.rule import Hyper, Rule, Step
+from gradtx.rule import Hyper, Rule, Square, Step
 from gradtx.struct import static
 from gradtx.transform import GradientTransformation
 from gradtx.transforms.decay import add_decayed_weights
 from gradtx.transforms.norms import scale_by_param_block_rms, unit_axes
 from gradtx.transforms.scale import scale_by_learning_rate
-from gradtx.tree import abs2, lacking, real_dtype, real_zeros_like, root
+from gradtx.tree import abs2, one_minus_power, real_dtype, real_zeros_like, root
 
 
 class FactoredSlots(NamedTuple):
-    means: Array  # of rows, then of columns; a zero for arrays that are not factored
-    v: Array  # of arrays that are not factored; a zero for others
+    means: Square  # of rows, then of columns; a zero for arrays that are not factored
+    v: Square  # of arrays that are not factored; a zero for others
 
 
 class scale_by_factored_rms(Rule):
@@ -104,9 +104,9 @@ def _clip(square: Array, threshold: Array, stack: int) -> Array:
 
 class CameSlots(NamedTuple):
     mu: Array
-    means: Array  # of |g|^2, as in `FactoredSlots`
-    v: Array
-    instability: Array  # the means of |U - mu|^2
+    means: Square  # of |g|^2, as in `FactoredSlots`
+    v: Square
+    instability: Square  # the means of |U - mu|^2
 
 
 class scale_by_came(Rule):
@@ -165,7 +165,7 @@ class scale_by_came(Rule):
 
 
 class Sm3Slots(NamedTuple):
-    bounds: Array  # for each axis of a matrix one number for every index, one axis after the other
+    bounds: Square  # for each axis of a matrix one number for every index, one axis after the other
 
 
 class scale_by_sm3(Rule):
@@ -225,7 +225,7 @@ def _over_root_or_zero(g: Array, nu: Array) -> Array:
 
 class AdamMiniSlots(NamedTuple):
     mu: Array
-    nu: Array
+    nu: Square
 
 
 class scale_by_adam_mini(Rule):
@@ -259,7 +259,7 @@ class scale_by_adam_mini(Rule):
         return AdamMiniSlots(jnp.zeros_like(p), blocks.reshape(_squeezed(p.shape, along)))
 
     def shared(self, t: Array) -> tuple[Array, Array]:
-        return lacking(self.b1, t), lacking(self.b2, t)
+        return one_minus_power(self.b1, t), one_minus_power(self.b2, t)
 
     def update_leaf(
         self, g: Array, slots: AdamMiniSlots, p: Array, step: Step

@@ -13,30 +13,29 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from gradtx.axes import as_matrices, from_matrices, layout, one_array
+from gradtx.axes import (
+    adjoint,
+    as_matrices,
+    frobenius_norm,
+    from_matrices,
+    layout,
+    one_array,
+    product,
+)
 from gradtx.chain import chain
 from gradtx.engine.batches import in_turn
 from gradtx.engine.keys import random_key
 from gradtx.engine.placement import placed
 from gradtx.optimizers.adam import scale_by_adam
-from gradtx.optimizers.muon import inverse, length
 from gradtx.optimizers.roles import Matrices, routed
-from gradtx.optimizers.sides import (
-    Pair,
-    adjoint,
-    places,
-    product,
-    refreshed,
-    refuse_other_sides,
-    side_shapes,
-)
+from gradtx.optimizers.sides import Pair, places, refreshed, refuse_other_sides, side_shapes
 from gradtx.paths import Labels
 from gradtx.rule import Hyper, Rule, Step
 from gradtx.schedules.decay import exponential_decay
 from gradtx.struct import static
 from gradtx.transform import GradientTransformation
 from gradtx.transforms.decay import add_decayed_weights
-from gradtx.tree import abs2, lacking, real_dtype
+from gradtx.tree import abs2, inverse, one_minus_power, real_dtype
 
 LONGEST = 8192
 REST = scale_by_adam(b2=0.95)
@@ -107,7 +106,7 @@ class scale_by_kron(Rule):
         number = step.place
         how = layout(self.axes, g.shape, "scale_by_kron")
         mu = self.b1 * slots.mu + (1 - self.b1) * g
-        (x,) = as_matrices(mu / lacking(self.b1, step.t), how)
+        (x,) = as_matrices(mu / one_minus_power(self.b1, step.t), how)
         share = ANNEALED(step.t - 1).astype(step.t.dtype) if self.learn is None else self.learn
         carried = slots.carried + share
         if self.stagger:
@@ -128,7 +127,7 @@ class scale_by_kron(Rule):
         left, right = placed(old, new)
         u = _applied(left, right, x, back=False)
         u = _applied(left, right, u, back=True)
-        size = length(u) / math.sqrt(x.shape[-2] * x.shape[-1])
+        size = frobenius_norm(u) / math.sqrt(x.shape[-2] * x.shape[-1])
         u = u * jnp.where(size > self.clip, self.clip * inverse(size), 1)
         return from_matrices([u], how), KronSlots(mu, left, right, carried)
 
@@ -199,7 +198,7 @@ def _size(h: Array) -> Array:
     h = h * inverse(scale)
     place = jnp.argmax(jnp.sum(abs2(h), axis=-2, keepdims=True), axis=-1, keepdims=True)
     x = jnp.take_along_axis(h, place, axis=-1)
-    return scale * length(product(h, x)) * inverse(length(x))
+    return scale * frobenius_norm(product(h, x)) * inverse(frobenius_norm(x))
 
 
 def _largest(q: Array, ndim: int) -> Array:

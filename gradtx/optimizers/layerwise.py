@@ -21,7 +21,7 @@ from gradtx.axes import within
 from gradtx.chain import chain
 from gradtx.optimizers.adam import scale_by_adam
 from gradtx.paths import Labels, only_where
-from gradtx.rule import Hyper, Rule, Step
+from gradtx.rule import Hyper, Rule, Square, Step
 from gradtx.transform import GradientTransformation
 from gradtx.transforms.decay import add_decayed_weights
 from gradtx.transforms.momentum import scale_by_momentum
@@ -59,7 +59,7 @@ class scale_by_lars(Rule):
 
 class NovogradSlots(NamedTuple):
     mu: Array
-    nu: Array  # one number for every layer
+    nu: Square  # one number for every layer
 
 
 class scale_by_novograd(Rule):

@@ -9,11 +9,11 @@ import jax.numpy as jnp
 from jax import Array
 
 from gradtx.axes import as_matrices, from_matrices, layout
-from gradtx.optimizers.muon import MomentumSlots, inverse, refuse_other
+from gradtx.optimizers.muon import MomentumSlots, refuse_other
 from gradtx.optimizers.polar import newton_schulz
 from gradtx.rule import BatchedRule, Hyper, Step
 from gradtx.struct import static
-from gradtx.tree import norm
+from gradtx.tree import inverse, norm
 
 NORMS = ("spectral", "columns", "sign")
 

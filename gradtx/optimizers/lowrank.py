@@ -16,20 +16,28 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from gradtx.axes import as_matrices, from_matrices, layout, one_array
+from gradtx.axes import (
+    adjoint,
+    as_matrices,
+    frobenius_norm,
+    from_matrices,
+    layout,
+    one_array,
+    product,
+)
 from gradtx.chain import chain
 from gradtx.engine.keys import random_key
 from gradtx.engine.placement import placed
 from gradtx.optimizers.adam import scale_by_adam
-from gradtx.optimizers.muon import inverse, length, refuse_other
+from gradtx.optimizers.muon import refuse_other
 from gradtx.optimizers.roles import Matrices, routed
-from gradtx.optimizers.sides import adjoint, due, eigenbasis, product, refreshed
+from gradtx.optimizers.sides import due, eigenbasis, refreshed
 from gradtx.paths import Labels
-from gradtx.rule import Hyper, Rule, Step
+from gradtx.rule import Hyper, Rule, Square, Step
 from gradtx.struct import complaint, static
 from gradtx.transform import GradientTransformation
 from gradtx.transforms.decay import add_decayed_weights
-from gradtx.tree import abs2, lacking, real_dtype, root
+from gradtx.tree import abs2, inverse, one_minus_power, real_dtype, root
 
 RANK = 128
 PER = ("channel", "tensor")
@@ -58,13 +66,13 @@ def _adam(rule: Any, z: Array, mu: Array, nu: Array, t: Array) -> tuple[Array, A
     """Adam's step for z, and its moments."""
     mu = rule.b1 * mu + (1 - rule.b1) * z
     nu = rule.b2 * nu + (1 - rule.b2) * abs2(z)
-    u = mu / lacking(rule.b1, t) / (root(nu / lacking(rule.b2, t)) + rule.eps)
+    u = mu / one_minus_power(rule.b1, t) / (root(nu / one_minus_power(rule.b2, t)) + rule.eps)
     return u, mu, nu
 
 
 class GaloreSlots(NamedTuple):
     mu: Array  # [..., rank, longer side]
-    nu: Array
+    nu: Square
     basis: Array  # [..., shorter side, rank]
 
 
@@ -133,7 +141,7 @@ def _largest_directions(old: tuple[Array], y: Array) -> tuple[Array]:
 
 class ApolloSlots(NamedTuple):
     mu: Array  # [..., rank, longer side]
-    nu: Array
+    nu: Square
     size: Array  # the norm of the last update of every matrix
 
 
@@ -189,7 +197,7 @@ class scale_by_apollo(Rule):
         axes = (-2, -1) if self.per == "tensor" else (-2,)
         after, before = (root(jnp.sum(abs2(a), axis=axes, keepdims=True)) for a in (z, r))
         u = y * (after / (before + self.eps))
-        size = length(u)
+        size = frobenius_norm(u)
         last = slots.size[..., None, None]
         limited = (last > 0) & (size > self.growth * last)
         shrink = jnp.where(limited, self.growth * last * inverse(size), 1)

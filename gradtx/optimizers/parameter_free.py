@@ -19,14 +19,14 @@ from jax import Array, lax
 
 from gradtx.axes import Axes, within
 from gradtx.chain import chain
-from gradtx.rule import Hyper, JointRule, Rule, Step
+from gradtx.rule import Copy, Hyper, JointRule, Rule, Square, Step
 from gradtx.transform import GradientTransformation
 from gradtx.transforms.scale import scale_by_learning_rate
 from gradtx.tree import abs2, real_zeros_like, root
 
 
 class DogSlots(NamedTuple):
-    x0: Array
+    x0: Copy
 
 
 class DogGlobals(NamedTuple):
@@ -79,9 +79,9 @@ class scale_by_dog(JointRule):
 
 
 class LdogSlots(NamedTuple):
-    x0: Array
+    x0: Copy
     max_dist: Array
-    sum_of_squares: Array
+    sum_of_squares: Square
 
 
 class scale_by_ldog(Rule):

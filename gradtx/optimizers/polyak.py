@@ -15,11 +15,11 @@ import jax.numpy as jnp
 from jax import Array
 
 from gradtx.chain import chain
-from gradtx.rule import Hyper, JointRule, LengthSums, NoNumbers, NormOf, Step
+from gradtx.rule import Hyper, JointRule, LengthSums, NoNumbers, NormOf, Square, Step
 from gradtx.struct import complaint, static
 from gradtx.transform import GradientTransformation
 from gradtx.transforms.scale import scale, scale_by_learning_rate
-from gradtx.tree import abs2, lacking, real_zeros_like, root
+from gradtx.tree import abs2, inner, one_minus_power, real_zeros_like, root
 
 
 class scale_by_polyak(JointRule):
@@ -107,10 +107,6 @@ def _decided(
     return MomoGlobals(average, inner, bound), tau, rate * rule.weight_decay / spread
 
 
-def _inner(x: Array, y: Array) -> Array:
-    return jnp.sum((jnp.conj(x) * y).real if jnp.iscomplexobj(x) else x * y)
-
-
 class scale_by_momo(JointRule):
     """Momentum with a step bounded by a model of the loss: u = s p + tau mu.
 
@@ -148,7 +144,7 @@ class scale_by_momo(JointRule):
 
     def measure_leaf(self, g: Array, slots: MomoSlots, p: Array, known: Any) -> MomoSums:
         mu = known * slots.mu + (1 - known) * g
-        return MomoSums(jnp.sum(abs2(mu)), _inner(mu, p), _inner(g, p))
+        return MomoSums(jnp.sum(abs2(mu)), inner(mu, p), inner(g, p))
 
     def decide(
         self, sums: MomoSums, globals_: MomoGlobals, t: Array, **extra: Any
@@ -166,7 +162,7 @@ class scale_by_momo(JointRule):
 
 class MomoAdamSlots(NamedTuple):
     mu: Array
-    nu: Array
+    nu: Square
 
 
 class scale_by_momo_adam(JointRule):
@@ -202,7 +198,7 @@ class scale_by_momo_adam(JointRule):
         return MomoGlobals(0.0, 0.0, self.lower_bound)  # pyright: ignore[reportArgumentType]
 
     def prepare(self, globals_: MomoGlobals, t: Array) -> Array:
-        return lacking(self.b2, t)  # pyright: ignore[reportArgumentType]
+        return one_minus_power(self.b2, t)  # pyright: ignore[reportArgumentType]
 
     def _moments(self, g: Array, slots: MomoAdamSlots, known: Array) -> tuple[Any, Array]:
         mu = self.b1 * slots.mu + (1 - self.b1) * g
@@ -211,12 +207,12 @@ class scale_by_momo_adam(JointRule):
 
     def measure_leaf(self, g: Array, slots: MomoAdamSlots, p: Array, known: Any) -> MomoSums:
         new, step = self._moments(g, slots, known)
-        return MomoSums(_inner(new.mu, step), _inner(new.mu, p), _inner(g, p))
+        return MomoSums(inner(new.mu, step), inner(new.mu, p), inner(g, p))
 
     def decide(
         self, sums: MomoSums, globals_: MomoGlobals, t: Array, **extra: Any
     ) -> tuple[MomoGlobals, MomoShared]:
-        reached = lacking(self.b1, t)  # pyright: ignore[reportArgumentType]
+        reached = one_minus_power(self.b1, t)  # pyright: ignore[reportArgumentType]
         new, tau, shrink = _decided(self, sums, globals_, self.b1, reached, extra["value"])
         return new, MomoShared(self.prepare(globals_, t), tau, shrink)
 

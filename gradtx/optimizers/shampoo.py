@@ -15,11 +15,11 @@ from typing import Any, ClassVar, NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
-from gradtx.axes import as_matrices, from_matrices, layout, one_array
+from gradtx.axes import as_matrices, frobenius_norm, from_matrices, layout, one_array
 from gradtx.chain import chain
 from gradtx.engine.placement import placed
 from gradtx.optimizers.adam import scale_by_adam
-from gradtx.optimizers.muon import inverse, length, refuse_other
+from gradtx.optimizers.muon import refuse_other
 from gradtx.optimizers.roles import Matrices, routed
 from gradtx.optimizers.sides import (
     ROOTS,
@@ -39,18 +39,18 @@ from gradtx.optimizers.sides import (
     zeros,
 )
 from gradtx.paths import Labels
-from gradtx.rule import Hyper, Rule, Step
+from gradtx.rule import Hyper, Rule, Square, Step
 from gradtx.struct import complaint, static
 from gradtx.transform import GradientTransformation
 from gradtx.transforms.decay import add_decayed_weights
-from gradtx.tree import abs2, lacking, real_dtype, real_zeros_like, root
+from gradtx.tree import abs2, inverse, one_minus_power, real_dtype, real_zeros_like, root
 
 GRAFTS = (None, "sgd", "adagrad", "rmsprop", "adam")
 
 
 class ShampooSlots(NamedTuple):
     mu: Array
-    nu: Array  # of the graft; empty if that needs none
+    nu: Square  # of the graft; empty if that needs none
     left: Array  # [..., inputs, inputs]
     right: Array
     left_root: Array
@@ -129,7 +129,7 @@ class scale_by_shampoo(Rule):
         number = step.place
         how = layout(self.axes, g.shape, "scale_by_shampoo")
         mu = self.b1 * slots.mu + (1 - self.b1) * g
-        mean = mu / lacking(self.b1, step.t)
+        mean = mu / one_minus_power(self.b1, step.t)
         simple, nu = self._grafted(g, mean, slots.nu, step.t)
         (x,), (m,), (short,) = (as_matrices(a, how) for a in (g, mean, simple))
         shape, parts = x.shape[-2:], self._blocks(*x.shape[-2:])
@@ -156,7 +156,7 @@ class scale_by_shampoo(Rule):
         left_root, right_root = refreshed(turns, roots, (slots.left_root, slots.right_root), *sums)
         d = between(left_root, m, right_root)
         if self.graft is not None:
-            d = d * (length(short) * inverse(length(d)))
+            d = d * (frobenius_norm(short) * inverse(frobenius_norm(d)))
         begun = jnp.broadcast_to(begun, x.shape[:-2])[..., None, None]
         u = from_matrices([_joined(jnp.where(begun, d, short), shape)], how)
         sides = placed(slots[2:], (*sums, left_root, right_root))
@@ -179,7 +179,9 @@ def _weight(decay: Any) -> Array:
 
 def _correction(decay: Any, t: Array) -> Array:
     averaged = jnp.less(decay, 1)
-    return jnp.where(averaged, lacking(jnp.where(averaged, decay, 0.5).astype(t.dtype), t), 1)
+    return jnp.where(
+        averaged, one_minus_power(jnp.where(averaged, decay, 0.5).astype(t.dtype), t), 1
+    )
 
 
 def _cut(x: Array, a: int, b: int) -> Array:
@@ -255,7 +257,7 @@ class scale_by_kl_shampoo(Rule):
         number = step.place
         how = layout(self.axes, g.shape, "scale_by_kl_shampoo")
         mu = self.b1 * slots.mu + (1 - self.b1) * g
-        (x,), (mean,) = as_matrices(g, how), as_matrices(mu / lacking(self.b1, step.t), how)
+        (x,), (mean,) = as_matrices(g, how), as_matrices(mu / one_minus_power(self.b1, step.t), how)
         n, m = x.shape[-2:]
         old = slots.left, slots.right
         count = max(1, sum(map(acts, old)))

@@ -17,7 +17,7 @@ from typing import Any, ClassVar, NamedTuple
 import jax.numpy as jnp
 from jax import Array, lax
 
-from gradtx.axes import as_matrices, from_matrices, layout, one_array
+from gradtx.axes import adjoint, as_matrices, from_matrices, layout, one_array, product
 from gradtx.chain import chain
 from gradtx.engine.placement import placed
 from gradtx.optimizers.adam import scale_by_adam
@@ -25,7 +25,6 @@ from gradtx.optimizers.roles import Matrices, routed
 from gradtx.optimizers.sides import (
     Pair,
     acts,
-    adjoint,
     averages,
     between,
     due,
@@ -34,7 +33,6 @@ from gradtx.optimizers.sides import (
     identities,
     in_place,
     power_step,
-    product,
     refreshed,
     refuse_other_sides,
     side_shapes,
@@ -42,16 +40,16 @@ from gradtx.optimizers.sides import (
     zeros,
 )
 from gradtx.paths import Labels
-from gradtx.rule import Hyper, Rule, Step
+from gradtx.rule import Hyper, Rule, Square, Step
 from gradtx.struct import static
 from gradtx.transform import GradientTransformation
 from gradtx.transforms.decay import add_decayed_weights
-from gradtx.tree import abs2, lacking, real_zeros_like, root
+from gradtx.tree import abs2, one_minus_power, real_zeros_like, root
 
 
 class SoapSlots(NamedTuple):
     mu: Array  # both moments are in the basis
-    nu: Array
+    nu: Square
     left: Array  # [..., inputs, inputs]
     right: Array
     left_basis: Array
@@ -110,7 +108,7 @@ class scale_by_soap(Rule):
         mu = jnp.where(first, 0, self.b1 * mu + (1 - self.b1) * z)
         nu = jnp.where(first, 0, self.b2 * nu + (1 - self.b2) * abs2(z))
         k = jnp.maximum(step.t - 1, 1)
-        correction = root(lacking(self.b2, k)) / lacking(self.b1, k)
+        correction = root(one_minus_power(self.b2, k)) / one_minus_power(self.b1, k)
         u = between(bases[0], correction * (mu / (root(nu) + self.eps)), adjoint(bases[1]))
         old = slots.left, slots.right
         new = averages(old, grams(x, *old), self.shampoo_beta, 1 - self.shampoo_beta)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from gradtx.rule import Hyper, JointRule, LengthSums, NoNumbers, NormOf, Rule, Step
-from gradtx.tree import abs2, global_norm, root
+from gradtx.tree import global_norm, modulus
 
 
 class clip(Rule):
@@ -24,7 +24,7 @@ class clip(Rule):
 
     def update_leaf(self, g: Array, slots: Any, p: Array, step: Step) -> tuple[Array, Any]:
         if jnp.iscomplexobj(g):
-            return g * _shrink(root(abs2(g)), self.max_delta), slots
+            return g * _shrink(modulus(g), self.max_delta), slots
         return jnp.clip(g, -self.max_delta, self.max_delta), slots
 
 

@@ -16,7 +16,7 @@ from typing import Any, ClassVar, NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
-from gradtx.rule import Hyper, Rule, Step
+from gradtx.rule import Copy, Hyper, Rule, Step
 
 
 class add_decayed_weights(Rule):
@@ -108,7 +108,7 @@ class add_corrected_decay(Rule):
 
 
 class StartSlots(NamedTuple):
-    start: Array
+    start: Copy
 
 
 class add_decay_to_start(Rule):

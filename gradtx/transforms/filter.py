@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from gradtx.axes import within
-from gradtx.rule import Hyper, JointRule, LengthSums, NormOf, Rule, Step
+from gradtx.rule import Hyper, JointRule, LengthSums, NormOf, Rule, Square, Step
 from gradtx.struct import complaint, static
 from gradtx.tree import abs2, global_norm, norm, real_dtype, real_zeros_like, root
 
@@ -203,7 +203,7 @@ class clip_by_percentile(JointRule):
 
 
 class SpikeSlots(NamedTuple):
-    nu: Array
+    nu: Square
 
 
 class clip_spikes(Rule):

@@ -16,7 +16,7 @@ from jax import Array
 
 from gradtx.axes import Axes, known, within
 from gradtx.rule import Hyper, Rule, Step
-from gradtx.tree import norm, real_dtype, root
+from gradtx.tree import inner, inverse, norm, real_dtype, root
 
 
 class HyperballSlots(NamedTuple):
@@ -56,19 +56,12 @@ class hyperball(Rule):
         per_length = 1 / jnp.maximum(length, self.eps)
         share = self.learning_rate * length * per_length
         # The cosine of p and g gives |q| without another pass, and without a copy of q.
-        product = jnp.conj(p * _inverse(size)) * (g * _inverse(length))
-        cosine = jnp.sum(product.real, axis=axes, keepdims=True)
+        cosine = inner(p * inverse(size), g * inverse(length), axes)
         after = size * root(jnp.maximum(1 + share * (share - 2 * cosine), 0))
         # What is lacking, as a share: q radius / |q| - p without the difference of the two.
-        lack = (radius - after) * _inverse(after)
+        lack = (radius - after) * inverse(after)
         rate = self.learning_rate * size * per_length * (1 + lack)
         return lack * p - rate * g, HyperballSlots(jnp.squeeze(radius, axes))
-
-
-def _inverse(x: Array) -> Array:
-    """1 / x, and zero for zero."""
-    some = x > 0
-    return jnp.where(some, 1 / jnp.where(some, x, 1), 0)
 
 
 class floor_by_weight(Rule):
@@ -91,7 +84,7 @@ class floor_by_weight(Rule):
         row = _row(self.axes, g.ndim, "floor_by_weight")
         length = norm(g, row)
         least = self.ratio * norm(p, row)
-        return g * jnp.where(length > 0, jnp.maximum(1, least * _inverse(length)), 1), slots
+        return g * jnp.where(length > 0, jnp.maximum(1, least * inverse(length)), 1), slots
 
 
 def _row(axes: Axes | None, ndim: int, called: str) -> tuple[int, ...]:
@@ -119,6 +112,6 @@ class radial_brake(Rule):
 
     def update_leaf(self, g: Array, slots: Any, p: Array, step: Step) -> tuple[Array, Any]:
         axes = within(self.axes, g.ndim)
-        inverse = _inverse(norm(p, axes))
-        along = jnp.sum((jnp.conj(p * inverse) * g).real, axis=axes, keepdims=True)
-        return g - ((1 - self.keep) * jnp.minimum(along, 0) * inverse) * p, slots
+        per_length = inverse(norm(p, axes))
+        along = inner(p * per_length, g, axes)
+        return g - ((1 - self.keep) * jnp.minimum(along, 0) * per_length) * p, slots

@@ -19,7 +19,7 @@ from jax import Array
 
 from gradtx.axes import within
 from gradtx.rule import Hyper, Rule, Step
-from gradtx.tree import abs2, norm, root
+from gradtx.tree import modulus, norm
 
 
 def _towards(g: Array, p: Array, aim: Array) -> Array:
@@ -27,18 +27,14 @@ def _towards(g: Array, p: Array, aim: Array) -> Array:
     return jnp.where(aim == p + g, g, aim - p)
 
 
-def _modulus(x: Array) -> Array:
-    return root(abs2(x)) if jnp.iscomplexobj(x) else jnp.abs(x)
-
-
-def _with_modulus(x: Array, modulus: Array) -> Array:
+def _with_modulus(x: Array, new: Array) -> Array:
     """`x` with another modulus; a zero counts as positive."""
     if not jnp.iscomplexobj(x):
-        return jnp.where(x < 0, -modulus, modulus)
-    old = _modulus(x)
+        return jnp.where(x < 0, -new, new)
+    old = modulus(x)
     some = old > 0
     phase = jnp.where(some, x / jnp.where(some, old, 1), 1)
-    return jnp.where(old == modulus, x, modulus * phase)
+    return jnp.where(old == new, x, new * phase)
 
 
 class keep_params_nonnegative(Rule):
@@ -66,7 +62,7 @@ class projection_box(Rule):
     def update_leaf(self, g: Array, slots: Any, p: Array, step: Step) -> tuple[Array, Any]:
         moved = p + g
         if jnp.iscomplexobj(g):
-            aim = _with_modulus(moved, jnp.clip(_modulus(moved), self.lower, self.upper))
+            aim = _with_modulus(moved, jnp.clip(modulus(moved), self.lower, self.upper))
         else:
             aim = jnp.clip(moved, self.lower, self.upper)
         return _towards(g, p, aim), slots
@@ -84,7 +80,7 @@ class projection_linf_ball(Rule):
 
     def update_leaf(self, g: Array, slots: Any, p: Array, step: Step) -> tuple[Array, Any]:
         moved = p + g
-        aim = _with_modulus(moved, jnp.minimum(_modulus(moved), self.scale))
+        aim = _with_modulus(moved, jnp.minimum(modulus(moved), self.scale))
         return _towards(g, p, aim), slots
 
 
@@ -144,7 +140,7 @@ class projection_simplex(Rule):
 
     def update_leaf(self, g: Array, slots: Any, p: Array, step: Step) -> tuple[Array, Any]:
         moved = p + g
-        size = _modulus(moved) if jnp.iscomplexobj(g) else moved
+        size = modulus(moved) if jnp.iscomplexobj(g) else moved
         theta = _threshold(size, self.scale, within(self.axes, g.ndim))
         aim = jnp.maximum(size - theta, 0)
         return (_with_modulus(moved, aim) if jnp.iscomplexobj(g) else aim) - p, slots
@@ -164,7 +160,7 @@ class projection_l1_ball(Rule):
     def update_leaf(self, g: Array, slots: Any, p: Array, step: Step) -> tuple[Array, Any]:
         axes = within(self.axes, g.ndim)
         moved = p + g
-        size = _modulus(moved)
+        size = modulus(moved)
         outside = jnp.sum(size, axis=axes, keepdims=True) > self.scale
         theta = _threshold(size, self.scale, axes)
         aim = _with_modulus(moved, jnp.maximum(size - theta, 0))

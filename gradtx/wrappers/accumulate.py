@@ -20,7 +20,7 @@ from gradtx.rule import Hyper, Rule, Step, register_for_export, times
 from gradtx.schedules.base import Schedule
 from gradtx.struct import Static, complaint, converted, static
 from gradtx.transform import State
-from gradtx.tree import Tree, is_inexact, is_none, real_dtype, sum_squares, widest
+from gradtx.tree import Tree, is_inexact, is_none, real_dtype_of, sum_squares
 from gradtx.wrappers.base import Turn, Wrapper
 from gradtx.wrappers.choice import all_finite
 
@@ -145,7 +145,7 @@ class accumulate(Wrapper):
     def init_own(self, params: Tree, at: At) -> AccumulateOwn:
         if self._is_inner:
             return AccumulateOwn()
-        real = real_dtype(widest([p for p in jax.tree.leaves(params) if is_inexact(p)]))
+        real = real_dtype_of(params)
 
         def number() -> Array:
             return zero_count(params).astype(real)

@@ -23,7 +23,7 @@ from jax import Array
 from gradtx.engine.hyperparameters import for_all_arrays
 from gradtx.engine.run import Running
 from gradtx.engine.step import At, next_count
-from gradtx.rule import Hyper, Rule, Step
+from gradtx.rule import Copy, Hyper, Rule, Step
 from gradtx.schedules.base import Number, Schedule, as_steps
 from gradtx.transform import State
 from gradtx.tree import Tree, as_came, real_dtype
@@ -190,7 +190,7 @@ def whole_number(number: Any) -> Array:
 
 
 class LookaheadSlots(NamedTuple):
-    slow: Array
+    slow: Copy
 
 
 class _lookahead(Rule, called="lookahead"):

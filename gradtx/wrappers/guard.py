@@ -24,7 +24,7 @@ from gradtx.rule import Hyper, times
 from gradtx.struct import complaint, static, whole
 from gradtx.transform import State
 from gradtx.transforms.filter import following
-from gradtx.tree import Tree, global_norm, is_inexact, real_dtype, widened, widest
+from gradtx.tree import Tree, global_norm, real_dtype_of, widened
 from gradtx.wrappers.base import Turn, Wrapper
 from gradtx.wrappers.choice import all_finite
 
@@ -108,7 +108,7 @@ class skip_outliers(Wrapper):
     skips: ClassVar[bool] = True
 
     def init_own(self, params: Tree, at: At) -> OutliersOwn:
-        real = real_dtype(widest([p for p in jax.tree.leaves(params) if is_inexact(p)]))
+        real = real_dtype_of(params)
         mean, deviation = (zero_count(params).astype(real) for _ in range(2))
         return OutliersOwn(mean, deviation, zero_count(params), zero_count(params))
 
@@ -174,7 +174,7 @@ class dynamic_loss_scale(Wrapper):
     skips: ClassVar[bool] = True
 
     def init_own(self, params: Tree, at: At) -> LossScaleOwn:
-        real = real_dtype(widest([p for p in jax.tree.leaves(params) if is_inexact(p)]))
+        real = real_dtype_of(params)
         start = jnp.asarray(for_all_arrays(self, at.count).initial_scale, real)
         count = zero_count(params)
         return LossScaleOwn(start + count.astype(real), count, zero_count(params))

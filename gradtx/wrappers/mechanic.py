@@ -8,7 +8,7 @@ from typing import Any, ClassVar, NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
-from gradtx.rule import Hyper, JointRule, Step
+from gradtx.rule import Copy, Hyper, JointRule, Step
 from gradtx.tree import abs2, root
 from gradtx.wrappers.base import Wrapper
 
@@ -17,7 +17,7 @@ DECAYS = tuple(1 - 0.1**i for i in range(1, N + 1))
 
 
 class MechanicSlots(NamedTuple):
-    x0: Array
+    x0: Copy
 
 
 MechanicGlobals = namedtuple(  # what each of the learners remembers

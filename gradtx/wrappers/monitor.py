@@ -23,6 +23,7 @@ from gradtx.tree import (
     listed,
     named_leaves,
     real_dtype,
+    real_dtype_of,
     widest,
 )
 from gradtx.wrappers.base import Wrapper
@@ -75,7 +76,7 @@ class monitor(Wrapper):
                     "Mend the pattern or leave it out",
                 )
             )
-        real = real_dtype(widest([p for p in jax.tree.leaves(params) if is_inexact(p)]))
+        real = real_dtype_of(params)
         names = [
             self._key(pattern, metric)
             for pattern in _strings(self.patterns)
@@ -125,7 +126,7 @@ def _strings(given: Any) -> tuple[str, ...]:
 
 def _measured(gs: list[Any], us: list[Any], ps: list[Any]) -> dict[str, Array]:
     """All metrics of these gradients, updates and parameters; what nobody reads is not computed."""
-    real = real_dtype(widest([*gs, *us, *ps]))
+    real = real_dtype_of([gs, us, ps])
     g, u, p = (global_norm(x).astype(real) for x in (gs, us, ps))
     # Both have length one in the product, which neither overflows nor underflows.
     cosine = dot(_scaled(us, _inverse(u)), _scaled(gs, _inverse(g))).astype(real)

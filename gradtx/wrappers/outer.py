@@ -19,7 +19,7 @@ from gradtx.engine.hyperparameters import for_all_arrays
 from gradtx.engine.placement import zero_count
 from gradtx.engine.run import Running
 from gradtx.engine.step import At, next_count
-from gradtx.rule import Hyper, Rule, Step
+from gradtx.rule import Copy, Hyper, Rule, Step
 from gradtx.struct import converted
 from gradtx.transform import State, apply_updates, as_transformation
 from gradtx.transforms.momentum import scale_by_momentum
@@ -31,7 +31,7 @@ from gradtx.wrappers.choice import shown
 
 
 class SlowSlots(NamedTuple):
-    slow: Array
+    slow: Copy
 
 
 class _displacement(Rule, called="outer"):
