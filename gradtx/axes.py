@@ -74,7 +74,10 @@ def within(axes: Axes | None, ndim: int) -> tuple[int, ...]:
 
 def _refuse_other_number(axes: Axes, ndim: int) -> None:
     if len(axes.letters) != ndim:
-        raise ValueError(f"{axes} names {len(axes.letters)} axes, the array has {ndim}")
+        raise ValueError(
+            f"{axes} names {len(axes.letters)} axes, the array has {ndim}. Give a letter for each "
+            "axis; arrays with other axes get others by by_path"
+        )
 
 
 def known(axes: Axes | None, ndim: int, called: Any) -> Axes:
@@ -84,7 +87,7 @@ def known(axes: Axes | None, ndim: int, called: Any) -> Axes:
         return axes
     if ndim == 2:
         return Axes("io")
-    raise ValueError(f"{called} cannot tell inputs from outputs: give axes, such as Axes('iiio')")
+    raise ValueError(f"{called} cannot tell inputs from outputs. Give axes, such as Axes('iiio')")
 
 
 # Arrays as matrices ----------------------------------------------------------------------------
@@ -136,7 +139,10 @@ def _sizes(axes: Axes, name: str, total: int) -> tuple[int, ...]:
     parts = getattr(axes, name)
     sizes = parts if isinstance(parts, tuple) else (total // parts,) * parts
     if sum(sizes) != total:
-        raise ValueError(f"{name}={parts!r} of {axes} does not divide {total} entries")
+        raise ValueError(
+            f"{name}={parts!r} of {axes} does not divide {total} entries. "
+            "Give equal parts, or sizes that add up"
+        )
     return sizes
 
 
@@ -183,7 +189,8 @@ def one_array(how: Layout, called: str) -> tuple[int, ...]:
     """
     if not how.is_even:
         raise ValueError(
-            f"{called} remembers something of every matrix, so parts are equal: split into heads"
+            f"{called} remembers something of every matrix, and these differ in size. "
+            "Split into heads"
         )
     return how.shapes[0]
 

@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 import fnmatch
+import inspect
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple, TypeGuard
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.tree_util import tree_map_with_path
+from jax.tree_util import tree_flatten_with_path
 
 from gradtx.struct import (
+    NUMBERS,
     FrozenTree,
     Struct,
     Table,
     complaint,
     converted,
+    shown,
     static,
     with_functions_wrapped,
 )
 from gradtx.tree import Tree, is_inexact, is_none, listed, named_leaves, path_string
 
-Labels = Callable[[str, Any], Any] | Any
-"""A predicate `(path, array) -> label`, one label, a prefix tree of labels, or them `by_path`."""
+Labels = Callable[..., Any] | Any
+"""One label, a prefix tree of labels, a function of path and array or of the whole tree that
+gives them, or them `by_path`."""
 
 
 def matches(pattern: str, path: str) -> bool:
@@ -35,21 +39,57 @@ def matches(pattern: str, path: str) -> bool:
 
 
 def label_tree(called: Any, labels: Labels, tree: Tree) -> list[Any]:
-    """One label for each leaf of `tree` (`None` counts as a leaf), in its order."""
-    treedef = jax.tree.structure(tree, is_leaf=is_none)
+    """One label for each leaf of `tree` (`None` counts as a leaf), in its order.
+
+    A function that can be called with one argument gets the whole tree, as in Optax; one that
+    needs two is asked for every leaf with its path. Trees are never called.
+    """
     if isinstance(labels, FrozenTree):
-        labels = labels.tree
-    elif isinstance(labels, by_path):
+        return spread(called, labels.tree, tree)
+    if isinstance(labels, by_path):
         keys = route(called, labels.table, labels.labels, tree)
         return [None if key is None else labels.table[key] for key in keys]
-    elif callable(labels):
-        routed = tree_map_with_path(
-            lambda path, x: None if x is None else labels(path_string(path), x),
-            tree,
-            is_leaf=is_none,
-        )
-        return treedef.flatten_up_to(routed)
-    return spread(called, labels, tree)
+    if not callable(labels):
+        return spread(called, labels, tree)
+    if _takes_tree(labels):
+        return spread(called, _asked(called, "", labels, tree), tree)
+    return [
+        _asked(called, f"at {path!r} ", labels, path, x) if _is_data(x) else None
+        for path, x in named_leaves(tree)
+    ]
+
+
+def _takes_tree(function: Callable[..., Any]) -> bool:
+    """Whether a function is one of the whole tree, not of a path and an array."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except ValueError:  # it has none that can be read
+        return False
+    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    needed = [p for p in parameters if p.kind in positional and p.default is p.empty]
+    anything = any(p.kind is p.VAR_POSITIONAL for p in parameters)
+    return len(needed) == 1 and not anything
+
+
+def _asked(called: Any, where: str, function: Callable[..., Any], *args: Any) -> Any:
+    """What a function of the user says; its error with the path at which it came up."""
+    try:
+        return function(*args)
+    except Exception as error:
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raised = f"{type(error).__name__}: {str(error).rstrip('.') or 'without a message'}"
+        raise kind(
+            complaint(
+                called,
+                f"{where}{shown(function)} raised {raised}",
+                "Mend the function: it gets the path and the array, or the whole tree if it takes "
+                "one argument",
+            )
+        ) from error
+
+
+def _is_data(x: Any) -> bool:
+    return isinstance(x, NUMBERS) or hasattr(x, "dtype")
 
 
 def spread(called: Any, prefix: Tree, tree: Tree) -> list[Any]:
@@ -85,7 +125,9 @@ def route(called: Any, table: Mapping[Any, Any], labels: Labels | None, tree: Tr
     flat = jax.tree_util.tree_flatten_with_path(tree, is_leaf=is_none)[0]
     paths = [path_string(path) for path, _ in flat]
     if labels is None:
-        keys = [next((k for k in table if matches(k, path)), None) for path in paths]
+        keys = _first_that_fit(table, paths)
+    elif _is_pattern(labels, table):
+        keys = [matches(labels, path) for path in paths]
     else:
         keys = label_tree(called, labels, tree)
     keys = [k if is_inexact(x) else None for k, (_, x) in zip(keys, flat, strict=True)]
@@ -105,9 +147,22 @@ def route(called: Any, table: Mapping[Any, Any], labels: Labels | None, tree: Tr
     return keys
 
 
+def _first_that_fit(table: Mapping[Any, Any], paths: Sequence[str]) -> list[Any]:
+    return [next((k for k in table if matches(k, path)), None) for path in paths]
+
+
+def _is_pattern(labels: Any, table: Mapping[Any, Any]) -> TypeGuard[str]:
+    """Whether `labels` is the pattern of a mask; elsewhere a string is one label for all."""
+    return isinstance(labels, str) and set(table) <= {True, False}
+
+
 def reasons(called: Any, labels: Any, tree: Tree) -> list[str]:
     """Why each leaf of `tree` has its label of these, in words."""
     if isinstance(labels, by_path):
+        if _is_pattern(labels.labels, labels.table):
+            words = {True: f"fits {labels.labels!r}", False: f"does not fit {labels.labels!r}"}
+            keys = route(called, labels.table, labels.labels, tree)
+            return [words.get(key, "") for key in keys]
         if labels.labels is not None:
             return reasons(called, labels.labels, tree)
         keys = route(called, labels.table, None, tree)
@@ -121,43 +176,142 @@ def reasons(called: Any, labels: Any, tree: Tree) -> list[str]:
 def refuse_unused(called: Any, table: Mapping[Any, Any], keys: list[Any], tree: Tree) -> None:
     """Raises `ValueError` for an entry that no array uses: most often a misspelt pattern."""
     used = {key for key in keys if key is not None}
-    unused = [repr(key) for key in table if key not in used]
-    arrays = [path_string(p) for p, x in jax.tree_util.tree_leaves_with_path(tree) if is_inexact(x)]
-    if unused and arrays:
-        raise ValueError(
-            complaint(
-                called,
-                f"no array goes to {', '.join(unused)} (arrays: {listed(arrays)})",
-                "Mend the entry or leave it out",
-            )
-        )
+    unused = [key for key in table if key not in used]
+    moved = [
+        (path, k) for (path, x), k in zip(named_leaves(tree), keys, strict=True) if is_inexact(x)
+    ]
+    arrays = [path for path, _ in moved]
+    if not (unused and arrays):
+        return
+    taken = [(path, k) for path, k in moved if isinstance(k, str) and _fits(unused[0], path)]
+    if taken and all(isinstance(k, str) and matches(k, path) for path, k in moved):
+        path, first = taken[0]
+        seen = f"no array goes to {unused[0]!r}: {first!r}, which comes before it, takes {path!r}"
+        do = f"List {unused[0]!r} before {first!r}, or leave it out"
+    else:
+        names = ", ".join(map(repr, unused))
+        seen = f"no array goes to {names} (arrays: {listed(arrays)})"
+        do = "Mend the entry or leave it out"
+    raise ValueError(complaint(called, seen, do))
+
+
+def _fits(key: Any, path: str) -> bool:
+    return isinstance(key, str) and matches(key, path)
+
+
+# Trees beside each other -------------------------------------------------------------------------
+
+WHAT_TO_DO = {
+    "parameters": "Take the gradients with respect to these parameters: jax.grad(loss)(params)",
+    "state": "Make the state for these parameters, tx.init(params), or load that of this model",
+    "updates": "Pass the updates of these parameters",
+}
 
 
 def aligned(
     called: Any, treedef: Any, tree: Tree, what: str, reference: str = "updates"
 ) -> list[Any]:
-    """What `tree` has at each leaf of `treedef`, which may be a leaf where `tree` has `None`.
+    """What `tree` has at each leaf of `treedef`: a subtree where that has a `None` above it.
 
-    Raises `ValueError` with the paths that only one of the two has.
+    A `None` of `tree` counts for everything below it. Raises `ValueError` with the paths that only
+    one of the two has.
     """
     try:
         return treedef.flatten_up_to(tree)
     except ValueError:
         pass
     blank = jax.tree.unflatten(treedef, range(treedef.num_leaves))
-    ours = {path for path, _ in named_leaves(blank)}
-    theirs = {path for path, _ in named_leaves(tree)}
-    seen = f"the {reference} and the {what} are different trees"
-    for side, paths in ((reference, ours - theirs), (what, theirs - ours)):
-        if paths:
-            seen += f"; only in the {side}: {listed(paths)}"
-    raise ValueError(
-        complaint(called, seen, "Pass gradients, state and parameters of one and the same model")
+    try:
+        return _matched(blank, tree)
+    except _OtherNodeError as other:
+        ours = {path for path, _ in named_leaves(blank)}
+        theirs = {path for path, _ in named_leaves(tree)}
+        seen = f"the {reference} and the {what} are different trees"
+        do = WHAT_TO_DO.get(what, "Pass trees of one and the same model")
+        for side, paths in ((reference, ours - theirs), (what, theirs - ours)):
+            if paths and paths != {""}:
+                seen += f"; only in the {side}: {listed(paths)}"
+        if ours == theirs or "" in ours | theirs:
+            seen += f"; {other.told(reference, what)}"
+            do = "Make them of one kind" if ours == theirs else do
+    raise ValueError(complaint(called, seen, do))
+
+
+class _OtherNodeError(Exception):
+    """Two trees that differ in one node."""
+
+    def __init__(self, path: tuple[Any, ...], one: Any, other: Any) -> None:
+        self.where = f"at {path_string(path)!r} " if path else ""
+        self.one, self.other = one, other
+
+    def told(self, reference: str, what: str) -> str:
+        one, other = _kind(self.one), _kind(self.other)
+        if one == other:
+            return f"{self.where}both have a {one}, with other fields or keys"
+        return f"{self.where}the {reference} have a {one}, the {what} have a {other}"
+
+
+def _kind(x: Any) -> str:
+    return f"{jnp.result_type(x)}{list(np.shape(x))}" if _is_data(x) else type(x).__name__
+
+
+def _matched(blank: Any, tree: Tree, path: tuple[Any, ...] = ()) -> list[Any]:
+    """What `tree` has at each number of `blank`, in order."""
+    if isinstance(blank, int):
+        return [tree]
+    if tree is None:
+        return [None] * len(jax.tree.leaves(blank))
+    flat, shallow = tree_flatten_with_path(blank, is_leaf=lambda x: x is not blank)
+    try:
+        parts = shallow.flatten_up_to(tree)
+    except ValueError:
+        raise _OtherNodeError(path, blank, tree) from None
+    found = []
+    for (key, child), part in zip(flat, parts, strict=True):
+        found += _matched(child, part, (*path, *key))
+    return found
+
+
+def grown(updates: Tree, params: Tree) -> Tree:
+    """The updates with `None` for every array below a `None` that stands for them all."""
+    if jax.tree.structure(updates, is_leaf=is_none) == jax.tree.structure(params, is_leaf=is_none):
+        return updates
+    return jax.tree.map(
+        lambda u, p: jax.tree.map(lambda _: None, p, is_leaf=is_none) if u is None else u,
+        updates,
+        params,
+        is_leaf=is_none,
     )
 
 
-def _as_table(called: str, table: Mapping[Any, Any]) -> Table:
-    return Table({key: with_functions_wrapped(value) for key, value in table.items()})
+def as_they_came(updates: Tree, before: Tree) -> Tree:
+    """`updates` with `None` where `before` has it, above several arrays too."""
+    return jax.tree.map(lambda b, u: None if b is None else u, before, updates, is_leaf=is_none)
+
+
+# Values of one hyperparameter --------------------------------------------------------------------
+
+
+def _as_table(called: str, table: Any) -> Table:
+    refuse_no_mapping(called, table, 'such as {"*/bias": 0.0, "*": 0.1}')
+    return Table(
+        {
+            key: with_functions_wrapped(v, called, f"the value of {key!r}")
+            for key, v in table.items()
+        }
+    )
+
+
+def refuse_no_mapping(called: str, table: Any, such_as: str) -> None:
+    """Raises `TypeError` for what is no mapping from patterns or labels."""
+    if not isinstance(table, Mapping):
+        raise TypeError(
+            complaint(
+                called,
+                f"a {type(table).__name__} stands where patterns or labels lead to something",
+                f"Pass a dict, {such_as}",
+            )
+        )
 
 
 class by_path(Struct):
@@ -170,6 +324,38 @@ class by_path(Struct):
 
     table: Mapping[Any, Any] = converted(_as_table)  # pattern or label -> number, array or schedule
     labels: Labels | None = static(default=None)
+
+    _is_values: ClassVar[bool] = True
+
+    def check(self) -> None:
+        for key, value in self.table.items():
+            if isinstance(value, by_path):
+                raise TypeError(
+                    complaint(
+                        "by_path",
+                        f"the value of {key!r} is a table itself: {value}",
+                        "Write one table with all patterns, the first that fits counts",
+                    )
+                )
+
+
+def only_where(mask: Labels | None, value: Any, otherwise: Any = 0.0) -> Any:
+    """A hyperparameter that has `value` where `mask` holds; without a mask everywhere.
+
+    A mask is a path pattern, a (prefix) tree of bools, a function of path and array, or one of the
+    whole tree.
+    """
+    if mask is None:
+        return value
+    if isinstance(value, by_path):
+        raise TypeError(
+            complaint(
+                "mask",
+                f"the value differs by path already, {value}, and a mask is given besides",
+                "Put the pattern of the mask into the table, with 0.0 as its value",
+            )
+        )
+    return by_path({True: value, False: otherwise}, mask)
 
 
 # Who moves what ----------------------------------------------------------------------------------

@@ -10,42 +10,40 @@ from __future__ import annotations
 import abc
 import functools
 import inspect
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 from jax.core import Tracer
+from jax.tree_util import DictKey, GetAttrKey
 
+from gradtx.engine.front import asking, compiled as compiled
+from gradtx.engine.init import whole
+from gradtx.engine.placement import zero_count
+from gradtx.engine.refusals import ORDER, kind_of_state, refuse_no_arrays
 from gradtx.engine.rounding import is_narrow, round_to, seed_from_key
 from gradtx.engine.slots import map_slots
-from gradtx.paths import Route, aligned, table
+from gradtx.engine.step import At, next_count
+from gradtx.paths import Route, aligned, by_path, label_tree, refuse_no_mapping, table
 from gradtx.schedules.base import Schedule, evaluate
-from gradtx.struct import NUMBERS, Static, Struct, complaint, converted, fields_below, static
+from gradtx.struct import (
+    Static,
+    Struct,
+    Table,
+    complaint,
+    fields_below,
+    shown,
+    static,
+    without_wrappers,
+)
 from gradtx.tree import Tree, is_inexact, is_none, named_leaves, path_salt, widest
 
 State = Any
 """A pytree of arrays that one update hands to the next."""
-
-_DATA = (jax.Array, np.ndarray, np.generic, *NUMBERS)
-F = TypeVar("F", bound=Callable[..., Any])
-
-
-def compiled(function: F) -> F:
-    """Runs `function` as one cached compiled function when it is called outside of any trace.
-
-    Under a trace, or with an argument that is not data (a function, a shape), it runs as it is.
-    """
-    jitted = jax.jit(function)
-
-    @functools.wraps(function)
-    def call(*args: Any, **kwargs: Any) -> Any:
-        leaves = jax.tree.leaves((args, kwargs))
-        data = all(isinstance(x, _DATA) and not isinstance(x, Tracer) for x in leaves)
-        return (jitted if data else function)(*args, **kwargs)
-
-    return call  # pyright: ignore[reportReturnType]
 
 
 class GradientTransformation(Struct, abc.ABC):
@@ -57,6 +55,7 @@ class GradientTransformation(Struct, abc.ABC):
     """
 
     needs: ClassVar[tuple[str, ...]] = ()  # arguments of `update` that it cannot do without
+    wants: ClassVar[tuple[str, ...]] = ()  # those that it uses where they are given
 
     @abc.abstractmethod
     def init(self, params: Tree) -> State:
@@ -74,30 +73,122 @@ class GradientTransformation(Struct, abc.ABC):
         updates, state = self.update(grads, state, params, **extra)
         return apply_updates(params, updates), state
 
+    def own_extras(self) -> frozenset[str] | None:
+        """The extra arguments that it uses itself; `None` if it may use any."""
+        methods = (type(self).update, type(self).step)
+        declared = [getattr(method, "takes", None) for method in methods]
+        if None in declared:
+            return None
+        return frozenset(self.needs).union(self.wants, *filter(None, declared))
+
+    @functools.cached_property
+    def wanted_extras(self) -> frozenset[str] | None:
+        """The extra arguments of which it or a part inside it makes use; `None` if of any."""
+        wanted = self.own_extras()
+        below = [getattr(self, name) for name in self._leaves]
+        for part in jax.tree.leaves(below, is_leaf=lambda x: isinstance(x, GradientTransformation)):
+            if not isinstance(part, GradientTransformation):
+                continue
+            if wanted is None or part.wanted_extras is None:
+                return None
+            wanted |= part.wanted_extras
+        return wanted
+
     def eval_params(self, state: State, params: Tree) -> Tree:
         """The parameters to evaluate the model with: `params`, unless a part averages them."""
         return params
 
+    def count(self, state: State) -> Array:
+        """The updates done, as the outermost part of `state` that counts has them."""
+        for path, leaf in jax.tree_util.tree_leaves_with_path(state):
+            if path and path[-1] in _COUNT:
+                return leaf
+        raise ValueError(
+            complaint(f"{self}.count", "nothing in the state counts", "Count the steps yourself")
+        )
+
+    def _part_of(self, state: State) -> State:
+        """The state that it would have as a part of another."""
+        return state
+
+    # As a part of another, under whose clock it may run: by default it keeps its own.
+
+    def init_part(self, params: Tree, at: At) -> State:
+        """The state of this part of an optimizer; see `Clocked`."""
+        return self.init(params)
+
+    def update_part(
+        self, updates: Tree, state: State, params: Tree | None, at: At, extra: Mapping[str, Any]
+    ) -> tuple[Tree, State]:
+        """`update` of this part at a moment."""
+        return self.update(updates, state, params, **extra)
+
+    def step_part(
+        self, grads: Tree, state: State, params: Tree, at: At, extra: Mapping[str, Any]
+    ) -> tuple[Tree, State]:
+        """`step` of this part at a moment."""
+        updates, state = self.update_part(grads, state, params, at, extra)
+        return apply_updates(params, updates), state
+
+    def eval_part(self, state: State, params: Tree, at: At) -> Tree:
+        """`eval_params` of this part after `at.count` updates."""
+        return self.eval_params(state, params)
+
+    def moments(self, at: At, state: State | None = None) -> Iterator[tuple[Any, At]]:
+        """Every transformation in this one, and the count that its schedules read; its place too.
+
+        Without a state, the count of a part that skips steps is what it would be without a fault.
+        """
+        yield self, at
+
     def routes(self, params: Tree) -> list[Route]:
         """What becomes of each leaf of `params` (`None` counts as one), for `describe`."""
-        return [Route(type(self).__name__) for _ in named_leaves(params)]
+        values = [
+            [f"{name}={shown(v)}" for v in label_tree(self, value, params)]
+            for name in self._leaves
+            if name != "axes" and _differs(value := getattr(self, name))
+        ]
+        name = type(self).__name__
+        if not values:
+            return [Route(name) for _ in named_leaves(params)]
+        return [Route(f"{name}({', '.join(own)})") for own in zip(*values, strict=True)]
 
     def describe(self, params: Tree) -> None:
-        """Prints who moves which array of `params` (or of its shapes), as what and why."""
+        """Prints who moves which array of `params` (or of its shapes), as what and why.
+
+        Hyperparameters that differ between arrays, decays under a mask among them, are shown.
+        """
         print(table(params, self.routes(params)))
 
-    def hyperparameters(self, count: Any = 0) -> dict[str, Any]:
-        """All hyperparameters by path, schedules evaluated at `count`: a flat dict for loggers."""
-        found = {}
+    def hyperparameters(self, count: Any = 0, state: State | None = None) -> dict[str, Any]:
+        """All hyperparameters by path, schedules evaluated: a flat dict of Python numbers.
+
+        Given a state, each schedule is read at the count that its part has in it; else after
+        `count` updates none of which was left out for a fault. The path leaves out what only stands
+        around (`inner`), so that it stays when a wrapper is added, unless two would have the same.
+        Under a trace the numbers are arrays.
+        """
+        start = At(count if state is None else self.count(state))
+        part = state if state is None else self._part_of(state)
+        counts = {at.place: at.count for _, at in self.moments(start, part)}
+        found: dict[tuple[str, ...], Any] = {}
         for path, value, chooses_code in fields_below(self, whole=(Schedule,)):
             if chooses_code or (isinstance(value, Struct) and not isinstance(value, _MOVING)):
                 continue
+            owner = next(path[:k] for k in range(len(path), -1, -1) if path[:k] in counts)
             below = jax.tree.map(
-                lambda v: evaluate(v, count), value, is_leaf=lambda v: isinstance(v, _MOVING)
+                lambda v, at=counts[owner]: evaluate(v, at),
+                value,
+                is_leaf=lambda v: isinstance(v, _MOVING),
             )
             for name, number in named_leaves(below):
-                found[".".join((*path, name) if name else path)] = number
-        return {path: number for path, number in found.items() if number is not None}
+                if number is not None:
+                    found[(*path, name) if name else path] = _plain(number)
+        often = Counter(map(without_wrappers, found))
+        return {
+            ".".join(path if often[short := without_wrappers(path)] > 1 else short): number
+            for path, number in found.items()
+        }
 
     def memory(self, params: Tree) -> dict[str, int]:
         """The bytes of state for such parameters, by the path of the slot, and their "total".
@@ -106,7 +197,7 @@ class GradientTransformation(Struct, abc.ABC):
         """
         found: dict[str, int] = {}
 
-        def note(path: str, slot: Any, _: bool) -> Any:
+        def note(path: str, slot: Any, _: Any) -> Any:
             found[path] = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(slot))
             return slot
 
@@ -121,6 +212,25 @@ class GradientTransformation(Struct, abc.ABC):
 
 
 _MOVING = (Schedule, Static)
+_COUNT = (DictKey("count"), GetAttrKey("count"))
+
+
+def _differs(value: Any) -> bool:
+    """Whether a hyperparameter differs between arrays: `by_path` or a tree."""
+    if isinstance(value, Struct):
+        return isinstance(value, by_path)
+    return not (value is None or jax.tree_util.all_leaves([value]))
+
+
+def _plain(number: Any) -> Any:
+    """A number for a logger: of Python where its value is known, in lists if it has axes."""
+    if isinstance(number, Tracer) or not isinstance(number, jax.Array | np.ndarray | np.generic):
+        return number
+    if isinstance(number, jax.Array) and (number.is_deleted() or not number.is_fully_addressable):
+        return number
+    if jnp.issubdtype(number.dtype, jax.dtypes.prng_key):
+        number = jax.random.key_data(number)  # pyright: ignore[reportArgumentType]
+    return np.asarray(number).tolist()
 
 
 @compiled
@@ -140,15 +250,8 @@ def apply_updates(params: Tree, updates: Tree, key: Any = None) -> Tree:
     def add(index: int, p: Any, u: Any) -> Any:
         if p is None or u is None or not is_inexact(p):
             return p
-        if np.shape(p) != np.shape(u):
-            path = named_leaves(params)[index][0]
-            raise ValueError(
-                complaint(
-                    "apply_updates",
-                    f"at {path!r} the parameter has shape {np.shape(p)}, the update {np.shape(u)}",
-                    "Pass updates of the same parameters",
-                )
-            )
+        if not is_inexact(u) or np.shape(p) != np.shape(u):
+            raise _unfit(named_leaves(params)[index][0], p, u)
         p, u, dtype = jnp.asarray(p), jnp.asarray(u), widest([p, u])
         if p.dtype == u.dtype == dtype:
             return jax.lax.add(p, u)
@@ -163,12 +266,23 @@ def apply_updates(params: Tree, updates: Tree, key: Any = None) -> Tree:
     )
 
 
+def _unfit(path: str, p: Any, u: Any) -> Exception:
+    seen = f"at {path!r} the parameter has shape {np.shape(p)}"
+    if not is_inexact(u):
+        kind = f"dtype {u.dtype}" if hasattr(u, "dtype") else f"the type {type(u).__name__}"
+        seen, do = f"{seen} and dtype {jnp.result_type(p)}, the update {kind}", "Pass float updates"
+        return TypeError(complaint("apply_updates", seen, f"{do}, or None for no update"))
+    seen += f", the update {np.shape(u)}"
+    return ValueError(complaint("apply_updates", seen, "Pass updates of the same parameters"))
+
+
 class identity(GradientTransformation):
     """Leaves the updates as they are."""
 
     def init(self, params: Tree) -> State:
         return ()
 
+    @asking()
     def update(
         self, updates: Tree, state: State, params: Tree | None = None, **extra: Any
     ) -> tuple[Tree, State]:
@@ -183,6 +297,16 @@ class foreign(GradientTransformation):
 
     transformation: Any = static()
 
+    def own_extras(self) -> frozenset[str] | None:
+        named, takes_any = self._arguments_of_update()
+        return None if takes_any else named
+
+    def _arguments_of_update(self) -> tuple[frozenset[str], bool]:
+        """The names of the arguments beyond the usual three, and whether it takes any."""
+        parameters = inspect.signature(self.transformation.update).parameters
+        takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+        return frozenset([*parameters][3:]), takes_any
+
     def init(self, params: Tree) -> State:
         return self.transformation.init(params)
 
@@ -190,10 +314,9 @@ class foreign(GradientTransformation):
     def update(
         self, updates: Tree, state: State, params: Tree | None = None, **extra: Any
     ) -> tuple[Tree, State]:
-        signature = inspect.signature(self.transformation.update)
-        if not any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values()):
-            extra = {}
-        return self.transformation.update(updates, state, params, **extra)
+        named, takes_any = self._arguments_of_update()
+        given = {name: x for name, x in extra.items() if takes_any or name in named}
+        return self.transformation.update(updates, state, params, **given)
 
 
 def as_transformation(called: Any, value: Any) -> GradientTransformation:
@@ -213,31 +336,93 @@ def as_transformation(called: Any, value: Any) -> GradientTransformation:
     )
 
 
-class Wrapper(GradientTransformation):
-    """A transformation around another, whose state has that of the other in its field `inner`.
+class Clocked(GradientTransformation):
+    """A transformation that counts its updates, unless it is a part of one that does.
 
-    What a wrapper does to arrays is best written as a rule that it runs after `inner`.
+    A subclass says what it does as a part: `init_part`, `update_part`. Its state as a part has no
+    count. Alone it has the same with the count beside: an entry or a field `count` in front.
     """
 
-    inner: Any = converted(as_transformation)
+    _part_names: ClassVar[tuple[str, ...]] = ()  # the other entries of a state that is a mapping
 
+    @abc.abstractmethod
+    def init_part(self, params: Tree, at: At) -> State: ...
+
+    @abc.abstractmethod
+    def update_part(
+        self, updates: Tree, state: State, params: Tree | None, at: At, extra: Mapping[str, Any]
+    ) -> tuple[Tree, State]: ...
+
+    def eval_part(self, state: State, params: Tree, at: At) -> Tree:
+        return params
+
+    @whole
+    def init(self, params: Tree) -> State:
+        refuse_no_arrays(self, params)
+        count = zero_count(params)
+        return self._with_count(count, self.init_part(params, At(count)))
+
+    @compiled
+    def update(
+        self, updates: Tree, state: State, params: Tree | None = None, **extra: Any
+    ) -> tuple[Tree, State]:
+        count, part = self._without_count(state)
+        updates, part = self.update_part(updates, part, params, At(count), extra)
+        return updates, self._with_count(next_count(count), part)
+
+    @compiled
+    def step(self, grads: Tree, state: State, params: Tree, **extra: Any) -> tuple[Tree, State]:
+        count, part = self._without_count(state)
+        params, part = self.step_part(grads, part, params, At(count), extra)
+        return params, self._with_count(next_count(count), part)
+
+    @compiled
     def eval_params(self, state: State, params: Tree) -> Tree:
-        return self.inner.eval_params(state.inner, params)
+        count, part = self._without_count(state)
+        return self.eval_part(part, params, At(count))
 
-    def routes(self, params: Tree) -> list[Route]:
-        name = type(self).__name__
-        return [r._replace(by=f"{name}({r.by})") for r in self.inner.routes(params)]
+    def _part_of(self, state: State) -> State:
+        return self._without_count(state)[1]
+
+    def _with_count(self, count: Array, part: State) -> State:
+        return {"count": count, **part}
+
+    def _without_count(self, state: State) -> tuple[Array, State]:
+        """The count and the state as a part. Raises for a state of another transformation."""
+        refuse_other_parts(self, state, ("count", *self._part_names))
+        return state["count"], {name: part for name, part in state.items() if name != "count"}
 
 
-def refuse_other_parts(called: Any, state: State, parts: Iterable[Any]) -> None:
+def all_as_transformations(called: str, transforms: Any) -> Table:
+    """A table of transformations, whose keys are also those of a state: of one type."""
+    refuse_no_mapping(called, transforms, 'such as {"*/bias": sgd(0.1), "*": adam(1e-3)}')
+    kinds = {type(key).__name__ for key in transforms}
+    if len(kinds) > 1:
+        raise TypeError(
+            complaint(
+                called,
+                f"its keys have the types {', '.join(sorted(kinds))}",
+                "Give all keys one type: JAX sorts the keys of a state",
+            )
+        )
+    return Table({key: as_transformation(called, tx) for key, tx in transforms.items()})
+
+
+def refuse_other_parts(
+    called: Any, state: State, parts: Iterable[Any], method: str = "update"
+) -> None:
     """Raises for a state that is not a mapping with an entry for each part."""
     if isinstance(state, Mapping) and set(state) == set(parts):
         return
-    seen = list(state) if isinstance(state, Mapping) else f"a {type(state).__name__}"
+    if isinstance(state, Mapping):
+        seen = f"has the parts {list(state)}"
+    else:
+        seen = f"is {kind_of_state(state)}"
+    order = "eval_params(state, params)" if method == "eval_params" else ORDER
     raise TypeError(
         complaint(
-            f"{called}.update",
-            f"the state has the parts {seen}, the optimizer {list(parts)}",
-            "Pass the state that this optimizer's init or last update returned",
+            f"{called}.{method}",
+            f"the state {seen}, the optimizer has the parts {list(parts)}",
+            f"Pass the state that this optimizer's init or last update returned: {order}",
         )
     )

@@ -86,7 +86,7 @@ def test_axes_by_path():
 def test_no_guess_of_inputs(tx):
     """An array of three axes could be anything."""
     w = jnp.ones((2, 3, 4))
-    with pytest.raises(ValueError, match="give axes"):
+    with pytest.raises(ValueError, match="Give axes"):
         tx.update(w, tx.init(w), w)
 
 

@@ -200,7 +200,7 @@ def test_a_stack_is_a_list(name: str) -> None:
 def test_rows_need_axes() -> None:
     """More than two axes are not guessed at."""
     p = jnp.ones((2, 3, 4))
-    with pytest.raises(ValueError, match="give axes"):
+    with pytest.raises(ValueError, match="Give axes"):
         updated(gradtx.floor_by_weight(), p, p)
 
 
@@ -298,7 +298,7 @@ def test_nonnegative_parameters_are_never_below_zero() -> None:
 
 
 def test_a_box_the_wrong_way_round_is_refused() -> None:
-    with pytest.raises(ValueError, match="is above"):
+    with pytest.raises(ValueError, match="above upper"):
         gradtx.projection_box(1.0, -1.0)
 
 

@@ -199,7 +199,7 @@ def test_fused_matrices_are_single_ones(name: str, split: str, x64: None) -> Non
     gs = normal(1, 3, 4, 12)
     together = LINKS[name](axes=axes)
     if split == "grouped queries" and name in ("normuon", "dion", "adago"):
-        with pytest.raises(ValueError, match="split into heads"):
+        with pytest.raises(ValueError, match="Split into heads"):
             together.init(gs[0])
         return
     u = steps(together, gs, gs[0])

@@ -253,7 +253,7 @@ def test_lengths_and_peaks_may_be_traced() -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: gradtx.cosine_onecycle_schedule(0, 1.0), "transition_steps is 0"),
+        (lambda: gradtx.cosine_onecycle_schedule(-1, 1.0), "transition_steps is -1"),
         (lambda: gradtx.linear_onecycle_schedule(9, 1.0, pct_final=1.5), "pct_final is 1.5"),
         (lambda: gradtx.cyclic_schedule(0.0, 1.0, mode="sine"), "mode is 'sine'"),
         (lambda: gradtx.warm_restarts_schedule(1.0, 5, 0.5), "period_factor is 0.5"),

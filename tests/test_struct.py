@@ -125,7 +125,7 @@ def test_defaults_are_left_out():
     assert repr(gradtx.scale_by_adam(b1=0.9, b2=0.99)) == "scale_by_adam(b2=0.99)"
     assert repr(gradtx.scale(1.0)) == "scale(1.0)"
     assert repr(gradtx.sgd(0.1)) == "chain(scale_by_learning_rate(0.1))"
-    assert repr(gradtx.clip(1)) == "clip(1)"
+    assert repr(gradtx.clip(1)) == "clip(1.0)"  # real numbers are floats
     assert repr(gradtx.scale_by_momentum(nesterov=True)) == "scale_by_momentum(nesterov=True)"
 
 
@@ -145,9 +145,10 @@ def test_functions_print_by_name():
 @pytest.mark.parametrize(
     ("one", "other"),
     [
-        (lambda: gradtx.scale(1), lambda: gradtx.scale(1.0)),
+        (lambda: gradtx.scale(np.float32(1)), lambda: gradtx.scale(1.0)),
         (lambda: gradtx.scale(1), lambda: gradtx.scale(True)),
         (lambda: gradtx.scale(0.0), lambda: gradtx.scale(1e-300)),
+        (lambda: gradtx.scale(0.0), lambda: gradtx.scale(-0.0)),
         (lambda: gradtx.scale(1.0), lambda: gradtx.clip(1.0)),
         (
             lambda: gradtx.scale_by_learning_rate(1.0),
@@ -190,14 +191,26 @@ def test_equal_optimizers_hit_one_cache_entry(row):
 
 
 def test_equality_never_fails():
-    """Arrays, tracers and NaN inside: compared by identity, never by value, never an error."""
-    array = jnp.ones(3)
-    assert gradtx.scale(array) == gradtx.scale(array)
-    assert gradtx.scale(array) != gradtx.scale(jnp.ones(3))
-    assert hash(gradtx.scale(array)) == hash(gradtx.scale(array))
-    numpy = np.ones(3)
-    assert gradtx.scale(numpy) == gradtx.scale(numpy)
-    assert gradtx.scale(numpy) != gradtx.scale(np.ones(3))
+    """Arrays are compared by their bits, tracers and donated arrays by identity."""
+    for make in (jnp.asarray, np.asarray):
+        one, other = make([1.0, 2.0]), make([1.0, 3.0])
+        assert gradtx.scale(one) == gradtx.scale(make([1.0, 2.0]))
+        assert gradtx.scale(one) != gradtx.scale(other)
+        assert gradtx.scale(one) != gradtx.scale(make([1, 2]))
+        assert gradtx.scale(one) != gradtx.scale(make([[1.0, 2.0]]))
+        assert hash(gradtx.scale(one)) == hash(gradtx.scale(other))
+    assert gradtx.scale(jnp.ones(2)) != gradtx.scale(np.ones(2, np.float32))
+    assert gradtx.scale(np.float64(1)) == gradtx.scale(np.float64(1))
+    donated = gradtx.scale(jnp.ones(3))
+    hash(donated)
+    jax.tree.leaves(donated)[0].delete()
+    assert donated == donated
+    assert donated != gradtx.scale(jnp.ones(3))
+    assert hash(donated) == hash(donated)
+    assert "float32[3]" in repr(donated)
+    keys = [gradtx.add_noise(1.0, key=jax.random.key(seed)) for seed in (0, 0, 1)]
+    assert keys[0] == keys[1] != keys[2]
+    assert hash(keys[0]) == hash(keys[1])
     assert gradtx.scale(np.float64(1)) != gradtx.scale(1.0)  # another type, another dtype
     assert gradtx.scale(1.0) != 1.0
     assert gradtx.scale(1.0) != optax.scale(1.0)
@@ -208,11 +221,12 @@ def test_equality_never_fails():
     def traced(x):
         one, other = gradtx.adam(x), gradtx.adam(x + 0)
         seen.extend([one == one, one == gradtx.adam(x), one == other, one == gradtx.adam(1.0)])
+        seen.append(keys[0] == keys[1])
         hash(one)
         return x
 
     traced(1.0)
-    assert seen == [True, True, False, False]
+    assert seen == [True, True, False, False, True]
     jax.vmap(lambda x: hash(gradtx.adam(x)) and x)(jnp.ones(2))
 
 
@@ -254,7 +268,7 @@ def test_objects_are_frozen(row):
 
 def test_constructors_keep_plain_numbers():
     """Python numbers stay what they are: no array is made of them."""
-    leaves = jax.tree.leaves(gradtx.chain(gradtx.scale(1), gradtx.adamw(1e-3)))
+    leaves = jax.tree.leaves(gradtx.chain(gradtx.add_noise(1, key=3), gradtx.adamw(1e-3)))
     assert {type(leaf) for leaf in leaves} == {int, float}
 
 

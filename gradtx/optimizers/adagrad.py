@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from gradtx.chain import chain
-from gradtx.rule import Hyper, Rule
+from gradtx.rule import Hyper, Rule, Step
 from gradtx.struct import static
 from gradtx.transform import GradientTransformation
 from gradtx.transforms.momentum import scale_by_momentum
@@ -47,7 +47,7 @@ class scale_by_adagrad(Rule):
         return AdagradSlots(real_zeros_like(p) + self.initial_accumulator_value)
 
     def update_leaf(
-        self, g: Array, slots: AdagradSlots, p: Array, t: Array
+        self, g: Array, slots: AdagradSlots, p: Array, step: Step
     ) -> tuple[Array, AdagradSlots]:
         total = slots.sum_of_squares + abs2(g)
         return g / (root(total) + self.eps), AdagradSlots(total)
@@ -83,9 +83,11 @@ class scale_by_rms(Rule):
     def shared(self, t: Array) -> Array:
         return lacking(self.decay, t)
 
-    def update_leaf(self, g: Array, slots: RmsSlots, p: Array, t: Array) -> tuple[Array, RmsSlots]:
+    def update_leaf(
+        self, g: Array, slots: RmsSlots, p: Array, step: Step
+    ) -> tuple[Array, RmsSlots]:
         nu = self.decay * slots.nu + (1 - self.decay) * abs2(g)
-        square = nu / t if self.bias_correction else nu
+        square = nu / step.shared if self.bias_correction else nu
         return g / _with_eps(square, self.eps, self.eps_in_sqrt), RmsSlots(nu)
 
 
@@ -121,11 +123,11 @@ class scale_by_stddev(Rule):
         return lacking(self.decay, t)
 
     def update_leaf(
-        self, g: Array, slots: StddevSlots, p: Array, t: Array
+        self, g: Array, slots: StddevSlots, p: Array, step: Step
     ) -> tuple[Array, StddevSlots]:
         mu = self.decay * slots.mu + (1 - self.decay) * g
         nu = self.decay * slots.nu + (1 - self.decay) * abs2(g)
-        reached = t if self.bias_correction else 1
+        reached = step.shared if self.bias_correction else 1
         variance = jnp.maximum(nu / reached - abs2(mu / reached), 0)
         return g / _with_eps(variance, self.eps, self.eps_in_sqrt), StddevSlots(mu, nu)
 
@@ -158,7 +160,7 @@ class scale_by_adadelta(Rule):
         return AdadeltaSlots(real_zeros_like(p), real_zeros_like(p))
 
     def update_leaf(
-        self, g: Array, slots: AdadeltaSlots, p: Array, t: Array
+        self, g: Array, slots: AdadeltaSlots, p: Array, step: Step
     ) -> tuple[Array, AdadeltaSlots]:
         rest = 1 - self.rho
         # Kept finite, since the quotients below would turn an overflow into NaN.

@@ -15,8 +15,8 @@ import jax.numpy as jnp
 from jax import Array
 
 from gradtx.chain import chain
-from gradtx.paths import Labels, by_path
-from gradtx.rule import Hyper, Rule
+from gradtx.paths import Labels, only_where
+from gradtx.rule import Hyper, Rule, Step
 from gradtx.transform import GradientTransformation
 from gradtx.transforms.decay import add_decayed_weights
 from gradtx.transforms.scale import scale_by_learning_rate
@@ -59,11 +59,11 @@ class scale_by_adam(Rule):
         return lacking(self.b1, t), lacking(self.b2, t)
 
     def update_leaf(
-        self, g: Array, slots: AdamSlots, p: Array, t: tuple[Array, Array]
+        self, g: Array, slots: AdamSlots, p: Array, step: Step
     ) -> tuple[Array, AdamSlots]:
         mu = self.b1 * slots.mu + (1 - self.b1) * g
         nu = self.b2 * slots.nu + (1 - self.b2) * abs2(g)
-        c1, c2 = t
+        c1, c2 = step.shared
         return (mu / c1) / (root(nu / c2 + self.eps_root) + self.eps), AdamSlots(mu, nu)
 
 
@@ -93,11 +93,11 @@ class scale_by_nadam(Rule):
         return ahead, (1 - self.b1) / lacking(self.b1, t), lacking(self.b2, t)
 
     def update_leaf(
-        self, g: Array, slots: AdamSlots, p: Array, t: tuple[Array, Array, Array]
+        self, g: Array, slots: AdamSlots, p: Array, step: Step
     ) -> tuple[Array, AdamSlots]:
         mu = self.b1 * slots.mu + (1 - self.b1) * g
         nu = self.b2 * slots.nu + (1 - self.b2) * abs2(g)
-        ahead, now, c2 = t
+        ahead, now, c2 = step.shared
         below = root(nu / c2 + self.eps_root) + self.eps
         return (ahead * mu + now * g) / below, AdamSlots(mu, nu)
 
@@ -138,9 +138,9 @@ class scale_by_warmed_nadam(Rule):
         return now, ahead, lacking(self.b2, t)
 
     def update_leaf(
-        self, g: Array, slots: WarmedNadamSlots, p: Array, t: tuple[Array, Array, Array]
+        self, g: Array, slots: WarmedNadamSlots, p: Array, step: Step
     ) -> tuple[Array, WarmedNadamSlots]:
-        now, ahead, c2 = t
+        now, ahead, c2 = step.shared
         mu = self.b1 * slots.mu + (1 - self.b1) * g
         nu = self.b2 * slots.nu + (1 - self.b2) * abs2(g)
         # Not as a difference from one, which would lose digits at first.
@@ -175,11 +175,11 @@ class scale_by_adamax(Rule):
         return lacking(self.b1, t)
 
     def update_leaf(
-        self, g: Array, slots: AdamSlots, p: Array, t: Array
+        self, g: Array, slots: AdamSlots, p: Array, step: Step
     ) -> tuple[Array, AdamSlots]:
         mu = self.b1 * slots.mu + (1 - self.b1) * g
         nu = jnp.maximum(self.b2 * slots.nu, modulus(g) + self.eps)
-        return (mu / t) / nu, AdamSlots(mu, nu)
+        return (mu / step.shared) / nu, AdamSlots(mu, nu)
 
 
 def modulus(x: Array) -> Array:
@@ -194,8 +194,7 @@ def decoupled(
     mask: Labels | None,
 ) -> GradientTransformation:
     """A direction, decay of the arrays that `mask` tells, the learning rate for both."""
-    if mask is not None:
-        weight_decay = by_path({True: weight_decay, False: 0.0}, mask)
+    weight_decay = only_where(mask, weight_decay)
     return chain(
         direction, add_decayed_weights(weight_decay), scale_by_learning_rate(learning_rate)
     )
@@ -223,7 +222,7 @@ def adamw(
 ) -> GradientTransformation:
     """AdamW: `scale_by_adam`, decoupled weight decay, learning rate (1711.05101).
 
-    `mask` tells which arrays decay: a tree of bools or a predicate `(path, array) -> bool`.
+    `mask` tells which arrays decay, in the forms that `masked` takes, such as "*/kernel".
     Differs from PyTorch in the default decay, which there is 1e-2.
     """
     return decoupled(scale_by_adam(b1, b2, eps, eps_root), learning_rate, weight_decay, mask)

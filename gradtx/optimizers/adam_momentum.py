@@ -17,8 +17,8 @@ from jax import Array
 from gradtx.axes import Axes, within
 from gradtx.chain import chain
 from gradtx.optimizers.adam import AdamSlots, decoupled, scale_by_adam, zero_moments
-from gradtx.paths import Labels, by_path
-from gradtx.rule import Hyper, Rule
+from gradtx.paths import Labels, only_where
+from gradtx.rule import Hyper, Rule, Step
 from gradtx.struct import static
 from gradtx.transform import GradientTransformation
 from gradtx.transforms.scale import scale_by_learning_rate
@@ -61,9 +61,9 @@ class scale_by_adan(Rule):
         return part, rest, lacking(self.b1, t), weight, lacking(self.b3, t)
 
     def update_leaf(
-        self, g: Array, slots: AdanSlots, p: Array, t: tuple[Array, Array, Array, Array, Array]
+        self, g: Array, slots: AdanSlots, p: Array, step: Step
     ) -> tuple[Array, AdanSlots]:
-        part, rest, c1, weight, c3 = t
+        part, rest, c1, weight, c3 = step.shared
         d = g - slots.previous
         mu = self.b1 * slots.mu + (1 - self.b1) * g
         delta = self.b2 * slots.delta + rest * d
@@ -84,7 +84,10 @@ class descend_proximally(Rule):
 
     needs: ClassVar[tuple[str, ...]] = ("params",)
 
-    def update_leaf(self, g: Array, slots: Any, p: Array, t: Array) -> tuple[Array, Any]:
+    def check(self) -> None:
+        self.require("[0, inf)", "weight_decay")
+
+    def update_leaf(self, g: Array, slots: Any, p: Array, step: Step) -> tuple[Array, Any]:
         rate = self.learning_rate / (1 + self.learning_rate * self.weight_decay)
         return -rate * (g + self.weight_decay * p), slots
 
@@ -124,12 +127,12 @@ class scale_by_ademamix(Rule):
         return lacking(self.b1, t), lacking(self.b2, t)
 
     def update_leaf(
-        self, g: Array, slots: AdemamixSlots, p: Array, t: tuple[Array, Array]
+        self, g: Array, slots: AdemamixSlots, p: Array, step: Step
     ) -> tuple[Array, AdemamixSlots]:
         mu = self.b1 * slots.mu + (1 - self.b1) * g
         mu_slow = self.b3 * slots.mu_slow + (1 - self.b3) * g
         nu = self.b2 * slots.nu + (1 - self.b2) * abs2(g)
-        c1, c2 = t
+        c1, c2 = step.shared
         below = root(nu / c2 + self.eps_root) + self.eps
         return (mu / c1 + self.alpha * mu_slow) / below, AdemamixSlots(mu, mu_slow, nu)
 
@@ -162,11 +165,11 @@ class scale_by_simplified_ademamix(Rule):
         return weight, lacking(self.b2, t)
 
     def update_leaf(
-        self, g: Array, slots: AdamSlots, p: Array, t: tuple[Array, Array]
+        self, g: Array, slots: AdamSlots, p: Array, step: Step
     ) -> tuple[Array, AdamSlots]:
         mu = self.b1 * slots.mu + g
         nu = self.b2 * slots.nu + (1 - self.b2) * abs2(g)
-        weight, c2 = t
+        weight, c2 = step.shared
         below = root(nu / c2 + self.eps_root) + self.eps
         return (weight * mu + self.alpha * g) / below, AdamSlots(mu, nu)
 
@@ -193,7 +196,9 @@ class scale_by_qhm(Rule):
     def init_leaf(self, p: Array) -> QhmSlots:
         return QhmSlots(jnp.zeros_like(p))
 
-    def update_leaf(self, g: Array, slots: QhmSlots, p: Array, t: Array) -> tuple[Array, QhmSlots]:
+    def update_leaf(
+        self, g: Array, slots: QhmSlots, p: Array, step: Step
+    ) -> tuple[Array, QhmSlots]:
         mu = self.b * slots.mu + (1 - self.b) * g
         return (1 - self.nu) * g + self.nu * mu, QhmSlots(mu)
 
@@ -225,12 +230,12 @@ class scale_by_qhadam(Rule):
         return lacking(self.b1, t), lacking(self.b2, t)
 
     def update_leaf(
-        self, g: Array, slots: AdamSlots, p: Array, t: tuple[Array, Array]
+        self, g: Array, slots: AdamSlots, p: Array, step: Step
     ) -> tuple[Array, AdamSlots]:
         square = abs2(g)
         mu = self.b1 * slots.mu + (1 - self.b1) * g
         nu = self.b2 * slots.nu + (1 - self.b2) * square
-        c1, c2 = t
+        c1, c2 = step.shared
         above = (1 - self.nu1) * g + self.nu1 * (mu / c1)
         below = root((1 - self.nu2) * square + self.nu2 * (nu / c2)) + self.eps
         return above / below, AdamSlots(mu, nu)
@@ -265,9 +270,9 @@ class correct_variance(Rule):
         return jnp.where(t > 1, self.gamma * odds, 0)
 
     def update_leaf(
-        self, g: Array, slots: CorrectionSlots, p: Array, t: Array
+        self, g: Array, slots: CorrectionSlots, p: Array, step: Step
     ) -> tuple[Array, CorrectionSlots]:
-        c = g + t * (g - slots.previous)
+        c = g + step.shared * (g - slots.previous)
         size = norm(c, within(self.axes, c.ndim))
         return c * (1 / jnp.maximum(size, 1)), CorrectionSlots(g)
 
@@ -289,8 +294,7 @@ def adan(
     direction = scale_by_adan(b1, b2, b3, eps)
     if not proximal:
         return decoupled(direction, learning_rate, weight_decay, mask)
-    if mask is not None:
-        weight_decay = by_path({True: weight_decay, False: 0.0}, mask)
+    weight_decay = only_where(mask, weight_decay)
     return chain(direction, descend_proximally(learning_rate, weight_decay))
 
 

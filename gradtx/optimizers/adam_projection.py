@@ -14,8 +14,8 @@ from jax import Array
 from gradtx.axes import Axes, within
 from gradtx.chain import chain
 from gradtx.optimizers.adam import AdamSlots, zero_moments
-from gradtx.paths import Labels, by_path
-from gradtx.rule import Hyper, Rule
+from gradtx.paths import Labels, only_where
+from gradtx.rule import Hyper, Rule, Step
 from gradtx.transform import GradientTransformation
 from gradtx.transforms.scale import scale_by_learning_rate
 from gradtx.tree import abs2, lacking, norm, root
@@ -45,6 +45,7 @@ class scale_by_adamp(Rule):
     def check(self) -> None:
         self.require("[0, 1)", "b1", "b2")
         self.require("(0, inf)", "eps")
+        self.require("[0, inf)", "weight_decay", "wd_ratio")
 
     def init_leaf(self, p: Array) -> AdamSlots:
         return zero_moments(p)
@@ -53,11 +54,11 @@ class scale_by_adamp(Rule):
         return lacking(self.b1, t), lacking(self.b2, t)
 
     def update_leaf(
-        self, g: Array, slots: AdamSlots, p: Array, t: tuple[Array, Array]
+        self, g: Array, slots: AdamSlots, p: Array, step: Step
     ) -> tuple[Array, AdamSlots]:
         mu = self.b1 * slots.mu + (1 - self.b1) * g
         nu = self.b2 * slots.nu + (1 - self.b2) * abs2(g)
-        c1, c2 = t
+        c1, c2 = step.shared
         v = (mu / c1) / (root(nu / c2) + self.eps)
         whole = within(self.axes, g.ndim)
         if len(whole) < 2:
@@ -93,8 +94,7 @@ def adamp(
     axes: Axes | Any = None,
 ) -> GradientTransformation:
     """AdamP: `scale_by_adamp`, decay included, then the learning rate."""
-    if mask is not None:
-        weight_decay = by_path({True: weight_decay, False: 0.0}, mask)
+    weight_decay = only_where(mask, weight_decay)
     return chain(
         scale_by_adamp(b1, b2, eps, delta, wd_ratio, weight_decay, axes),
         scale_by_learning_rate(learning_rate),

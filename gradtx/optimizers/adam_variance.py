@@ -19,8 +19,8 @@ from jax import Array, lax
 from gradtx.axes import Axes, within
 from gradtx.chain import chain
 from gradtx.optimizers.adam import AdamSlots, modulus, zero_moments
-from gradtx.paths import Labels, by_path
-from gradtx.rule import Hyper, Rule
+from gradtx.paths import Labels, only_where
+from gradtx.rule import Hyper, Rule, Step
 from gradtx.struct import complaint, static
 from gradtx.transform import GradientTransformation
 from gradtx.transforms.scale import scale_by_learning_rate
@@ -70,11 +70,11 @@ class scale_by_amsgrad(Rule):
         return (c1, 1, c2) if self.form == "torch" else (c1, c2, 1)
 
     def update_leaf(
-        self, g: Array, slots: AmsgradSlots, p: Array, t: tuple[Array, Array, Array]
+        self, g: Array, slots: AmsgradSlots, p: Array, step: Step
     ) -> tuple[Array, AmsgradSlots]:
         mu = self.b1 * slots.mu + (1 - self.b1) * g
         nu = self.b2 * slots.nu + (1 - self.b2) * abs2(g)
-        c1, before, after = t
+        c1, before, after = step.shared
         largest = jnp.maximum(slots.nu_max, nu / before)
         below = root(largest / after + self.eps_root) + self.eps
         return (mu / c1) / below, AmsgradSlots(mu, nu, largest)
@@ -106,12 +106,12 @@ class scale_by_belief(Rule):
         return lacking(self.b1, t), lacking(self.b2, t)
 
     def update_leaf(
-        self, g: Array, slots: AdamSlots, p: Array, t: tuple[Array, Array]
+        self, g: Array, slots: AdamSlots, p: Array, step: Step
     ) -> tuple[Array, AdamSlots]:
         mu = self.b1 * slots.mu + (1 - self.b1) * g
         # Added in this order it is one multiply-add for XLA, which then makes no copy of nu.
         nu = self.b2 * slots.nu + ((1 - self.b2) * abs2(g - mu) + self.eps_root)
-        c1, c2 = t
+        c1, c2 = step.shared
         return (mu / c1) / (root(nu / c2) + self.eps), AdamSlots(mu, nu)
 
 
@@ -143,12 +143,12 @@ class scale_by_yogi(Rule):
         return (lacking(self.b1, t), lacking(self.b2, t)) if self.bias_correction else (1, 1)
 
     def update_leaf(
-        self, g: Array, slots: AdamSlots, p: Array, t: tuple[Array, Array]
+        self, g: Array, slots: AdamSlots, p: Array, step: Step
     ) -> tuple[Array, AdamSlots]:
         mu = self.b1 * slots.mu + (1 - self.b1) * g
         square = abs2(g)
         nu = slots.nu - (1 - self.b2) * jnp.sign(slots.nu - square) * square
-        c1, c2 = t
+        c1, c2 = step.shared
         return (mu / c1) / (root(nu / c2) + self.eps), AdamSlots(mu, nu)
 
 
@@ -192,11 +192,11 @@ class scale_by_radam(Rule):
         return lacking(self.b1, t), lacking(self.b2, t), trusted, jnp.sqrt(squared)
 
     def update_leaf(
-        self, g: Array, slots: AdamSlots, p: Array, t: tuple[Array, Array, Array, Array]
+        self, g: Array, slots: AdamSlots, p: Array, step: Step
     ) -> tuple[Array, AdamSlots]:
         mu = self.b1 * slots.mu + (1 - self.b1) * g
         nu = self.b2 * slots.nu + (1 - self.b2) * abs2(g)
-        c1, c2, trusted, r = t
+        c1, c2, trusted, r = step.shared
         below = root(nu / c2 + self.eps_root) + self.eps
         return (mu / c1) * (jnp.where(trusted, r, 1) / jnp.where(trusted, below, 1)), AdamSlots(
             mu, nu
@@ -242,11 +242,11 @@ class scale_by_adam_atan2(Rule):
         return lacking(self.b1, t), lacking(self.b2, t), a
 
     def update_leaf(
-        self, g: Array, slots: AdamSlots, p: Array, t: tuple[Array, Array, Array]
+        self, g: Array, slots: AdamSlots, p: Array, step: Step
     ) -> tuple[Array, AdamSlots]:
         mu = self.b1 * slots.mu + (1 - self.b1) * g
         nu = self.b2 * slots.nu + (1 - self.b2) * abs2(g)
-        c1, c2, a = t
+        c1, c2, a = step.shared
         ahead, across = mu / c1, self.b * root(nu / c2)
         across = jnp.where((across == 0) & (ahead == 0), 1, across)
         if jnp.iscomplexobj(ahead):
@@ -278,6 +278,7 @@ class scale_by_stable_adamw(Rule):
     def check(self) -> None:
         self.require("[0, 1)", "b1", "b2")
         self.require("(0, inf)", "eps")
+        self.require("[0, inf)", "weight_decay")
 
     def init_leaf(self, p: Array) -> AdamSlots:
         return zero_moments(p)
@@ -286,11 +287,11 @@ class scale_by_stable_adamw(Rule):
         return lacking(self.b1, t), lacking(self.b2, t)
 
     def update_leaf(
-        self, g: Array, slots: AdamSlots, p: Array, t: tuple[Array, Array]
+        self, g: Array, slots: AdamSlots, p: Array, step: Step
     ) -> tuple[Array, AdamSlots]:
         mu = self.b1 * slots.mu + (1 - self.b1) * g
         nu = self.b2 * slots.nu + (1 - self.b2) * abs2(g)
-        c1, c2 = t
+        c1, c2 = step.shared
         # In another way than below: a root with two uses would be stored between them.
         surprise = abs2(g / jnp.maximum(root(nu) * (1 / root(c2)), self.eps))
         mean = jnp.mean(surprise, axis=within(self.axes, g.ndim), keepdims=True)
@@ -373,8 +374,7 @@ def stable_adamw(
     axes: Axes | Any = None,
 ) -> GradientTransformation:
     """StableAdamW: `scale_by_stable_adamw`, decay included, then the learning rate."""
-    if mask is not None:
-        weight_decay = by_path({True: weight_decay, False: 0.0}, mask)
+    weight_decay = only_where(mask, weight_decay)
     return chain(
         scale_by_stable_adamw(b1, b2, eps, weight_decay, axes),
         scale_by_learning_rate(learning_rate),

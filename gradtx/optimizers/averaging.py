@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from gradtx.chain import chain
-from gradtx.rule import Hyper, Rule
+from gradtx.rule import Hyper, Rule, Step
 from gradtx.transform import GradientTransformation
 from gradtx.transforms.scale import scale, scale_by_learning_rate
 from gradtx.tree import abs2, cube_root, real_zeros_like, root
@@ -53,10 +53,10 @@ class scale_by_madgrad(Rule):
         return (self.learning_rate + self.eps) * root(t)
 
     def update_leaf(
-        self, g: Array, slots: MadgradSlots, p: Array, t: Array
+        self, g: Array, slots: MadgradSlots, p: Array, step: Step
     ) -> tuple[Array, MadgradSlots]:
-        s = slots.s + t * g
-        nu = slots.nu + t * abs2(g)
+        s = slots.s + step.shared * g
+        nu = slots.nu + step.shared * abs2(g)
         u = (1 - self.momentum) * (p - slots.x0 + s / (cube_root(nu) + self.eps))
         return u, MadgradSlots(slots.x0, s, nu)
 
@@ -91,7 +91,7 @@ class scale_by_cocob(Rule):
         return CocobSlots(p, jnp.zeros_like(p), zeros + self.eps, zeros, zeros)
 
     def update_leaf(
-        self, g: Array, slots: CocobSlots, p: Array, t: Array
+        self, g: Array, slots: CocobSlots, p: Array, step: Step
     ) -> tuple[Array, CocobSlots]:
         is_complex = jnp.iscomplexobj(g)
         size = root(abs2(g)) if is_complex else jnp.abs(g)
@@ -130,9 +130,9 @@ class scale_by_optimistic_gradient(Rule):
         return jnp.where(t == 1, 0, self.beta)
 
     def update_leaf(
-        self, g: Array, slots: OptimisticSlots, p: Array, t: Array
+        self, g: Array, slots: OptimisticSlots, p: Array, step: Step
     ) -> tuple[Array, OptimisticSlots]:
-        return self.alpha * g + t * (g - slots.previous), OptimisticSlots(g)
+        return self.alpha * g + step.shared * (g - slots.previous), OptimisticSlots(g)
 
 
 def madgrad(

@@ -7,14 +7,15 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
 
 from gradtx.axes import as_matrices, from_matrices, layout, one_array
 from gradtx.engine.batches import one_by_one
 from gradtx.optimizers.muon import inverse
-from gradtx.rule import Hyper, Rule
+from gradtx.rule import Hyper, Rule, Step
 from gradtx.struct import complaint, static
-from gradtx.tree import abs2, real_dtype, root
+from gradtx.tree import abs2, root
 
 
 class DionSlots(NamedTuple):
@@ -45,12 +46,13 @@ class scale_by_dion(Rule):
     def init_leaf(self, p: Array) -> DionSlots:
         *stack, n, m = one_array(layout(self.axes, p.shape, "scale_by_dion"), "scale_by_dion")
         rank = math.ceil((self.rank_fraction or 1) * min(n, m))
-        start = jax.random.normal(jax.random.key(0), (n, rank), real_dtype(p.dtype))
+        # In float32, so that it is the same in every precision.
+        start = jax.random.normal(jax.random.key(0), (n, rank), np.float32)
         basis = jnp.broadcast_to(start.astype(p.dtype), (*stack, n, rank))
         return DionSlots(jnp.zeros_like(p), basis)
 
     def update_leaf(
-        self, g: Array, slots: DionSlots, p: Array, t: Array
+        self, g: Array, slots: DionSlots, p: Array, step: Step
     ) -> tuple[Array, DionSlots]:
         how = layout(self.axes, g.shape, "scale_by_dion")
         if g.size == 0:

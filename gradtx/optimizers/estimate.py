@@ -11,13 +11,13 @@ whatever the dtype of the parameters.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax.numpy as jnp
 from jax import Array
 
 from gradtx.chain import chain
-from gradtx.rule import Hyper, JointRule
+from gradtx.rule import Hyper, JointRule, Step
 from gradtx.struct import static
 from gradtx.transform import GradientTransformation
 from gradtx.transforms.scale import scale
@@ -87,6 +87,7 @@ class scale_by_dadapt_adam(JointRule):
     Slots = DadaptSlots
     Globals = DadaptGlobals
     Sums = EstimateSums
+    needs: ClassVar[tuple[str, ...]] = ("params",)
 
     def check(self) -> None:
         self.require("[0, 1)", "b1")
@@ -106,9 +107,7 @@ class scale_by_dadapt_adam(JointRule):
         q = root(jnp.asarray(self.b2))
         return DadaptKnown(weight, q, (1 - self.b2) / (1 + q))
 
-    def measure_leaf(
-        self, g: Array, slots: DadaptSlots, p: Array, known: Any = None
-    ) -> EstimateSums:
+    def measure_leaf(self, g: Array, slots: DadaptSlots, p: Array, known: Any) -> EstimateSums:
         s = known.root_b2 * slots.s + known.rest * known.weight * g
         numerator = inner(g, slots.s / (root(slots.nu) + self.eps))
         return EstimateSums(numerator, jnp.sum(modulus(s)))
@@ -130,9 +129,9 @@ class scale_by_dadapt_adam(JointRule):
         return new, (known._replace(weight=weight), of_square, self.weight_decay * weight)
 
     def update_leaf(
-        self, g: Array, slots: DadaptSlots, p: Array, t: Any
+        self, g: Array, slots: DadaptSlots, p: Array, step: Step
     ) -> tuple[Array, DadaptSlots]:
-        known, of_square, decay = t
+        known, of_square, decay = step.shared
         mu = self.b1 * slots.mu + (1 - self.b1) * known.weight * g
         nu = self.b2 * slots.nu + of_square * abs2(g)
         s = known.root_b2 * slots.s + known.rest * known.weight * g
@@ -184,6 +183,7 @@ class scale_by_prodigy(JointRule):
     Slots = ProdigySlots
     Globals = ProdigyGlobals
     Sums = EstimateSums
+    needs: ClassVar[tuple[str, ...]] = ("params",)
 
     def check(self) -> None:
         self.require("[0, 1)", "b1")
@@ -204,9 +204,7 @@ class scale_by_prodigy(JointRule):
         rate = d * self.learning_rate * _correction(self, t)
         return ProdigyKnown(d, rate, d / self.estim_lr0 * rate, root(jnp.asarray(self.b2)))
 
-    def measure_leaf(
-        self, g: Array, slots: ProdigySlots, p: Array, known: Any = None
-    ) -> EstimateSums:
+    def measure_leaf(self, g: Array, slots: ProdigySlots, p: Array, known: Any) -> EstimateSums:
         s = known.root_b2 * slots.s + known.weight * g
         return EstimateSums(inner(g, slots.x0 - p), jnp.sum(modulus(s)))
 
@@ -227,9 +225,9 @@ class scale_by_prodigy(JointRule):
         return new, (known, jnp.where(started, known.rate, 0), new.estim_lr * self.eps)
 
     def update_leaf(
-        self, g: Array, slots: ProdigySlots, p: Array, t: Any
+        self, g: Array, slots: ProdigySlots, p: Array, step: Step
     ) -> tuple[Array, ProdigySlots]:
-        known, rate, eps = t
+        known, rate, eps = step.shared
         mu = self.b1 * slots.mu + (1 - self.b1) * known.d * g
         nu = self.b2 * slots.nu + (1 - self.b2) * abs2(known.d * g)
         s = known.root_b2 * slots.s + known.weight * g

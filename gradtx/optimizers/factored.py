@@ -30,8 +30,8 @@ from gradtx.optimizers.factoring import (
     unpacked,
     zeros_of,
 )
-from gradtx.paths import Labels, by_path
-from gradtx.rule import Hyper, Rule
+from gradtx.paths import Labels, only_where
+from gradtx.rule import Hyper, Rule, Step
 from gradtx.struct import static
 from gradtx.transform import GradientTransformation
 from gradtx.transforms.decay import add_decayed_weights
@@ -80,12 +80,14 @@ class scale_by_factored_rms(Rule):
         return t**-self.decay_rate
 
     def update_leaf(
-        self, g: Array, slots: FactoredSlots, p: Array, t: Array
+        self, g: Array, slots: FactoredSlots, p: Array, step: Step
     ) -> tuple[Array, FactoredSlots]:
         stack, g = len(stacked(self.axes, g.ndim)), in_front(g, self.axes)
         sides = self._sides(g.shape)
         old = in_front(slots.v, self.axes) if sides is None else slots.v
-        v = Squares.from_slots(slots.means, old, g.shape, sides).averaged(g, self.eps, t, sides)
+        v = Squares.from_slots(slots.means, old, g.shape, sides).averaged(
+            g, self.eps, step.shared, sides
+        )
         u, square = v.normalized(g, sides)
         if self.clipping_threshold is not None:
             u = u * _clip(square, self.clipping_threshold, stack)
@@ -138,7 +140,7 @@ class scale_by_came(Rule):
         return CameSlots(jnp.zeros_like(p), means, v, means)
 
     def update_leaf(
-        self, g: Array, slots: CameSlots, p: Array, t: Array
+        self, g: Array, slots: CameSlots, p: Array, step: Step
     ) -> tuple[Array, CameSlots]:
         stack, g = len(stacked(self.axes, g.ndim)), in_front(g, self.axes)
         sides = sides_of(self.axes, g.shape)
@@ -185,7 +187,9 @@ class scale_by_sm3(Rule):
         bounds = [jnp.zeros(shape, real_dtype(p.dtype)) for shape in _lines(front.shape, stack)]
         return Sm3Slots(packed(bounds, stack))
 
-    def update_leaf(self, g: Array, slots: Sm3Slots, p: Array, t: Array) -> tuple[Array, Sm3Slots]:
+    def update_leaf(
+        self, g: Array, slots: Sm3Slots, p: Array, step: Step
+    ) -> tuple[Array, Sm3Slots]:
         stack = len(stacked(self.axes, g.ndim))
         if g.ndim - stack < 2:
             nu = slots.bounds + abs2(g)
@@ -258,13 +262,13 @@ class scale_by_adam_mini(Rule):
         return lacking(self.b1, t), lacking(self.b2, t)
 
     def update_leaf(
-        self, g: Array, slots: AdamMiniSlots, p: Array, t: tuple[Array, Array]
+        self, g: Array, slots: AdamMiniSlots, p: Array, step: Step
     ) -> tuple[Array, AdamMiniSlots]:
         mu = self.b1 * slots.mu + (1 - self.b1) * g
         most = jnp.finfo(g.dtype).max / 4  # an infinite nu would stop all later steps
         square = jnp.minimum(mean(abs2(g), self._along(g.ndim)), most)
         nu = self.b2 * slots.nu.reshape(square.shape) + (1 - self.b2) * square
-        c1, c2 = t
+        c1, c2 = step.shared
         return mu * (1 / (c1 * (root(nu / c2) + self.eps))), AdamMiniSlots(
             mu, nu.reshape(slots.nu.shape)
         )
@@ -295,7 +299,7 @@ class average_updates(Rule):
         return AverageSlots(jnp.zeros_like(p))
 
     def update_leaf(
-        self, g: Array, slots: AverageSlots, p: Array, t: Array
+        self, g: Array, slots: AverageSlots, p: Array, step: Step
     ) -> tuple[Array, AverageSlots]:
         mu = self.decay * slots.mu + (1 - self.decay) * g
         return mu, AverageSlots(mu)
@@ -315,8 +319,8 @@ class scale_by_relative_step(Rule):
     def shared(self, t: Array) -> Array:
         return lax.rsqrt(t)
 
-    def update_leaf(self, g: Array, slots: Any, p: Array, t: Array) -> tuple[Array, Any]:
-        return -jnp.minimum(self.learning_rate, t) * g, slots
+    def update_leaf(self, g: Array, slots: Any, p: Array, step: Step) -> tuple[Array, Any]:
+        return -jnp.minimum(self.learning_rate, step.shared) * g, slots
 
 
 def adafactor(
@@ -349,8 +353,7 @@ def adafactor(
     if momentum is not None:
         parts.append(average_updates(momentum))
     if weight_decay is not None:
-        if mask is not None:
-            weight_decay = by_path({True: weight_decay, False: 0.0}, mask)
+        weight_decay = only_where(mask, weight_decay)
         parts.append(add_decayed_weights(weight_decay))
     descend = scale_by_relative_step if relative_step else scale_by_learning_rate
     return chain(*parts, descend(learning_rate))
@@ -399,6 +402,5 @@ def adam_mini(
 def _decayed(
     direction: GradientTransformation, decay: Hyper, mask: Labels | None, learning_rate: Hyper
 ) -> GradientTransformation:
-    if mask is not None:
-        decay = by_path({True: decay, False: 0.0}, mask)
+    decay = only_where(mask, decay)
     return chain(direction, add_decayed_weights(decay), scale_by_learning_rate(learning_rate))

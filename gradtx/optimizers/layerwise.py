@@ -20,8 +20,8 @@ from jax import Array
 from gradtx.axes import within
 from gradtx.chain import chain
 from gradtx.optimizers.adam import scale_by_adam
-from gradtx.paths import Labels, by_path
-from gradtx.rule import Hyper, Rule
+from gradtx.paths import Labels, only_where
+from gradtx.rule import Hyper, Rule, Step
 from gradtx.transform import GradientTransformation
 from gradtx.transforms.decay import add_decayed_weights
 from gradtx.transforms.momentum import scale_by_momentum
@@ -47,7 +47,7 @@ class scale_by_lars(Rule):
     def check(self) -> None:
         self.require("[0, inf)", "weight_decay", "trust_coefficient", "eps")
 
-    def update_leaf(self, g: Array, slots: Any, p: Array, t: Array) -> tuple[Array, Any]:
+    def update_leaf(self, g: Array, slots: Any, p: Array, step: Step) -> tuple[Array, Any]:
         decayed = g + self.weight_decay * p
         if self.trust_coefficient is None:
             return decayed, slots
@@ -90,13 +90,13 @@ class scale_by_novograd(Rule):
         return NovogradSlots(jnp.zeros_like(p), jnp.zeros(stack, real_dtype(p.dtype)))
 
     def update_leaf(
-        self, g: Array, slots: NovogradSlots, p: Array, t: Array
+        self, g: Array, slots: NovogradSlots, p: Array, step: Step
     ) -> tuple[Array, NovogradSlots]:
         lengths = block_norm(g, self.axes)
         # Kept finite: with an infinite nu the gradient would count for nothing ever after.
         square = jnp.square(jnp.minimum(lengths, jnp.finfo(lengths.dtype).max ** 0.5 / 2))
         old = slots.nu.reshape(lengths.shape)
-        nu = jnp.where(t == 1, square, self.b2 * old + (1 - self.b2) * square)
+        nu = jnp.where(step.t == 1, square, self.b2 * old + (1 - self.b2) * square)
         normal = g * (1 / (root(nu) + self.eps))
         mu = self.b1 * slots.mu + (normal + self.weight_decay * p)
         return mu, NovogradSlots(mu, nu.reshape(slots.nu.shape))
@@ -115,10 +115,7 @@ class scale_by_fromage(Rule):
 
     needs: ClassVar[tuple[str, ...]] = ("params",)
 
-    def check(self) -> None:
-        self.require("[0, inf)", "learning_rate")
-
-    def update_leaf(self, g: Array, slots: Any, p: Array, t: Array) -> tuple[Array, Any]:
+    def update_leaf(self, g: Array, slots: Any, p: Array, step: Step) -> tuple[Array, Any]:
         rate = self.learning_rate
         stretch = root(1 + rate * rate)
         trust = ratio(block_norm(p, self.axes), block_norm(g, self.axes))
@@ -142,10 +139,8 @@ def lars(
     The masks tell which arrays decay and which get a trust ratio: the paper spares biases and the
     parameters of normalisations.
     """
-    if weight_decay_mask is not None:
-        weight_decay = by_path({True: weight_decay, False: 0.0}, weight_decay_mask)
-    if trust_ratio_mask is not None:
-        trust_coefficient = by_path({True: trust_coefficient, False: None}, trust_ratio_mask)
+    weight_decay = only_where(weight_decay_mask, weight_decay)
+    trust_coefficient = only_where(trust_ratio_mask, trust_coefficient, None)
     return chain(
         scale_by_lars(weight_decay, trust_coefficient, eps, axes),
         scale_by_learning_rate(learning_rate),
@@ -168,8 +163,7 @@ def lamb(
     Differs from Optax in the default decay (none there), from Keras, which decays after the trust
     ratio, and from NVIDIA's, which clips the global norm first: chain `clip_by_global_norm(1.0)`.
     """
-    if mask is not None:
-        weight_decay = by_path({True: weight_decay, False: 0.0}, mask)
+    weight_decay = only_where(mask, weight_decay)
     return chain(
         scale_by_adam(b1, b2, eps, eps_root),
         add_decayed_weights(weight_decay),

@@ -22,7 +22,7 @@ from gradtx.axes import (
     one_array,
 )
 from gradtx.optimizers.polar import newton_schulz
-from gradtx.rule import BatchedRule, Hyper
+from gradtx.rule import BatchedRule, Hyper, Step
 from gradtx.struct import complaint, static
 from gradtx.tree import abs2, lacking, norm, real_dtype, real_zeros_like, root
 
@@ -119,9 +119,9 @@ class scale_by_muon(BatchedRule):
         return MomentumSlots(jnp.zeros_like(p))
 
     def before_leaf(
-        self, g: Array, slots: MomentumSlots, p: Array, t: Array
+        self, g: Array, slots: MomentumSlots, p: Array, step: Step
     ) -> tuple[list[Array], Array]:
-        u, mu = averaged(self.momentum, self.nesterov, self.beta, g, slots.mu, t)
+        u, mu = averaged(self.momentum, self.nesterov, self.beta, g, slots.mu, step.t)
         return as_matrices(u, layout(self.axes, g.shape, "scale_by_muon")), mu
 
     def together(self, x: Array) -> Array:
@@ -177,9 +177,9 @@ class scale_by_normuon(BatchedRule):
         return NormuonSlots(jnp.zeros_like(p), jnp.zeros((*stack, m), real_dtype(p.dtype)))
 
     def before_leaf(
-        self, g: Array, slots: NormuonSlots, p: Array, t: Array
+        self, g: Array, slots: NormuonSlots, p: Array, step: Step
     ) -> tuple[list[Array], NormuonSlots]:
-        u, mu = averaged(self.momentum, self.nesterov, self.beta, g, slots.mu, t)
+        u, mu = averaged(self.momentum, self.nesterov, self.beta, g, slots.mu, step.t)
         how = layout(self.axes, g.shape, "scale_by_normuon")
         return as_matrices(u, how), slots._replace(mu=mu)
 
@@ -235,9 +235,9 @@ class scale_by_adamuon(BatchedRule):
         return AdamuonSlots(jnp.zeros_like(p), real_zeros_like(p))
 
     def before_leaf(
-        self, g: Array, slots: AdamuonSlots, p: Array, t: Array
+        self, g: Array, slots: AdamuonSlots, p: Array, step: Step
     ) -> tuple[list[Array], AdamuonSlots]:
-        u, mu = averaged(self.momentum, self.nesterov, self.beta, g, slots.mu, t)
+        u, mu = averaged(self.momentum, self.nesterov, self.beta, g, slots.mu, step.t)
         how = layout(self.axes, g.shape, "scale_by_adamuon")
         return as_matrices(jnp.sign(u) if self.signed else u, how), slots._replace(mu=mu)
 
@@ -286,16 +286,16 @@ class scale_by_adago(BatchedRule):
         return AdagoSlots(jnp.zeros_like(p), jnp.zeros(tuple(stack), real_dtype(p.dtype)))
 
     def before_leaf(
-        self, g: Array, slots: AdagoSlots, p: Array, t: Array
+        self, g: Array, slots: AdagoSlots, p: Array, step: Step
     ) -> tuple[list[Array], tuple[Array, AdagoSlots]]:
-        u, mu = averaged(self.momentum, self.nesterov, self.beta, g, slots.mu, t)
+        u, mu = averaged(self.momentum, self.nesterov, self.beta, g, slots.mu, step.t)
         how = layout(self.axes, g.shape, "scale_by_adago")
         (x,) = as_matrices(g, how)
         size = jnp.squeeze(norm(x, (x.ndim - 2, x.ndim - 1)), (-2, -1))
         size = jnp.minimum(size, self.gamma)
         total = slots.total + lax.square(size)
-        step = jnp.maximum(self.floor, size * inverse(root(total)))
-        return as_matrices(u, how), (step, AdagoSlots(mu, total))
+        rate = jnp.maximum(self.floor, size * inverse(root(total)))
+        return as_matrices(u, how), (rate, AdagoSlots(mu, total))
 
     def together(self, x: Array) -> Array:
         return self.polar.factor(x)

@@ -19,8 +19,8 @@ import jax.numpy as jnp
 from jax import Array
 
 from gradtx.chain import chain
-from gradtx.paths import Labels, by_path
-from gradtx.rule import Hyper, Rule
+from gradtx.paths import Labels, only_where
+from gradtx.rule import Hyper, Rule, Step
 from gradtx.transform import GradientTransformation
 from gradtx.transforms.decay import add_decayed_weights
 from gradtx.transforms.scale import scale, scale_by_learning_rate
@@ -30,7 +30,7 @@ from gradtx.tree import abs2, real_zeros_like
 class scale_by_sign(Rule):
     """Replaces every entry by its sign: -1, 0 or 1 (Bernstein+ 2018, 1802.04434)."""
 
-    def update_leaf(self, g: Array, slots: Any, p: Array, t: Array) -> tuple[Array, Any]:
+    def update_leaf(self, g: Array, slots: Any, p: Array, step: Step) -> tuple[Array, Any]:
         return jnp.sign(g), slots
 
 
@@ -55,7 +55,7 @@ class scale_by_signum(Rule):
         return SignumSlots(jnp.zeros_like(p))
 
     def update_leaf(
-        self, g: Array, slots: SignumSlots, p: Array, t: Array
+        self, g: Array, slots: SignumSlots, p: Array, step: Step
     ) -> tuple[Array, SignumSlots]:
         mu = self.b1 * slots.mu + (1 - self.b1) * g
         return jnp.sign(mu), SignumSlots(mu)
@@ -84,7 +84,7 @@ class scale_by_lion(Rule):
         return LionSlots(jnp.zeros_like(p))
 
     def update_leaf(
-        self, g: Array, slots: LionSlots, p: Array, t: Array
+        self, g: Array, slots: LionSlots, p: Array, step: Step
     ) -> tuple[Array, LionSlots]:
         mu = self.b2 * slots.mu + (1 - self.b2) * g
         # b2 times the published sum, from the new mu: a donated buffer needs no copy.
@@ -102,7 +102,8 @@ class scale_by_rprop(Rule):
     From d = learning_rate it grows by eta_plus while the sign lasts; where it changes d shrinks by
     eta_minus and g counts as zero, also for the next step: u = sign(g) d. Riedmiller & Braun 1993
     in the form iRprop-, as PyTorch. Differs from Optax, which returns the update before this one.
-    The direction of complex entries lasts while the real part of the product is positive.
+    The direction of complex entries lasts while the real part of the product is positive. Here
+    alone a negative learning rate is refused: it is a size, and the sizes keep their bounds.
     """
 
     learning_rate: Hyper  # if it moves, all step sizes move in proportion
@@ -115,14 +116,16 @@ class scale_by_rprop(Rule):
 
     def check(self) -> None:
         self.require("[0, inf)", "learning_rate", "min_step_size")
-        self.require("(0, inf)", "eta_minus", "eta_plus")
+        self.require("(0, 1]", "eta_minus")
+        self.require("[1, inf)", "eta_plus")
         self.require("(0, inf]", "max_step_size")
+        self.require_order("min_step_size", "max_step_size")
 
     def init_leaf(self, p: Array) -> RpropSlots:
         return RpropSlots(real_zeros_like(p) + 0.5, jnp.zeros_like(p))
 
     def update_leaf(
-        self, g: Array, slots: RpropSlots, p: Array, t: Array
+        self, g: Array, slots: RpropSlots, p: Array, step: Step
     ) -> tuple[Array, RpropSlots]:
         sign = jnp.sign(g)
         agreement = jnp.real(sign * jnp.conj(slots.signs))
@@ -193,6 +196,5 @@ def rprop(
 def _decayed(
     direction: GradientTransformation, decay: Hyper, mask: Labels | None, learning_rate: Hyper
 ) -> GradientTransformation:
-    if mask is not None:
-        decay = by_path({True: decay, False: 0.0}, mask)
+    decay = only_where(mask, decay)
     return chain(direction, add_decayed_weights(decay), scale_by_learning_rate(learning_rate))

@@ -3,6 +3,8 @@
 A schedule is called with the number of updates done so far: the first update sees 0. Its numbers
 are leaves, lengths and peaks included, so they can be traced, swept and differentiated. Schedules
 combine by `+`, `-`, `*`, `/`, by `.clip` and by `join_schedules`; their shapes are in `schedules/`.
+A length of zero means the end value at once; negative lengths and beginnings are refused, and so
+are periods and units of time that are zero.
 """
 
 from __future__ import annotations
@@ -13,9 +15,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
-from gradtx.struct import Static, Struct, complaint, static
+from gradtx.struct import Static, Struct, complaint, shown, static, whole, with_functions_wrapped
 
 Number = float | Array
 """A real number: Python, NumPy or JAX; may be traced."""
@@ -83,17 +86,14 @@ class join_schedules(Schedule):
     """One schedule after the other; each one's count starts at 0 where it begins.
 
     `boundaries` are the counts at which the second, third ... schedule begins, one fewer than
-    schedules, in rising order.
+    schedules, in rising order. A number stands for a schedule that is constant.
     """
 
     schedules: Sequence[Any]
-    boundaries: Sequence[Any]
+    boundaries: Sequence[Any] = whole()
 
     def __init__(self, schedules: Sequence[Any], boundaries: Sequence[Any]) -> None:
-        wrapped = tuple(
-            s if isinstance(s, Schedule | Static) else _as_schedule(s) for s in schedules
-        )
-        object.__setattr__(self, "schedules", wrapped)
+        object.__setattr__(self, "schedules", tuple(map(_as_schedule, schedules)))
         object.__setattr__(self, "boundaries", tuple(boundaries))
         self.__post_init__()
 
@@ -104,6 +104,14 @@ class join_schedules(Schedule):
                     self,
                     f"{len(self.schedules)} schedules and {len(self.boundaries)} boundaries",
                     "Give one boundary fewer than schedules",
+                )
+            )
+        self.require("[0, inf)", "boundaries")
+        known = [b for b in self.boundaries if isinstance(b, int | float)]
+        if known != sorted(known):
+            raise ValueError(
+                complaint(
+                    self, f"boundaries are {shown(self.boundaries)}", "Give them in rising order"
                 )
             )
 
@@ -119,7 +127,17 @@ class join_schedules(Schedule):
 def _as_schedule(value: Any) -> Schedule | Static:
     if isinstance(value, Schedule | Static):
         return value
-    return Static(value) if callable(value) else constant_schedule(value)
+    if callable(value):
+        return with_functions_wrapped(value, "join_schedules", "one of the schedules")
+    if value is None or np.ndim(value) or isinstance(value, str | bytes | Struct):
+        raise TypeError(
+            complaint(
+                "join_schedules",
+                f"one of the schedules is {shown(value)}",
+                "Give schedules, functions of the count or numbers",
+            )
+        )
+    return constant_schedule(value)
 
 
 class clipped(Schedule):
@@ -128,6 +146,9 @@ class clipped(Schedule):
     schedule: Any
     min: Number | None = None
     max: Number | None = None
+
+    def check(self) -> None:
+        self.require_order("min", "max")
 
     def __call__(self, count: Any) -> Array:
         return jnp.clip(evaluate(self.schedule, count), self.min, self.max)

@@ -16,7 +16,7 @@ from jax import Array
 from gradtx.schedules.base import Number, Schedule, as_steps, join_schedules
 from gradtx.schedules.run import warmup_cosine_decay_schedule
 from gradtx.schedules.shape import between, cosine, fraction
-from gradtx.struct import complaint, static
+from gradtx.struct import complaint, static, whole
 
 
 class cosine_onecycle_schedule(Schedule):
@@ -28,14 +28,15 @@ class cosine_onecycle_schedule(Schedule):
     Differs from Optax in that boundaries are not rounded to whole counts.
     """
 
-    transition_steps: Number
+    transition_steps: Number = whole()
     peak_value: Number
     pct_start: Number = 0.3
     div_factor: Number = 25.0
     final_div_factor: Number = 1e4
 
     def check(self) -> None:
-        self.require("(0, inf)", "transition_steps", "div_factor", "final_div_factor")
+        self.require("[0, inf)", "transition_steps")
+        self.require("(0, inf)", "div_factor", "final_div_factor")
         self.require("[0, 1]", "pct_start")
 
     def __call__(self, count: Any) -> Array:
@@ -55,7 +56,7 @@ class linear_onecycle_schedule(Schedule):
     that boundaries are not rounded to whole counts.
     """
 
-    transition_steps: Number
+    transition_steps: Number = whole()
     peak_value: Number
     pct_start: Number = 0.3
     pct_final: Number = 0.85
@@ -63,8 +64,10 @@ class linear_onecycle_schedule(Schedule):
     final_div_factor: Number = 1e4
 
     def check(self) -> None:
-        self.require("(0, inf)", "transition_steps", "div_factor", "final_div_factor")
+        self.require("[0, inf)", "transition_steps")
+        self.require("(0, inf)", "div_factor", "final_div_factor")
         self.require("[0, 1]", "pct_start", "pct_final")
+        self.require_order("pct_start", "pct_final")
 
     def __call__(self, count: Any) -> Array:
         start = self.peak_value / self.div_factor
@@ -97,14 +100,13 @@ class cyclic_schedule(Schedule):
     base_value: Number
     peak_value: Number
     step_size_up: Number = 2000
-    step_size_down: Number | None = None
+    step_size_down: Number | None = whole(default=None)
     gamma: Number = 1.0
     mode: str = static(default="triangular")
 
     def check(self) -> None:
         self.require("(0, inf)", "step_size_up")
-        if self.step_size_down is not None:
-            self.require("[0, inf)", "step_size_down")
+        self.require("[0, inf)", "step_size_down", "gamma")
         if self.mode not in HEIGHTS:
             raise ValueError(
                 complaint(self, f"mode is {self.mode!r}", f"Pass one of {sorted(HEIGHTS)}")
@@ -128,7 +130,7 @@ class warm_restarts_schedule(Schedule):
     """
 
     peak_value: Number
-    period: Number
+    period: Number = whole()
     period_factor: Number = 1.0
     peak_factor: Number = 1.0
     end_value: Number = 0.0

@@ -15,7 +15,7 @@ from jax import Array
 
 from gradtx.schedules.base import Number, Schedule, as_steps
 from gradtx.schedules.shape import between, cosine, fraction
-from gradtx.struct import complaint, static
+from gradtx.struct import complaint, static, whole
 
 
 class linear_schedule(Schedule):
@@ -23,8 +23,11 @@ class linear_schedule(Schedule):
 
     init_value: Number
     end_value: Number
-    transition_steps: Number
+    transition_steps: Number = whole()
     transition_begin: Number = 0
+
+    def check(self) -> None:
+        self.require("[0, inf)", "transition_steps", "transition_begin")
 
     def __call__(self, count: Any) -> Array:
         left = 1 - fraction(count, self.transition_steps, self.transition_begin)
@@ -37,8 +40,11 @@ class polynomial_schedule(Schedule):
     init_value: Number
     end_value: Number
     power: Number
-    transition_steps: Number
+    transition_steps: Number = whole()
     transition_begin: Number = 0
+
+    def check(self) -> None:
+        self.require("[0, inf)", "power", "transition_steps", "transition_begin")
 
     def __call__(self, count: Any) -> Array:
         left = 1 - fraction(count, self.transition_steps, self.transition_begin)
@@ -54,12 +60,12 @@ class cosine_decay_schedule(Schedule):
     """
 
     init_value: Number
-    decay_steps: Number
+    decay_steps: Number = whole()
     alpha: Number = 0.0
     exponent: Number = 1.0
 
     def check(self) -> None:
-        self.require("[0, inf)", "decay_steps")
+        self.require("[0, inf)", "decay_steps", "exponent")
 
     def __call__(self, count: Any) -> Array:
         left = cosine(fraction(count, self.decay_steps)) ** self.exponent
@@ -74,7 +80,7 @@ class exponential_decay(Schedule):
     """
 
     init_value: Number
-    transition_steps: Number
+    transition_steps: Number = whole()
     decay_rate: Number
     transition_begin: Number = 0
     staircase: bool = static(default=False)
@@ -82,6 +88,7 @@ class exponential_decay(Schedule):
 
     def check(self) -> None:
         self.require("(0, inf)", "transition_steps", "decay_rate")
+        self.require("[0, inf)", "transition_begin")
 
     def __call__(self, count: Any) -> Array:
         done = jnp.maximum(as_steps(count) - self.transition_begin, 0) / self.transition_steps
@@ -138,7 +145,7 @@ class piecewise_constant_schedule(Schedule):
     """
 
     init_value: Number
-    boundaries_and_scales: Any  # {boundary: scale}, or (boundaries, scales)
+    boundaries_and_scales: Any = whole()  # {boundary: scale}, or (boundaries, scales)
 
     def __init__(self, init_value: Number, boundaries_and_scales: Any) -> None:
         pairs = boundaries_and_scales
@@ -158,6 +165,7 @@ class piecewise_constant_schedule(Schedule):
                     "Give one scale for each boundary",
                 )
             )
+        self.require("[0, inf)", "boundaries_and_scales")
 
     def __call__(self, count: Any) -> Array:
         value, now = jnp.asarray(self.init_value, jnp.result_type(float)), as_steps(count)
@@ -170,7 +178,7 @@ class step_schedule(Schedule):
     """init * decay_rate^floor(count / step_size): a drop every `step_size` updates."""
 
     init_value: Number
-    step_size: Number
+    step_size: Number = whole()
     decay_rate: Number = 0.1
 
     def check(self) -> None:

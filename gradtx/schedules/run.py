@@ -9,7 +9,7 @@ from jax import Array
 
 from gradtx.schedules.base import Number, Schedule, as_steps
 from gradtx.schedules.shape import between, cosine, fraction, plain
-from gradtx.struct import complaint, static
+from gradtx.struct import complaint, static, whole
 from gradtx.tree import root
 
 
@@ -21,13 +21,13 @@ class warmup_cosine_decay_schedule(Schedule):
 
     init_value: Number
     peak_value: Number
-    warmup_steps: Number
-    decay_steps: Number
+    warmup_steps: Number = whole()
+    decay_steps: Number = whole()
     end_value: Number = 0.0
     exponent: Number = 1.0
 
     def check(self) -> None:
-        self.require("[0, inf)", "warmup_steps", "decay_steps")
+        self.require("[0, inf)", "warmup_steps", "decay_steps", "exponent")
         if plain(self.warmup_steps, self.decay_steps) and self.warmup_steps > self.decay_steps:
             raise ValueError(
                 complaint(
@@ -62,9 +62,9 @@ class wsd_schedule(Schedule):
     """
 
     peak_value: Number
-    warmup_steps: Number
-    total_steps: Number
-    decay_steps: Number
+    warmup_steps: Number = whole()
+    total_steps: Number = whole()
+    decay_steps: Number = whole()
     init_value: Number = 0.0
     end_value: Number = 0.0
     decay: str = static(default="1-sqrt")

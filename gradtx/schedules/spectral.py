@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from gradtx.schedules.base import Number, Schedule, as_steps
-from gradtx.struct import static
+from gradtx.struct import static, whole
 
 
 class chebyshev_schedule(Schedule):
@@ -26,7 +26,7 @@ class chebyshev_schedule(Schedule):
 
     smallest: Number  # eigenvalue
     largest: Number  # eigenvalue
-    period: Number
+    period: Number = whole()
     fractal: bool = static(default=False)
 
     def check(self) -> None:

@@ -14,7 +14,7 @@ from jax import Array
 
 from gradtx.schedules.base import Number, Schedule, as_steps, evaluate
 from gradtx.schedules.shape import between, cosine, fraction
-from gradtx.struct import complaint, static
+from gradtx.struct import complaint, static, whole
 from gradtx.tree import root
 
 RISES = {
@@ -33,7 +33,7 @@ class warmup_schedule(Schedule):
     """
 
     schedule: Any  # a schedule or a number
-    warmup_steps: Number
+    warmup_steps: Number = whole()
     init_value: Number = 0.0
     shape: str = static(default="linear")
 

@@ -41,11 +41,14 @@ def at_random(tx: Any) -> bool:
 
 
 def hyperparameters(tx: Any) -> dict[str, Any]:
-    """The fields of a transformation that hold numbers, by path, each with one that it takes."""
+    """The fields of a transformation that hold numbers, by path, each with one that it takes.
+
+    A random key is no number, and whoever takes one refuses everything else at once.
+    """
     return {
         ".".join(path): value if type(value) in (int, float) else 0.1
         for path, value, chooses_code in fields_below(tx)
-        if not chooses_code and not isinstance(value, Struct)
+        if not chooses_code and not isinstance(value, Struct) and path[-1] != "key"
     }
 
 

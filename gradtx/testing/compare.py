@@ -116,7 +116,7 @@ def finite(values: Any, what: str) -> None:
 def three_parts(error: BaseException, *mentions: str) -> None:
     """A message says what was called, by a public name, what was seen, what to do."""
     message = str(error)
-    shape = re.fullmatch(r"[^\s_].*: \S.*\. [A-Z].*\.", message, re.DOTALL)
+    shape = re.fullmatch(r"[^\s_].*: \S.*\. [A-Z].*[.?]", message, re.DOTALL)
     require(shape, "this message has not its three parts (called, seen, what to do)", message)
     for mention in mentions:
         require(mention in message, f"{mention!r} is not in this message", message)

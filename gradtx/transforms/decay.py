@@ -16,7 +16,7 @@ from typing import Any, ClassVar, NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
-from gradtx.rule import Hyper, Rule
+from gradtx.rule import Hyper, Rule, Step
 
 
 class add_decayed_weights(Rule):
@@ -31,7 +31,10 @@ class add_decayed_weights(Rule):
 
     needs: ClassVar[tuple[str, ...]] = ("params",)
 
-    def update_leaf(self, g: Array, slots: Any, p: Array, t: Array) -> tuple[Array, Any]:
+    def check(self) -> None:
+        self.require("[0, inf)", "weight_decay")
+
+    def update_leaf(self, g: Array, slots: Any, p: Array, step: Step) -> tuple[Array, Any]:
         return g + self.weight_decay * p, slots
 
 
@@ -46,7 +49,10 @@ class add_cautious_decay(Rule):
 
     needs: ClassVar[tuple[str, ...]] = ("params",)
 
-    def update_leaf(self, g: Array, slots: Any, p: Array, t: Array) -> tuple[Array, Any]:
+    def check(self) -> None:
+        self.require("[0, inf)", "weight_decay")
+
+    def update_leaf(self, g: Array, slots: Any, p: Array, step: Step) -> tuple[Array, Any]:
         return g + jnp.where(same_direction(g, p), self.weight_decay * p, 0), slots
 
 
@@ -72,8 +78,9 @@ class add_independent_decay(Rule):
 
     def check(self) -> None:
         self.require("(0, inf)", "peak_learning_rate")
+        self.require("[0, inf)", "weight_decay")
 
-    def update_leaf(self, g: Array, slots: Any, p: Array, t: Array) -> tuple[Array, Any]:
+    def update_leaf(self, g: Array, slots: Any, p: Array, step: Step) -> tuple[Array, Any]:
         return g + self.weight_decay / jnp.asarray(self.peak_learning_rate) * p, slots
 
 
@@ -93,8 +100,9 @@ class add_corrected_decay(Rule):
 
     def check(self) -> None:
         self.require("(0, inf)", "peak_learning_rate")
+        self.require("[0, inf)", "weight_decay")
 
-    def update_leaf(self, g: Array, slots: Any, p: Array, t: Array) -> tuple[Array, Any]:
+    def update_leaf(self, g: Array, slots: Any, p: Array, step: Step) -> tuple[Array, Any]:
         share = self.learning_rate / jnp.asarray(self.peak_learning_rate)
         return g + (self.weight_decay * share) * p, slots
 
@@ -114,12 +122,15 @@ class add_decay_to_start(Rule):
     Slots = StartSlots
     needs: ClassVar[tuple[str, ...]] = ("params",)
 
+    def check(self) -> None:
+        self.require("[0, inf)", "weight_decay")
+
     def init_leaf(self, p: Array) -> StartSlots:
         return StartSlots(jnp.zeros_like(p))
 
     def update_leaf(
-        self, g: Array, slots: StartSlots, p: Array, t: Array
+        self, g: Array, slots: StartSlots, p: Array, step: Step
     ) -> tuple[Array, StartSlots]:
         # The first step finds it, so that shapes are enough for init.
-        start = jnp.where(t == 1, p, slots.start)
+        start = jnp.where(step.t == 1, p, slots.start)
         return g + self.weight_decay * (p - start), StartSlots(start)

@@ -18,8 +18,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from gradtx.axes import within
-from gradtx.rule import Hyper, Rule
-from gradtx.struct import complaint
+from gradtx.rule import Hyper, Rule, Step
 from gradtx.tree import abs2, norm, root
 
 
@@ -47,7 +46,7 @@ class keep_params_nonnegative(Rule):
 
     needs: ClassVar[tuple[str, ...]] = ("params",)
 
-    def update_leaf(self, g: Array, slots: Any, p: Array, t: Array) -> tuple[Array, Any]:
+    def update_leaf(self, g: Array, slots: Any, p: Array, step: Step) -> tuple[Array, Any]:
         if jnp.iscomplexobj(g):
             return g, slots  # no modulus is negative
         return jnp.where(p + g < 0, -p, g), slots
@@ -62,13 +61,9 @@ class projection_box(Rule):
     needs: ClassVar[tuple[str, ...]] = ("params",)
 
     def check(self) -> None:
-        plain = isinstance(self.lower, int | float) and isinstance(self.upper, int | float)
-        if plain and self.lower > self.upper:
-            raise ValueError(
-                complaint(self, f"{self.lower!r} is above {self.upper!r}", "Give lower, then upper")
-            )
+        self.require_order("lower", "upper")
 
-    def update_leaf(self, g: Array, slots: Any, p: Array, t: Array) -> tuple[Array, Any]:
+    def update_leaf(self, g: Array, slots: Any, p: Array, step: Step) -> tuple[Array, Any]:
         moved = p + g
         if jnp.iscomplexobj(g):
             aim = _with_modulus(moved, jnp.clip(_modulus(moved), self.lower, self.upper))
@@ -87,7 +82,7 @@ class projection_linf_ball(Rule):
     def check(self) -> None:
         self.require("(0, inf)", "scale")
 
-    def update_leaf(self, g: Array, slots: Any, p: Array, t: Array) -> tuple[Array, Any]:
+    def update_leaf(self, g: Array, slots: Any, p: Array, step: Step) -> tuple[Array, Any]:
         moved = p + g
         aim = _with_modulus(moved, jnp.minimum(_modulus(moved), self.scale))
         return _towards(g, p, aim), slots
@@ -104,7 +99,7 @@ class projection_l2_ball(Rule):
     def check(self) -> None:
         self.require("(0, inf)", "scale")
 
-    def update_leaf(self, g: Array, slots: Any, p: Array, t: Array) -> tuple[Array, Any]:
+    def update_leaf(self, g: Array, slots: Any, p: Array, step: Step) -> tuple[Array, Any]:
         moved = p + g
         length = norm(moved, within(self.axes, g.ndim))
         outside = length > self.scale
@@ -123,7 +118,7 @@ class projection_l2_sphere(Rule):
     def check(self) -> None:
         self.require("(0, inf)", "scale")
 
-    def update_leaf(self, g: Array, slots: Any, p: Array, t: Array) -> tuple[Array, Any]:
+    def update_leaf(self, g: Array, slots: Any, p: Array, step: Step) -> tuple[Array, Any]:
         axes = within(self.axes, g.ndim)
         moved = p + g
         length = norm(moved, axes)
@@ -147,7 +142,7 @@ class projection_simplex(Rule):
     def check(self) -> None:
         self.require("(0, inf)", "scale")
 
-    def update_leaf(self, g: Array, slots: Any, p: Array, t: Array) -> tuple[Array, Any]:
+    def update_leaf(self, g: Array, slots: Any, p: Array, step: Step) -> tuple[Array, Any]:
         moved = p + g
         size = _modulus(moved) if jnp.iscomplexobj(g) else moved
         theta = _threshold(size, self.scale, within(self.axes, g.ndim))
@@ -166,7 +161,7 @@ class projection_l1_ball(Rule):
     def check(self) -> None:
         self.require("(0, inf)", "scale")
 
-    def update_leaf(self, g: Array, slots: Any, p: Array, t: Array) -> tuple[Array, Any]:
+    def update_leaf(self, g: Array, slots: Any, p: Array, step: Step) -> tuple[Array, Any]:
         axes = within(self.axes, g.ndim)
         moved = p + g
         size = _modulus(moved)

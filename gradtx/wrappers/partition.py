@@ -6,72 +6,95 @@ it no state.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from gradtx.engine.step import At
 from gradtx.paths import (
     UNMOVED,
     Labels,
     Route,
     aligned,
+    as_they_came,
     by_path,
+    grown,
     label_tree,
     matches,
     reasons,
     refuse_unused,
     route,
 )
-from gradtx.struct import Table, complaint, converted, static
+from gradtx.struct import complaint, converted, shown, static
 from gradtx.transform import (
+    Clocked,
     GradientTransformation,
     State,
-    as_transformation,
+    all_as_transformations,
     compiled,
     refuse_other_parts,
 )
 from gradtx.tree import Tree, is_inexact, is_none, named_leaves
+from gradtx.wrappers.base import Transparent
 
 
-def _all_as_transformations(called: str, transforms: Mapping[Any, Any]) -> Table:
-    return Table({key: as_transformation(called, tx) for key, tx in transforms.items()})
-
-
-class partition(GradientTransformation):
+class partition(Clocked):
     """Routes every array to a transformation of its own.
 
     The keys of `transforms` are path patterns, of which the first that fits counts:
     `partition({"head/*": adam(1e-3), "*": freeze()})`. With `labels` they are labels, and `labels`
-    is a (prefix) tree of them or a predicate `(path, array) -> label`. The state is a dict with the
-    same keys. Raises `ValueError` listing arrays without an entry and entries without an array,
-    but for those that are `optional`.
+    is a (prefix) tree of them, a function `(path, array) -> label`, or one of the whole tree, as in
+    Optax. The state is a dict with the same keys. Raises `ValueError` listing arrays without an
+    entry and entries without an array, but for those that are `optional`.
     """
 
-    transforms: Mapping[Any, Any] = converted(_all_as_transformations)
+    transforms: Mapping[Any, Any] = converted(all_as_transformations)
     labels: Labels | None = static(default=None)
     optional: tuple[Any, ...] = static(default=())  # entries that need no array
 
-    def init(self, params: Tree) -> State:
+    def check(self) -> None:
+        if "count" in self.transforms:
+            raise ValueError(
+                complaint(
+                    "partition",
+                    "an entry is named 'count', as the step count in the state is",
+                    'Name it otherwise: the pattern "*/count" fits the same arrays',
+                )
+            )
+
+    @property
+    def _part_names(self) -> tuple[Any, ...]:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return tuple(self.transforms)
+
+    def init_part(self, params: Tree, at: At) -> State:
         keys = route(self, self.transforms, self.labels, params)
         wanted = {key: tx for key, tx in self.transforms.items() if key not in self.optional}
         refuse_unused(self, wanted, keys, params)
-        return {key: tx.init(_only(params, keys, key)) for key, tx in self.transforms.items()}
+        return {
+            key: tx.init_part(_only(params, keys, key), at.inside(key))
+            for key, tx in self.transforms.items()
+        }
 
-    @compiled
-    def update(
-        self, updates: Tree, state: State, params: Tree | None = None, **extra: Any
+    def update_part(
+        self, updates: Tree, state: State, params: Tree | None, at: At, extra: Mapping[str, Any]
     ) -> tuple[Tree, State]:
         refuse_other_parts(self, state, self.transforms)
-        keys = route(self, self.transforms, self.labels, _model(self, updates, params))
+        came, (updates, model) = updates, _seen(self, updates, params)
+        keys = route(self, self.transforms, self.labels, model)
         merged, new = updates, {}
         for key, tx in self.transforms.items():
-            part, new[key] = tx.update(
-                _only(updates, keys, key), state[key], _only(params, keys, key), **extra
+            part, new[key] = tx.update_part(
+                _only(updates, keys, key),
+                state[key],
+                _only(params, keys, key),
+                at.inside(key),
+                extra,
             )
             merged = _with(merged, keys, key, part)
-        return merged, new
+        return as_they_came(merged, came), new
 
     def routes(self, params: Tree) -> list[Route]:
         keys = route(self, self.transforms, self.labels, params)
@@ -84,22 +107,27 @@ class partition(GradientTransformation):
                 found[i] = route_.because(why[i]) if k == key else found[i]
         return found
 
-    def eval_params(self, state: State, params: Tree) -> Tree:
+    def moments(self, at: At, state: State | None = None) -> Iterator[tuple[Any, At]]:
+        yield self, at
+        for key, tx in self.transforms.items():
+            yield from tx.moments(at.inside(key), None if state is None else state[key])
+
+    def eval_part(self, state: State, params: Tree, at: At) -> Tree:
         keys = route(self, self.transforms, self.labels, params)
         for key, tx in self.transforms.items():
-            part = tx.eval_params(state[key], _only(params, keys, key))
+            part = tx.eval_part(state[key], _only(params, keys, key), at.inside(key))
             params = _with(params, keys, key, part)
         return params
 
 
-class masked(GradientTransformation):
+class masked(Transparent):
     """Applies `inner` to some arrays only; the update of the others is zero.
 
-    `mask` is a path pattern, a (prefix) tree of bools or a predicate `(path, array) -> bool`. With
-    `outside="pass"` the other updates pass unchanged. Differs from Optax, which lets them pass.
+    `mask` is a path pattern, a (prefix) tree of bools, a function `(path, array) -> bool`, or one
+    of the whole tree, as in Optax. With `outside="pass"` the other updates pass unchanged. Differs
+    from Optax, which lets them pass.
     """
 
-    inner: Any = converted(as_transformation)
     mask: Labels = static()
     outside: str = static(default="zero")
 
@@ -109,19 +137,17 @@ class masked(GradientTransformation):
                 complaint(self, f"outside is {self.outside!r}", 'Pass "zero" or "pass"')
             )
 
-    def init(self, params: Tree) -> State:
-        return self.inner.init(_only(params, _flags(self, self.mask, params), True))
+    def around_init(self, init: Callable[..., State], params: Tree) -> State:
+        return init(_only(params, _flags(self, self.mask, params), True))
 
-    @compiled
-    def update(
-        self, updates: Tree, state: State, params: Tree | None = None, **extra: Any
+    def around_update(
+        self, update: Callable[..., Any], updates: Tree, state: State, params: Tree | None
     ) -> tuple[Tree, State]:
-        flags = _flags(self, self.mask, _model(self, updates, params))
-        part, state = self.inner.update(
-            _only(updates, flags, True), state, _only(params, flags, True), **extra
-        )
+        came, (updates, model) = updates, _seen(self, updates, params)
+        flags = _flags(self, self.mask, model)
+        part, state = update(_only(updates, flags, True), state, _only(params, flags, True))
         rest = updates if self.outside == "pass" else zeros(updates)
-        return _with(rest, flags, True, part), state
+        return as_they_came(_with(rest, flags, True, part), came), state
 
     def routes(self, params: Tree) -> list[Route]:
         flags = _flags(self, self.mask, params)
@@ -129,9 +155,9 @@ class masked(GradientTransformation):
         inside = self.inner.routes(_only(params, flags, True))
         return [r if flag else outside for r, flag in zip(inside, flags, strict=True)]
 
-    def eval_params(self, state: State, params: Tree) -> Tree:
+    def around_eval(self, eval_params: Callable[..., Any], state: State, params: Tree) -> Tree:
         flags = _flags(self, self.mask, params)
-        part = self.inner.eval_params(state, _only(params, flags, True))
+        part = eval_params(state, _only(params, flags, True))
         return _with(params, flags, True, part)
 
 
@@ -150,8 +176,9 @@ class freeze(GradientTransformation):
     def update(
         self, updates: Tree, state: State, params: Tree | None = None, **extra: Any
     ) -> tuple[Tree, State]:
-        flags = _flags(self, self.mask, _model(self, updates, params))
-        return _with(updates, flags, True, zeros(updates)), state
+        came, (updates, model) = updates, _seen(self, updates, params)
+        flags = _flags(self, self.mask, model)
+        return as_they_came(_with(updates, flags, True, zeros(updates)), came), state
 
 
 def zeros(updates: Tree) -> Tree:
@@ -159,16 +186,29 @@ def zeros(updates: Tree) -> Tree:
     return jax.tree.map(lambda u: jnp.zeros_like(u) if is_inexact(u) else u, updates)
 
 
-def _flags(called: Any, mask: Labels, tree: Tree) -> list[Any]:
+def _flags(called: Any, mask: Labels, tree: Tree) -> list[bool | None]:
     if isinstance(mask, str):
         return label_tree(called, lambda path, _: matches(mask, path), tree)
-    return [None if flag is None else bool(flag) for flag in label_tree(called, mask, tree)]
+    flags = label_tree(called, mask, tree)
+    for (path, _), flag in zip(named_leaves(tree), flags, strict=True):
+        if not (flag is None or isinstance(flag, bool | np.bool_)):
+            raise TypeError(
+                complaint(
+                    called,
+                    f"the mask at {path!r} is {shown(flag)}",
+                    "Let it be a Python bool, which is known before any number is",
+                )
+            )
+    return [None if flag is None else bool(flag) for flag in flags]
 
 
-def _model(called: Any, updates: Tree, params: Tree | None) -> Tree:
-    """What arrays are told apart by: the parameters if given, of the same tree as the updates."""
+def _seen(called: Any, updates: Tree, params: Tree | None) -> tuple[Tree, Tree]:
+    """The updates with a leaf for each parameter, and what arrays are told apart by.
+
+    That is the parameters if given, of the same tree as the updates.
+    """
     if params is None:
-        return updates
+        return updates, updates
     treedef = jax.tree.structure(updates, is_leaf=is_none)
     ps = aligned(called, treedef, params, "parameters")
     for (path, g), p in zip(named_leaves(updates), ps, strict=True):
@@ -181,7 +221,7 @@ def _model(called: Any, updates: Tree, params: Tree | None) -> Tree:
                     "Pass None or a zero of the parameter's dtype as its update",
                 )
             )
-    return params
+    return grown(updates, params), params
 
 
 def _only(tree: Tree | None, keys: list[Any], key: Any) -> Tree | None:

@@ -1,0 +1,127 @@
+"""How a call from outside comes in: compiled, with the arguments in their place and order."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import jax
+import numpy as np
+from jax.core import Tracer
+
+from gradtx.engine.refusals import refuse_misplaced
+from gradtx.struct import NUMBERS, Struct, Table
+
+Transformation = Any
+"""A `gradtx.transform.GradientTransformation`, which is built on this module."""
+
+_DATA = (jax.Array, np.ndarray, np.generic, *NUMBERS)
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def compiled(function: F) -> F:
+    """Runs `function` as one cached compiled function when it is called outside of any trace.
+
+    Under a trace, or with an argument that is not data (a function, a shape), it runs as it is. Of
+    a transformation it hands on those extra arguments only that a part of it asks for, so that
+    others change neither numbers nor speed; mappings among them keep their order.
+    """
+    parameters = inspect.signature(function).parameters
+    is_update = "state" in parameters
+
+    @functools.wraps(function)
+    def in_order(*args: Any, **kwargs: Any) -> Any:
+        return function(*args, **{name: _unordered(x) for name, x in kwargs.items()})
+
+    jitted = jax.jit(in_order)
+
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        if is_update:
+            _refuse_misplaced(args, kwargs)
+            kwargs = _wanted(args[0], kwargs, parameters)
+        ordered = {name: _ordered(x) for name, x in kwargs.items()}
+        leaves = jax.tree.leaves((args, ordered))
+        if not all(isinstance(x, _DATA) and not isinstance(x, Tracer) for x in leaves):
+            return function(*args, **kwargs)
+        try:
+            return jitted(*args, **ordered)
+        except (TypeError, ValueError) as error:
+            failed = error
+        raise _as_typed(function, args, kwargs) or failed
+
+    takes = (name for name, p in parameters.items() if p.kind is p.KEYWORD_ONLY)
+    return asking(*takes)(call)  # pyright: ignore[reportReturnType]
+
+
+def asking(*names: str) -> Callable[[F], F]:
+    """Declares the extra arguments that an `update` takes, besides those of parts inside it.
+
+    An `update` of which nothing is declared gets them all.
+    """
+
+    def declare(function: F) -> F:
+        function.takes = frozenset(names)  # pyright: ignore[reportFunctionMemberAccess]
+        return function
+
+    return declare
+
+
+def _refuse_misplaced(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+    self, *given = args
+    names = ("grads" if "grads" in kwargs else "updates", "state", "params")
+    updates, state, params = (
+        given[i] if i < len(given) else kwargs.get(name) for i, name in enumerate(names)
+    )
+    refuse_misplaced(self, updates, state, params)
+
+
+def _wanted(
+    tx: Transformation, kwargs: dict[str, Any], parameters: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Those keyword arguments for which there is a use."""
+    if kwargs.keys() <= parameters.keys() or tx.wanted_extras is None:
+        return kwargs
+    wanted = tx.wanted_extras | parameters.keys()
+    return {name: value for name, value in kwargs.items() if name in wanted}
+
+
+class _Ordered(Table):
+    """A dict on its way through `jax.jit`, which would sort its keys."""
+
+
+jax.tree_util.register_pytree_node(
+    _Ordered, lambda t: (t._values, t._keys), lambda keys, values: _Ordered.rebuilt(keys, values)
+)
+
+
+def _ordered(tree: Any) -> Any:
+    return jax.tree.map(
+        lambda x: _Ordered({k: _ordered(v) for k, v in x.items()}) if type(x) is dict else x,
+        tree,
+        is_leaf=lambda x: type(x) is dict,
+    )
+
+
+def _unordered(tree: Any) -> Any:
+    return jax.tree.map(
+        lambda x: {k: _unordered(v) for k, v in x.items()} if isinstance(x, _Ordered) else x,
+        tree,
+        is_leaf=lambda x: isinstance(x, _Ordered),
+    )
+
+
+def _as_typed(
+    function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Exception | None:
+    """The error that a call raises when its transformation keeps its numbers, as one typed it."""
+    tx, *rest = args
+    if not isinstance(tx, Struct):
+        return None
+    try:
+        jax.eval_shape(lambda *given: function(tx, *given, **kwargs), *rest)
+    except (TypeError, ValueError) as error:
+        return error
+    return None

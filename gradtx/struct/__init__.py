@@ -1,0 +1,20 @@
+"""What every object is: a frozen dataclass that JAX sees through, printed, compared, edited."""
+
+from gradtx.struct.answers import answering as answering
+from gradtx.struct.base import (
+    Static as Static,
+    Struct as Struct,
+    converted as converted,
+    static as static,
+    whole as whole,
+    with_functions_wrapped as with_functions_wrapped,
+)
+from gradtx.struct.editing import fields_below as fields_below, without_wrappers as without_wrappers
+from gradtx.struct.equality import NUMBERS as NUMBERS, same as same
+from gradtx.struct.messages import (
+    complaint as complaint,
+    nearest as nearest,
+    shortened as shortened,
+)
+from gradtx.struct.printing import shown as shown
+from gradtx.struct.table import FrozenTree as FrozenTree, Table as Table

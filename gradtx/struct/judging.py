@@ -1,0 +1,124 @@
+"""What may stand in the place of a number: judged by the constructor, by name and value.
+
+Only what is known without a device is judged: Python and NumPy numbers, dtypes of arrays.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gradtx.struct.equality import NUMBERS
+from gradtx.struct.messages import complaint
+from gradtx.struct.node import Node
+from gradtx.struct.printing import shown
+
+A_NUMBER = "Pass a number, an array, a schedule or a tree of these"
+
+
+def as_real(value: Any) -> Any:
+    """`value` with Python integers as floats, so that a derivative can be taken; trees too."""
+    if value is None or isinstance(value, float | np.ndarray | np.generic | jax.Array):
+        return value
+    return jax.tree.map(_real, value, is_leaf=_is_node)
+
+
+def _real(leaf: Any) -> Any:
+    if type(leaf) is int:
+        return float(leaf)
+    if isinstance(leaf, Node) and leaf._is_values:
+        return leaf.with_fields(**{name: as_real(getattr(leaf, name)) for name in leaf._leaves})
+    return leaf
+
+
+def _is_node(x: Any) -> bool:
+    return isinstance(x, Node)
+
+
+def _leaves(value: Any) -> Iterator[Any]:
+    """The numbers of one hyperparameter; what a schedule holds is not the value it will have."""
+    for leaf in jax.tree.leaves(value, is_leaf=_is_node):
+        if not isinstance(leaf, Node):
+            yield leaf
+        elif leaf._is_values:
+            for name in leaf._leaves:
+                yield from _leaves(getattr(leaf, name))
+
+
+def numbers(value: Any) -> Iterator[tuple[Any, float]]:
+    """The real numbers of one hyperparameter that can be judged, each as it is and as a float."""
+    for leaf in _leaves(value):
+        if isinstance(leaf, np.generic | np.ndarray):
+            if leaf.ndim == 0 and (
+                leaf.dtype.kind in "biuf" or jnp.issubdtype(leaf.dtype, jnp.floating)
+            ):
+                yield leaf, float(leaf)
+        elif isinstance(leaf, int | float):
+            yield leaf, float(leaf)
+
+
+def refuse_no_number(called: str, name: str, value: Any) -> None:
+    """Raises `TypeError` for what is neither a real number nor an array, schedule or tree of them.
+
+    A tree of arrays of several shapes is taken for the parameters of a model, which some other
+    libraries hand to the optimizer.
+    """
+    leaves = list(_leaves(value))
+    for leaf in leaves:
+        seen = f"{name} is {shown(leaf)}"
+        dtype = getattr(leaf, "dtype", None)
+        if isinstance(leaf, complex) or (dtype is not None and _is_complex(dtype)):
+            raise TypeError(complaint(called, f"{seen}, a complex number", "Pass a real number"))
+        if dtype is None and not isinstance(leaf, NUMBERS):
+            raise TypeError(complaint(called, seen, A_NUMBER))
+    shapes = {np.shape(leaf) for leaf in leaves if hasattr(leaf, "shape")}
+    if len(shapes) > 1 and any(shapes) and not isinstance(value, Node):
+        raise TypeError(
+            complaint(
+                called,
+                f"{name} is a tree of arrays with shapes such as {list(max(shapes, key=len))}",
+                f"Pass a number as {name}; parameters go to init and update: "
+                "state = tx.init(params)",
+            )
+        )
+
+
+def _is_complex(dtype: Any) -> bool:
+    return jnp.issubdtype(dtype, jnp.complexfloating)
+
+
+def refuse_nan(called: object, name: str, value: Any) -> None:
+    """Raises `ValueError` for a number that is none."""
+    for leaf, number in numbers(value):
+        if math.isnan(number):
+            raise ValueError(complaint(called, f"{name} is {leaf!r}", "Pass a number"))
+
+
+def refuse_outside(called: object, interval: str, name: str, value: Any) -> None:
+    """Raises `ValueError` for a number outside an interval written as `"[0, 1)"`."""
+    low, high = (float(end) for end in interval[1:-1].split(","))
+    for leaf, number in numbers(value):
+        above = number > low or (interval[0] == "[" and number == low)
+        below = number < high or (interval[-1] == "]" and number == high)
+        if not (above and below):
+            raise ValueError(
+                complaint(called, f"{name} is {leaf!r}", f"Pass a number in {interval}")
+            )
+
+
+def refuse_disorder(called: object, lower: str, low: Any, upper: str, high: Any) -> None:
+    """Raises `ValueError` where two single numbers are known and the first is larger."""
+    lows, highs = list(numbers(low)), list(numbers(high))
+    if len(lows) == len(highs) == 1 and lows[0][1] > highs[0][1]:
+        raise ValueError(
+            complaint(
+                called,
+                f"{lower} is {lows[0][0]!r}, above {upper}, which is {highs[0][0]!r}",
+                f"Pass a {lower} that is at most {upper}",
+            )
+        )

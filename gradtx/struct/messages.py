@@ -1,0 +1,31 @@
+"""How errors are written: what was called, what was seen, what to do."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+LONG = 600  # characters of what was called, before its middle is left out
+
+
+def complaint(called: object, seen: str, do: str) -> str:
+    """The three parts of an error message: what was called, what was seen, what to do."""
+    end = "" if do.endswith(("?", ".")) else "."
+    return f"{shortened(str(called))}: {seen}. {do}{end}"
+
+
+def shortened(text: str) -> str:
+    """A text without its middle where it is long, such as an optimizer with a tree of labels."""
+    if len(text) <= LONG:
+        return text
+    left_out = len(text) - LONG
+    return f"{text[: LONG - 100]} ... ({left_out} characters) ... {text[-100:]}"
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """A hint with the known names closest to `name`, or all of them when none is close."""
+    known = list(known)
+    close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    if not known:
+        return "There is none."
+    return f"Did you mean {' or '.join(close)}?" if close else f"Known: {', '.join(known)}."
