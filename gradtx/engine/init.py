@@ -41,8 +41,8 @@ def whole(init: F) -> F:
         shapes = tuple(x if isinstance(x, jax.ShapeDtypeStruct) else None for x in leaves)
         # What is no array is refused by `init`, with its path.
         numbers = all(hasattr(x, "dtype") or isinstance(x, int | float | complex) for x in leaves)
-        places = {p.device_set: p for p in map(sharding_of, leaves) if p is not None}
-        if not numbers or len({frozenset(devices) for devices in places}) > 1:
+        places = {frozenset(p.device_set): p for p in map(sharding_of, leaves) if p is not None}
+        if not numbers or len(places) > 1:
             return init(tx, params)
         if not any(shapes):
             return jitted(tx, params)
@@ -61,7 +61,9 @@ def _there(place: Sharding | None) -> contextlib.AbstractContextManager[Any]:
 
 
 @functools.lru_cache(maxsize=256)
-def _from_shapes(init: Callable[..., Any], treedef: Any, shapes: tuple[Any, ...]) -> Callable[..., Any]:
+def _from_shapes(
+    init: Callable[..., Any], treedef: Any, shapes: tuple[Any, ...]
+) -> Callable[..., Any]:
     def from_shapes(tx: Any, arrays: list[Any]) -> Any:
         rest = iter(arrays)
         leaves = (next(rest) if shape is None else shape for shape in shapes)
