@@ -70,6 +70,10 @@ IMPOSSIBLE: dict[str, tuple[Callable[[], Any], tuple[str, ...]]] = {
         lambda: gradtx.by_path({"*": gradtx.by_path({"*": 0.1})}),
         ("'*'", "one table"),
     ),
+    "run": (
+        lambda: gradtx.warmup_cosine_decay_schedule(0.0, 1.0, np.int32(5), np.int32(3)),
+        ("longer than the run",),
+    ),
     "linear": (lambda: gradtx.linear_schedule(1.0, 0.0, -5), ("transition_steps", "-5")),
     "begin": (lambda: gradtx.linear_schedule(1.0, 0.0, 5, -5), ("transition_begin", "-5")),
     "power": (lambda: gradtx.polynomial_schedule(1.0, 0.0, -1, 5), ("power", "-1")),
