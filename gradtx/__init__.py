@@ -10,10 +10,15 @@ from gradtx.chain import chain as chain
 from gradtx.axes import Axes as Axes
 from gradtx.rule import (
     BatchedRule as BatchedRule,
-    GlobalScale as GlobalScale,
+    Copy as Copy,
     JointRule as JointRule,
+    NormOf as NormOf,
     Rule as Rule,
+    Square as Square,
+    Step as Step,
 )
+from gradtx.engine.keys import random_key as random_key
+from gradtx.wrappers.base import Turn as Turn, Wrapper as Wrapper
 from gradtx.paths import by_path as by_path
 from gradtx.wrappers.accumulate import accumulate as accumulate, noise_scale as noise_scale
 from gradtx.wrappers.conditional import (
@@ -34,6 +39,7 @@ from gradtx.wrappers.average import (
     polyak_average as polyak_average,
     power_law as power_law,
 )
+from gradtx.wrappers.cautious import cautious as cautious
 from gradtx.wrappers.mechanic import mechanic as mechanic
 from gradtx.wrappers.monitor import metrics as metrics, monitor as monitor
 from gradtx.wrappers.outer import (
@@ -243,7 +249,6 @@ from gradtx.transforms.decay import (
     add_independent_decay as add_independent_decay,
 )
 from gradtx.transforms.lever import (
-    cautious as cautious,
     floor_by_weight as floor_by_weight,
     hyperball as hyperball,
     radial_brake as radial_brake,

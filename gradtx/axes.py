@@ -19,9 +19,10 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
-from jax import Array
+from jax import Array, lax
 
 from gradtx.struct import Struct, complaint, static
+from gradtx.tree import abs2, root
 
 
 class Axes(Struct):
@@ -193,6 +194,21 @@ def one_array(how: Layout, called: str) -> tuple[int, ...]:
             "Split into heads"
         )
     return how.shapes[0]
+
+
+def product(x: Array, y: Array) -> Array:
+    """The products of matrices in full precision, which accelerators do not take by default."""
+    return jnp.matmul(x, y, precision=lax.Precision.HIGHEST)
+
+
+def adjoint(x: Array) -> Array:
+    """The transposed matrices, of complex ones the conjugates."""
+    return jnp.conj(x.mT)
+
+
+def frobenius_norm(x: Array) -> Array:
+    """The Frobenius norm of every matrix of a stack, which keeps its number of axes."""
+    return root(jnp.sum(abs2(x), axis=(-2, -1), keepdims=True))
 
 
 def described(axes: Axes | None, shape: tuple[int, ...]) -> str:

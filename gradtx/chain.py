@@ -2,30 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, ClassVar
 
-from gradtx.engine.run import run
+from gradtx.engine.run import Running, run
+from gradtx.engine.step import At
 from gradtx.paths import Route
-from gradtx.rule import GlobalScale, JointRule, Rule
-from gradtx.struct import Table, converted
+from gradtx.rule import JointRule, Rule
+from gradtx.struct import Table, complaint, converted
 from gradtx.transform import (
+    Clocked,
     GradientTransformation,
     State,
     all_as_transformations,
     as_transformation,
-    compiled,
     refuse_other_parts,
 )
 from gradtx.tree import Tree
 
 
-class chain(GradientTransformation):
+class chain(Clocked):
     """Runs transformations one after the other.
 
     The state is a dict keyed by the names of the parts, not by their positions: a part has the
     name of its class (with `_2`, `_3` ... when it repeats) or the keyword that it was given by. A
-    chain inside a chain is the same as its parts. Neighbouring rules run as one function per array.
+    chain inside a chain is the same as its parts. They have one step count, `state["count"]`, but
+    for those that skip steps. Neighbouring rules run as one function per array.
     """
 
     parts: Table = converted(all_as_transformations)  # name -> transformation
@@ -36,7 +38,7 @@ class chain(GradientTransformation):
         entries: dict[str, GradientTransformation] = {}
         for name, part in _flat(parts):
             usual, repeats = type(part).__name__, 1
-            while name in entries or name in named:
+            while name in entries or name in named or name == "count":
                 repeats += 1
                 name = f"{usual}_{repeats}"
             entries[name] = part
@@ -45,42 +47,57 @@ class chain(GradientTransformation):
         object.__setattr__(self, "parts", Table(entries))
         self.__post_init__()
 
-    def init(self, params: Tree) -> State:
-        return {name: part.init(params) for name, part in self.parts.items()}
+    def check(self) -> None:
+        if "count" in self.parts:
+            raise ValueError(
+                complaint(
+                    "chain", "a part is named 'count'", "Name it otherwise: that is the step count"
+                )
+            )
 
-    @compiled
-    def update(
-        self, updates: Tree, state: State, params: Tree | None = None, **extra: Any
+    @property
+    def _part_names(self) -> tuple[str, ...]:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return tuple(self.parts)
+
+    def init_part(self, params: Tree, at: At) -> State:
+        return {name: part.init_part(params, at.inside(name)) for name, part in self.parts.items()}
+
+    def update_part(
+        self, updates: Tree, state: State, params: Tree | None, at: At, extra: Mapping[str, Any]
     ) -> tuple[Tree, State]:
         refuse_other_parts(self, state, self.parts)
         new: dict[str, State] = {}
-        waiting: dict[str, Rule] = {}  # rules that run together with what follows
-        factor = None  # the number that they all are multiplied by first
+        waiting: dict[str, Running] = {}  # rules that run together with what follows
 
         def flush(updates: Tree) -> Tree:
-            if not waiting and factor is None:
+            if not waiting:
                 return updates
-            states = [state[name] for name in waiting]
-            updates, states = run(list(waiting.values()), updates, states, params, factor)
+            updates, states = run(list(waiting.values()), updates, params, extra)
             new.update(zip(waiting, states, strict=True))
             waiting.clear()
             return updates
 
         for name, part in self.parts.items():
-            if isinstance(part, Rule) and not isinstance(part, JointRule):
-                waiting[name] = part
-                continue
-            updates, factor = flush(updates), None
-            if isinstance(part, GlobalScale):
-                factor, new[name] = part.factor(updates, state[name], params, **extra)
+            here, own = at.inside(name), state[name]
+            if isinstance(part, JointRule):
+                updates = flush(updates)  # which it looks at
+                waiting[name] = part.decided(updates, own, params, here, extra)
+            elif isinstance(part, Rule):
+                waiting[name] = Running(part, own, here)
             else:
-                updates, new[name] = part.update(updates, state[name], params, **extra)
-        return flush(updates), new
+                updates, new[name] = part.update_part(flush(updates), own, params, here, extra)
+        updates = flush(updates)
+        return updates, {name: new[name] for name in self.parts}
 
-    def eval_params(self, state: State, params: Tree) -> Tree:
+    def eval_part(self, state: State, params: Tree, at: At) -> Tree:
         for name, part in self.parts.items():
-            params = part.eval_params(state[name], params)
+            params = part.eval_part(state[name], params, at.inside(name))
         return params
+
+    def moments(self, at: At, state: State | None = None) -> Iterator[tuple[Any, At]]:
+        yield self, at
+        for name, part in self.parts.items():
+            yield from part.moments(at.inside(name), None if state is None else state[name])
 
     def routes(self, params: Tree) -> list[Route]:
         through = [part.routes(params) for part in self.parts.values()]

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import abc
 from collections import namedtuple
+from collections.abc import Mapping
 from typing import Any, ClassVar, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
 from gradtx.axes import described
-from gradtx.engine.hyperparameters import for_all_arrays, narrowed, per_array
+from gradtx.engine.hyperparameters import for_all_arrays, per_array
 from gradtx.engine.init import init_rule
-from gradtx.engine.placement import zero_count
-from gradtx.engine.refusals import refuse_missing, refuse_other_state
-from gradtx.engine.run import measured, next_count, run
+from gradtx.engine.joint import NormOf as NormOf, decided
+from gradtx.engine.leaf import together
+from gradtx.engine.refusals import refuse_other_state
+from gradtx.engine.run import Running, run
+from gradtx.engine.slots import Copy as Copy, Declared, Square as Square, declare, declared
+from gradtx.engine.step import At, Step as Step
 from gradtx.paths import Route, reasons
-from gradtx.transform import GradientTransformation, State, compiled
-from gradtx.tree import Tree, is_inexact, named_leaves, real_dtype, widest
+from gradtx.transform import Clocked, GradientTransformation, State
+from gradtx.tree import Tree, is_inexact, named_leaves, real_dtype_of
 
 Hyper = Any
 """A hyperparameter: a number, an array without axes, a schedule (or a bare function of the count),
@@ -30,20 +33,25 @@ class NoSlots(NamedTuple):
     """What a rule without a memory remembers of an array."""
 
 
-class NoGlobals(NamedTuple):
-    """What arrays remember together when they remember nothing together."""
+class NoNumbers(NamedTuple):
+    """What arrays have in common that measure nothing, or remember nothing together."""
 
 
-def state_type(rule: type[Rule]) -> type:
-    camel = "".join(word.capitalize() for word in rule.__name__.split("_"))
-    common = rule.Globals._fields
-    state: Any = namedtuple(f"{camel}State", ("count", *common, *rule.Slots._fields))
-    state.__module__, state.__qualname__ = rule.__module__, f"{rule.__qualname__}.State"
-    state.__doc__ = f"State of `{rule.__qualname__}`: the updates done, and its slots."
-    state.slots_of_rule = rule.Slots._fields  # those that the engine reads and writes
-    if rule.__module__ != "__main__" and "<locals>" not in rule.__qualname__:
-        register_for_export(state)
-    return state
+def state_types(owner: type, fields: Mapping[str, Declared]) -> tuple[type, type]:
+    """The states of a class: alone, with a count in front, and as a part of another."""
+    camel = "".join(word.capitalize() for word in owner.__name__.split("_"))
+    made = []
+    for name, more in (("State", {"count": Declared("number")}), ("Part", {})):
+        whole = {**more, **fields}
+        state: Any = namedtuple(f"{camel}{name}", tuple(whole))
+        state.__module__, state.__qualname__ = owner.__module__, f"{owner.__qualname__}.{name}"
+        alone = "" if more == {} else "the updates done, and "
+        state.__doc__ = f"State of `{owner.__qualname__}`: {alone}{', '.join(fields) or 'nothing'}."
+        declare(state, whole)
+        if owner.__module__ != "__main__" and "<locals>" not in owner.__qualname__:
+            register_for_export(state)
+        made.append(state)
+    return made[0], made[1]
 
 
 def register_for_export(state: type) -> None:
@@ -60,28 +68,32 @@ def register_for_export(state: type) -> None:
             name = f"{usual} ({again})"
 
 
-class Rule(GradientTransformation):
+class Rule(Clocked):
     """An algorithm that treats every array alone.
 
-    A subclass names what it remembers of one array in `Slots`, makes it in `init_leaf` and writes
-    its formula in `update_leaf`. There the arrays are at least float32, hyperparameters are
-    numbers and `t` counts steps from 1. If `needs` holds "params", `p` is there; if the rule is
-    `random`, `t` is a pair with a random key for this array and step, drawn from its field `key`;
-    if it is `numbered`, `t` ends with how many arrays come before this one in the tree.
-    The state is `Rule.State`: the count, then a tree for every slot.
+    A subclass names what it remembers of one array in `Slots` (annotated `Square` or `Copy` where
+    it is one), makes it in `init_leaf` and writes its formula in `update_leaf`. There the arrays
+    are at least float32, hyperparameters are numbers, and `step` knows the rest: see `Step`.
+    `p` is there if `needs` holds "params"; other arguments of `update` that it `needs` or `wants`
+    are in `step.extra`. The state is `Rule.State`: the count, then a tree for every slot.
     """
 
     Slots: ClassVar[Any] = NoSlots
-    Globals: ClassVar[Any] = NoGlobals
+    Globals: ClassVar[Any] = NoNumbers
     State: ClassVar[Any]
-    random: ClassVar[bool] = False
-    numbered: ClassVar[bool] = False
+    Part: ClassVar[Any]  # the same without the count
+    random: ClassVar[bool] = False  # whether it has a field of `random_key` and draws from it
+    seed_field: ClassVar[str] = ""  # its name
+    numbered: ClassVar[bool] = False  # whether it asks for `step.place`
     batched: ClassVar[bool] = False  # whether it is a `BatchedRule`, which the engine cannot ask
 
     def __init_subclass__(cls, called: str | None = None, **kwargs: Any) -> None:
         """`called` names a rule by the transformation of which it is a part, for errors."""
         super().__init_subclass__(**kwargs)
-        cls.State = state_type(cls)
+        common = dict.fromkeys(cls.Globals._fields, Declared("number"))
+        cls.State, cls.Part = state_types(cls, {**common, **declared(cls.Slots)})
+        cls.seed_field = next(iter(cls._others), "")
+        cls.random = bool(cls.seed_field)
         if called is not None:
             cls.__name__ = called
 
@@ -90,15 +102,21 @@ class Rule(GradientTransformation):
         return self.Slots()
 
     def shared(self, t: Array) -> Any:
-        """What `update_leaf` gets as `t`: numbers of step `t` (from 1) that all arrays share."""
-        return t
+        """`step.shared`: numbers of step `t` (from 1) that are the same for all arrays."""
+        return None
 
     @abc.abstractmethod
-    def update_leaf(self, g: Array, slots: Any, p: Any, t: Any) -> tuple[Array, Any]:
+    def update_leaf(self, g: Array, slots: Any, p: Any, step: Step) -> tuple[Array, Any]:
         """The update that takes the place of `g`, and the new slots."""
 
-    def init(self, params: Tree) -> State:
-        return init_rule(self, params)
+    def init_part(self, params: Tree, at: At) -> State:
+        return init_rule(self, params, at)
+
+    def update_part(
+        self, updates: Tree, state: State, params: Tree | None, at: At, extra: Mapping[str, Any]
+    ) -> tuple[Tree, State]:
+        updates, (state,) = run([Running(self, state, at)], updates, params, extra)
+        return updates, state
 
     def routes(self, params: Tree) -> list[Route]:
         """With `axes`, what they make of an array is what it is seen as."""
@@ -117,12 +135,12 @@ class Rule(GradientTransformation):
             for r, as_, reason in zip(plain, seen, why, strict=True)
         ]
 
-    @compiled
-    def update(
-        self, updates: Tree, state: State, params: Tree | None = None, **extra: Any
-    ) -> tuple[Tree, State]:
-        updates, (state,) = run((self,), updates, (state,), params)
-        return updates, state
+    def _with_count(self, count: Array, part: State) -> State:
+        return self.State(count, *part)
+
+    def _without_count(self, state: State) -> tuple[Array, State]:
+        refuse_other_state(self, state, self.State)
+        return state.count, self.Part(*state[1:])
 
 
 class BatchedRule(Rule):
@@ -136,7 +154,7 @@ class BatchedRule(Rule):
     batched: ClassVar[bool] = True
 
     @abc.abstractmethod
-    def before_leaf(self, g: Array, slots: Any, p: Any, t: Any) -> tuple[list[Array], Any]:
+    def before_leaf(self, g: Array, slots: Any, p: Any, step: Step) -> tuple[list[Array], Any]:
         """Arrays for `together`, and any tree of arrays for `after_leaf`."""
 
     @abc.abstractmethod
@@ -147,110 +165,83 @@ class BatchedRule(Rule):
     def after_leaf(self, results: list[Array], kept: Any) -> tuple[Array, Any]:
         """The update that takes the place of `g`, and the new slots."""
 
-    def update_leaf(self, g: Array, slots: Any, p: Any, t: Any) -> tuple[Array, Any]:
-        xs, kept = self.before_leaf(g, slots, p, t)
-        return self.after_leaf([self.together(x) for x in xs], kept)
+    def update_leaf(self, g: Array, slots: Any, p: Any, step: Step) -> tuple[Array, Any]:
+        xs, kept = self.before_leaf(g, slots, p, step)
+        return self.after_leaf([together(self, x) for x in xs], kept)
 
 
 class JointRule(Rule):
-    """A rule whose arrays decide together, through sums over all of them.
+    """A rule whose arrays decide together: by numbers that all of them give their part to.
 
-    In `measure_leaf` each array gives its part of the sums (`Sums`, real scalars), with what
-    `prepare` makes of globals and step; `decide` turns the sums and what is remembered in common
-    (`Globals`, real scalars of at least float32) into new globals and what `update_leaf` gets as
-    `t`. Extra arguments of `update` that `needs` names reach `decide`, where all hyperparameters
-    are numbers: arrays have none of their own. Parameters are always needed. The state is
-    `Rule.State`: the count, the globals, then the slots.
+    In `measure_leaf` each array gives its part of the `Sums`: real scalars that are added up, or
+    `NormOf` an array. `decide` turns these and what is remembered in common (`Globals`, at least
+    float32) into new globals and `step.shared`. By default that is one number, by which every
+    array is multiplied; a chain lets the formula melt into the rules that follow. Hyperparameters
+    are one number for all arrays. The state is `Rule.State`: count, globals, slots.
     """
 
-    Sums: ClassVar[Any]
-
-    needs: ClassVar[tuple[str, ...]] = ("params",)
+    Sums: ClassVar[Any] = NoNumbers
 
     def prepare(self, globals_: Any, t: Array) -> Any:
-        """What the arrays measure with at step `t` (from 1)."""
-        return t
+        """What the arrays measure with at step `t` (from 1), as `known`."""
+        return None
 
-    @abc.abstractmethod
-    def measure_leaf(self, g: Array, slots: Any, p: Array, known: Any = None) -> Any:
+    def measure_leaf(self, g: Array, slots: Any, p: Any, known: Any) -> Any:
         """The part of one array in `Sums`; `known` is what `prepare` returned."""
+        return self.Sums()
 
     @abc.abstractmethod
     def decide(self, sums: Any, globals_: Any, t: Array, **extra: Any) -> tuple[Any, Any]:
-        """The new globals and what the arrays share at step `t` (from 1)."""
+        """The new globals, and what the arrays share at step `t` (from 1).
+
+        `extra` has the arguments of `update` that the rule `needs` or `wants`, but for "params".
+        """
+
+    def update_leaf(self, g: Array, slots: Any, p: Any, step: Step) -> tuple[Array, Any]:
+        return step.shared * g, slots
 
     def init_globals(self) -> Any:
         """The globals before the first step: zeros."""
         return self.Globals(*(0.0 for _ in self.Globals._fields))
 
-    def init(self, params: Tree) -> State:
-        count = zero_count(params)
-        numbers = for_all_arrays(self, count)
-        real = real_dtype(widest([p for p in jax.tree.leaves(params) if is_inexact(p)]))
-        start = [jnp.asarray(x, real) + count.astype(real) for x in numbers.init_globals()]
-        state = init_rule(self, params)
+    def init_part(self, params: Tree, at: At) -> State:
+        numbers = for_all_arrays(self, at.count)
+        real = real_dtype_of(params)
+        start = [jnp.asarray(x, real) + at.count.astype(real) for x in numbers.init_globals()]
+        state = init_rule(self, params, at)
         return state._replace(**dict(zip(self.Globals._fields, start, strict=True)))
 
-    @compiled
-    def update(
-        self, updates: Tree, state: State, params: Tree | None = None, **extra: Any
+    def decided(
+        self, updates: Tree, state: State, params: Tree | None, at: At, extra: Mapping[str, Any]
+    ) -> Running:
+        """This rule, ready to run, once it has looked at all arrays."""
+        shared, state = decided(self, updates, state, params, at, extra)
+        return Running(self, state, at, shared)
+
+    def update_part(
+        self, updates: Tree, state: State, params: Tree | None, at: At, extra: Mapping[str, Any]
     ) -> tuple[Tree, State]:
-        refuse_other_state(self, state, self.State)
-        refuse_missing(self, updates, {"params": params, **extra})
-        before = self.Globals(*(getattr(state, name) for name in self.Globals._fields))
-        arrays = [g for g in jax.tree.leaves(updates) if is_inexact(g)]
-        real = real_dtype(widest([*arrays, *before]))
-        plain = for_all_arrays(self, state.count)
-        numbers, t = narrowed(plain, real), next_count(state.count).astype(real)
-        old = type(before)(*(x.astype(real) for x in before))
-        with jax.named_scope(type(self).__name__):
-            known = numbers.prepare(old, t)
-            sums = measured(plain, updates, state, params, known)
-            new, shared = numbers.decide(
-                type(sums)(*(x.astype(real) for x in sums)),
-                old,
-                t,
-                **{name: jnp.asarray(extra[name], real) for name in self.needs if name in extra},
-            )
-        updates, (state,) = run((self,), updates, (state,), params, shared=shared)
-        kept = (x.astype(y.dtype) for x, y in zip(new, before, strict=True))
-        return updates, state._replace(**dict(zip(self.Globals._fields, kept, strict=True)))
+        running = self.decided(updates, state, params, at, extra)
+        updates, (state,) = run([running], updates, params, extra)
+        return updates, state
 
 
-CountState = namedtuple("CountState", ("count",))
-"""State of what remembers nothing but how often it ran."""
-register_for_export(CountState)
+class LengthSums(NamedTuple):
+    """`Sums` of a rule that looks at the joint norm of all arrays, and at nothing else."""
+
+    length: Array
 
 
-class GlobalScale(GradientTransformation):
-    """A transformation that multiplies every array by one number, found by looking at them all.
+class scaled(Rule):
+    """Multiplies all arrays by `factor`, which need not be a number that is known before."""
 
-    A subclass finds the number in `measure`, where its hyperparameters are numbers. A chain lets
-    the multiplication melt into the rules that follow: no scaled copy of the tree is made.
-    """
+    factor: Hyper
 
-    @abc.abstractmethod
-    def measure(self, updates: Tree, params: Tree | None, **extra: Any) -> Array:
-        """The number to multiply by."""
+    def update_leaf(self, g: Array, slots: Any, p: Any, step: Step) -> tuple[Array, Any]:
+        return self.factor * g, slots
 
-    def init(self, params: Tree) -> CountState:
-        count = zero_count(params)
-        for_all_arrays(self, count)
-        return CountState(count)
 
-    def factor(
-        self, updates: Tree, state: CountState, params: Tree | None, **extra: Any
-    ) -> tuple[Array, CountState]:
-        """The number to multiply by, hyperparameters evaluated, and the next state."""
-        refuse_other_state(self, state, CountState)
-        numbers = for_all_arrays(self, state.count)
-        numbers = narrowed(numbers, widest([x for x in jax.tree.leaves(updates) if is_inexact(x)]))
-        with jax.named_scope(type(self).__name__):
-            return numbers.measure(updates, params, **extra), CountState(next_count(state.count))
-
-    @compiled
-    def update(
-        self, updates: Tree, state: CountState, params: Tree | None = None, **extra: Any
-    ) -> tuple[Tree, CountState]:
-        factor, state = self.factor(updates, state, params, **extra)
-        return run((), updates, (), params, factor)[0], state
+def times(factor: Any, updates: Tree) -> Tree:
+    """The updates, each multiplied by one number in wide arithmetic."""
+    at = At(jnp.zeros((), jnp.int32))
+    return run([Running(scaled(factor), scaled.Part(), at)], updates, None)[0]

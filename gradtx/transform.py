@@ -17,12 +17,17 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 from jax.core import Tracer
+from jax.tree_util import DictKey, GetAttrKey
 
 from gradtx.engine.front import asking, compiled as compiled
-from gradtx.engine.refusals import ORDER, kind_of_state
+from gradtx.engine.init import whole
+from gradtx.engine.placement import zero_count
+from gradtx.engine.refusals import ORDER, kind_of_state, refuse_no_arrays
 from gradtx.engine.rounding import is_narrow, round_to, seed_from_key
 from gradtx.engine.slots import map_slots
+from gradtx.engine.step import At, next_count
 from gradtx.paths import Route, aligned, by_path, label_tree, refuse_no_mapping, table
 from gradtx.schedules.base import Schedule, evaluate
 from gradtx.struct import (
@@ -30,7 +35,6 @@ from gradtx.struct import (
     Struct,
     Table,
     complaint,
-    converted,
     fields_below,
     shown,
     static,
@@ -94,6 +98,49 @@ class GradientTransformation(Struct, abc.ABC):
         """The parameters to evaluate the model with: `params`, unless a part averages them."""
         return params
 
+    def count(self, state: State) -> Array:
+        """The updates done, as the outermost part of `state` that counts has them."""
+        for path, leaf in jax.tree_util.tree_leaves_with_path(state):
+            if path and path[-1] in _COUNT:
+                return leaf
+        raise ValueError(
+            complaint(f"{self}.count", "nothing in the state counts", "Count the steps yourself")
+        )
+
+    def _part_of(self, state: State) -> State:
+        """The state that it would have as a part of another."""
+        return state
+
+    # As a part of another, under whose clock it may run: by default it keeps its own.
+
+    def init_part(self, params: Tree, at: At) -> State:
+        """The state of this part of an optimizer; see `Clocked`."""
+        return self.init(params)
+
+    def update_part(
+        self, updates: Tree, state: State, params: Tree | None, at: At, extra: Mapping[str, Any]
+    ) -> tuple[Tree, State]:
+        """`update` of this part at a moment."""
+        return self.update(updates, state, params, **extra)
+
+    def step_part(
+        self, grads: Tree, state: State, params: Tree, at: At, extra: Mapping[str, Any]
+    ) -> tuple[Tree, State]:
+        """`step` of this part at a moment."""
+        updates, state = self.update_part(grads, state, params, at, extra)
+        return apply_updates(params, updates), state
+
+    def eval_part(self, state: State, params: Tree, at: At) -> Tree:
+        """`eval_params` of this part after `at.count` updates."""
+        return self.eval_params(state, params)
+
+    def moments(self, at: At, state: State | None = None) -> Iterator[tuple[Any, At]]:
+        """Every transformation in this one, and the count that its schedules read; its place too.
+
+        Without a state, the count of a part that skips steps is what it would be without a fault.
+        """
+        yield self, at
+
     def routes(self, params: Tree) -> list[Route]:
         """What becomes of each leaf of `params` (`None` counts as one), for `describe`."""
         values = [
@@ -113,18 +160,26 @@ class GradientTransformation(Struct, abc.ABC):
         """
         print(table(params, self.routes(params)))
 
-    def hyperparameters(self, count: Any = 0) -> dict[str, Any]:
-        """All hyperparameters at `count` by path: a flat dict of Python numbers for loggers.
+    def hyperparameters(self, count: Any = 0, state: State | None = None) -> dict[str, Any]:
+        """All hyperparameters by path, schedules evaluated: a flat dict of Python numbers.
 
-        The path leaves out what only stands around (`inner`), so that it stays when a wrapper is
-        added, unless two would have the same. Under a trace the numbers are arrays.
+        Given a state, each schedule is read at the count that its part has in it; else after
+        `count` updates none of which was left out for a fault. The path leaves out what only stands
+        around (`inner`), so that it stays when a wrapper is added, unless two would have the same.
+        Under a trace the numbers are arrays.
         """
+        start = At(count if state is None else self.count(state))
+        part = state if state is None else self._part_of(state)
+        counts = {at.place: at.count for _, at in self.moments(start, part)}
         found: dict[tuple[str, ...], Any] = {}
         for path, value, chooses_code in fields_below(self, whole=(Schedule,)):
             if chooses_code or (isinstance(value, Struct) and not isinstance(value, _MOVING)):
                 continue
+            owner = next(path[:k] for k in range(len(path), -1, -1) if path[:k] in counts)
             below = jax.tree.map(
-                lambda v: evaluate(v, count), value, is_leaf=lambda v: isinstance(v, _MOVING)
+                lambda v, at=counts[owner]: evaluate(v, at),
+                value,
+                is_leaf=lambda v: isinstance(v, _MOVING),
             )
             for name, number in named_leaves(below):
                 if number is not None:
@@ -136,18 +191,18 @@ class GradientTransformation(Struct, abc.ABC):
         }
 
     def memory(self, params: Tree) -> dict[str, int]:
-        """The bytes of state for such parameters, by the path of the slot, and their "total".
+        """The bytes of state for such parameters, by the path of the slot, and their sum, "in all".
 
         Shapes are enough: arrays or `jax.ShapeDtypeStruct`s; nothing is computed.
         """
         found: dict[str, int] = {}
 
-        def note(path: str, slot: Any, _: bool) -> Any:
+        def note(path: str, slot: Any, _: Any) -> Any:
             found[path] = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(slot))
             return slot
 
         map_slots(note, jax.eval_shape(self.init, params))
-        return {**found, "total": sum(found.values())}
+        return {**found, "in all": sum(found.values())}  # no slot has a space in its name
 
     def __iter__(self) -> Iterator[Callable[..., Any]]:
         return iter((self.init, self.update))
@@ -157,6 +212,7 @@ class GradientTransformation(Struct, abc.ABC):
 
 
 _MOVING = (Schedule, Static)
+_COUNT = (DictKey("count"), GetAttrKey("count"))
 
 
 def _differs(value: Any) -> bool:
@@ -280,20 +336,61 @@ def as_transformation(called: Any, value: Any) -> GradientTransformation:
     )
 
 
-class Wrapper(GradientTransformation):
-    """A transformation around another, whose state has that of the other in its field `inner`.
+class Clocked(GradientTransformation):
+    """A transformation that counts its updates, unless it is a part of one that does.
 
-    What a wrapper does to arrays is best written as a rule that it runs after `inner`.
+    A subclass says what it does as a part: `init_part`, `update_part`. Its state as a part has no
+    count. Alone it has the same with the count beside: an entry or a field `count` in front.
     """
 
-    inner: Any = converted(as_transformation)
+    _part_names: ClassVar[tuple[str, ...]] = ()  # the other entries of a state that is a mapping
 
+    @abc.abstractmethod
+    def init_part(self, params: Tree, at: At) -> State: ...
+
+    @abc.abstractmethod
+    def update_part(
+        self, updates: Tree, state: State, params: Tree | None, at: At, extra: Mapping[str, Any]
+    ) -> tuple[Tree, State]: ...
+
+    def eval_part(self, state: State, params: Tree, at: At) -> Tree:
+        return params
+
+    @whole
+    def init(self, params: Tree) -> State:
+        refuse_no_arrays(self, params)
+        count = zero_count(params)
+        return self._with_count(count, self.init_part(params, At(count)))
+
+    @compiled
+    def update(
+        self, updates: Tree, state: State, params: Tree | None = None, **extra: Any
+    ) -> tuple[Tree, State]:
+        count, part = self._without_count(state)
+        updates, part = self.update_part(updates, part, params, At(count), extra)
+        return updates, self._with_count(next_count(count), part)
+
+    @compiled
+    def step(self, grads: Tree, state: State, params: Tree, **extra: Any) -> tuple[Tree, State]:
+        count, part = self._without_count(state)
+        params, part = self.step_part(grads, part, params, At(count), extra)
+        return params, self._with_count(next_count(count), part)
+
+    @compiled
     def eval_params(self, state: State, params: Tree) -> Tree:
-        return self.inner.eval_params(state.inner, params)
+        count, part = self._without_count(state)
+        return self.eval_part(part, params, At(count))
 
-    def routes(self, params: Tree) -> list[Route]:
-        name = type(self).__name__
-        return [r._replace(by=f"{name}({r.by})") for r in self.inner.routes(params)]
+    def _part_of(self, state: State) -> State:
+        return self._without_count(state)[1]
+
+    def _with_count(self, count: Array, part: State) -> State:
+        return {"count": count, **part}
+
+    def _without_count(self, state: State) -> tuple[Array, State]:
+        """The count and the state as a part. Raises for a state of another transformation."""
+        refuse_other_parts(self, state, ("count", *self._part_names))
+        return state["count"], {name: part for name, part in state.items() if name != "count"}
 
 
 def all_as_transformations(called: str, transforms: Any) -> Table:

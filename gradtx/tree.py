@@ -55,20 +55,37 @@ def abs2(x: Array) -> Array:
 
 
 @jax.custom_jvp
-def lacking(decay: Array, t: Array) -> Array:
-    """1 - decay^t, the weight that `t` steps of an average from zero have reached.
+def one_minus_power(decay: Array, t: Array) -> Array:
+    """1 - decay^t: the sum of the weights in a moving average from zero after `t` steps.
 
-    Accurate where `decay` is close to one, where the plain difference loses digits: with
-    decay = 0.999 in float32 the first steps would be off by 1e-5. `t` is a count, at least 1, and
-    no derivative is taken with respect to it.
+    Dividing by it corrects the bias, as in Adam. Accurate where `decay` is close to one: as a plain
+    difference, with decay = 0.999 in float32, it would be off by 1e-5 in the first steps. `t` is at
+    least 1, and no derivative is taken with respect to it.
     """
     return -lax.expm1(t * lax.log(decay))
 
 
-@lacking.defjvp
-def _lacking_jvp(primals: Any, tangents: Any) -> Any:
+@one_minus_power.defjvp
+def _one_minus_power_jvp(primals: Any, tangents: Any) -> Any:
     (decay, t), (d_decay, _) = primals, tangents
-    return lacking(decay, t), -t * decay ** (t - 1) * d_decay
+    return one_minus_power(decay, t), -t * decay ** (t - 1) * d_decay
+
+
+def modulus(x: Array) -> Array:
+    """|x|, with a derivative that is finite at zero for complex arrays too."""
+    return root(abs2(x)) if jnp.iscomplexobj(x) else jnp.abs(x)
+
+
+def inverse(x: Array) -> Array:
+    """1 / x of sizes, and zero for zero, or what is so near to it that 1 / x is not finite."""
+    some = x > 4 * jnp.finfo(x.dtype).tiny
+    return jnp.where(some, 1 / jnp.where(some, x, 1), 0)
+
+
+def inner(x: Array, y: Array, axes: tuple[int, ...] | None = None) -> Array:
+    """The real inner product: a scalar, or over some axes, which stay with size one."""
+    products = (jnp.conj(x) * y).real if jnp.iscomplexobj(x) else x * y
+    return jnp.sum(products, axis=axes, keepdims=axes is not None)
 
 
 def real_dtype(dtype: Any) -> Any:
@@ -102,6 +119,11 @@ def wide(dtype: Any) -> Any:
 def widest(arrays: Sequence[Any]) -> Any:
     """The dtype in which arithmetic on all of these arrays together is done."""
     return _widest(tuple(jnp.result_type(x) for x in arrays))
+
+
+def real_dtype_of(tree: Tree) -> Any:
+    """The dtype of real numbers that are found from all arrays of a tree: at least float32."""
+    return real_dtype(widest([x for x in jax.tree.leaves(tree) if is_inexact(x)]))
 
 
 @functools.cache
@@ -193,7 +215,7 @@ def _norm(x: Any, sum_squares: Callable[[Any, Any], Array]) -> Array:
 def _sum_squares(leaves: list[Array], scale: Any) -> Array:
     if not leaves:
         return jnp.zeros((), jnp.float32)
-    dtype = real_dtype(widest(leaves))
+    dtype = real_dtype_of(leaves)
     sums = [
         jnp.sum(lax.square(part * scale)).astype(dtype) for x in leaves for part in _real_parts(x)
     ]

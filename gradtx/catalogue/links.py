@@ -94,7 +94,7 @@ from gradtx.transforms.filter import (
     zclip,
     zero_nans,
 )
-from gradtx.transforms.lever import cautious, floor_by_weight, hyperball, radial_brake
+from gradtx.transforms.lever import floor_by_weight, hyperball, radial_brake
 from gradtx.transforms.momentum import scale_by_momentum
 from gradtx.transforms.noise import add_noise, differentially_private_aggregate
 from gradtx.transforms.normalize import centralize, normalize
@@ -116,6 +116,7 @@ from gradtx.transforms.project import (
     projection_simplex,
 )
 from gradtx.transforms.scale import scale, scale_by_learning_rate
+from gradtx.wrappers.cautious import cautious
 
 links = (
     table(
@@ -279,7 +280,7 @@ links = (
             "differentially_private_aggregate",
             "links",
             "clips every example and adds noise",
-            partial(differentially_private_aggregate, 100.0, 1e-3),
+            partial(differentially_private_aggregate, 100.0, 1e-3, key=0),
             temporary_bytes=16.1,  # the random bits
         ),
         Row("reduce_on_plateau", "links", "smaller once the value stalls", reduce_on_plateau),

@@ -16,7 +16,7 @@ LARGEST = 2**24
 a copy of what it holds."""
 
 
-def pay() -> bool:
+def batching_pays() -> bool:
     """Whether batches are faster, for what this process compiles.
 
     On a CPU products of a batch of matrices are slower than one by one, by a fourth for 512 x 512,
@@ -53,7 +53,7 @@ def in_batches(function: Callable[[int, Array], Array], xs: Sequence[Array]) -> 
 def one_by_one(function: Callable[[Array], Array], x: Array) -> Array:
     """A function of matrices to matrices of their shape, on a stack: on a CPU one after the other.
 
-    See `pay`, and `in_turn` for what has no derivative.
+    See `batching_pays`, and `in_turn` for what has no derivative.
     """
     if x.ndim == 2:
         return function(x)

@@ -15,20 +15,23 @@ from gradtx.struct import NUMBERS, Static, Struct, complaint
 from gradtx.tree import Tree, is_none, real_dtype
 
 S = TypeVar("S", bound=Struct)
+T = TypeVar("T")
 
 
 def per_array(struct: S, count: Any, tree: Tree, *, strict: bool = False) -> list[S]:
     """`struct` with plain numbers as hyperparameters, once for each leaf of `tree`.
 
-    Schedules are evaluated at `count`. `None` counts as a leaf. `strict` also refuses patterns
-    that no array uses. Raises `ValueError` for a hyperparameter with axes of its own and for one
-    that does not fit the tree.
+    Schedules are evaluated at `count`. `None` counts as a leaf. Arrays with the same values get the
+    same object. `strict` also refuses patterns that no array uses. Raises `ValueError` for a
+    hyperparameter with axes of its own and for one that does not fit the tree.
     """
     number_of_leaves = jax.tree.structure(tree, is_leaf=is_none).num_leaves
     shared, separate = {}, {}
     for name in struct._leaves:
         value = getattr(struct, name)
-        if isinstance(value, by_path):
+        if name in struct._others:
+            shared[name] = value
+        elif isinstance(value, by_path):
             separate[name] = _looked_up(struct, name, value, count, tree, strict)
         elif value is None or isinstance(value, _WHOLE) or _is_leaf(value):
             shared[name] = _number(struct, name, value, count)
@@ -37,20 +40,30 @@ def per_array(struct: S, count: Any, tree: Tree, *, strict: bool = False) -> lis
     base = struct.with_fields(**shared)
     if not separate:
         return [base] * number_of_leaves
-    return [
-        base.with_fields(**{name: values[i] for name, values in separate.items()})
-        for i in range(number_of_leaves)
-    ]
+    found: dict[Any, S] = {}
+    rows = []
+    for values in zip(*separate.values(), strict=True):
+        key = tuple(map(_identity, values))
+        if key not in found:
+            found[key] = base.with_fields(**dict(zip(separate, values, strict=True)))
+        rows.append(found[key])
+    return rows
+
+
+def _identity(value: Any) -> Any:
+    return (type(value), value) if isinstance(value, NUMBERS) else id(value)
 
 
 def for_all_arrays(struct: S, count: Any) -> S:
     """`struct` at `count`, where arrays cannot have values of their own.
 
-    Transformations inside it have hyperparameters for themselves to see: they become `None`.
+    A transformation inside it sees to its own hyperparameters: here `None` stands for it.
     """
     numbers = {}
     for name in struct._leaves:
         value = getattr(struct, name)
+        if name in struct._others:
+            continue
         inside = isinstance(value, Struct) and not isinstance(value, (by_path, *_WHOLE))
         if inside or value is None:
             numbers[name] = None
@@ -110,8 +123,8 @@ def _spread(struct: Struct, name: str, value: Any, count: Any, tree: Tree) -> li
     return spread(f"{type(struct).__name__}({name}={value!r})", numbers, tree)
 
 
-def narrowed(struct: S, dtype: Any) -> S:
-    """`struct` with its numbers in the precision of `dtype`, which they must not widen."""
+def narrowed(values: T, dtype: Any) -> T:
+    """A struct or tree with its numbers in the precision of `dtype`, which they must not widen."""
     real = real_dtype(dtype)
 
     def cast(number: Any) -> Any:
@@ -121,7 +134,12 @@ def narrowed(struct: S, dtype: Any) -> S:
             return number
         return jax.lax.convert_element_type(number, real)
 
-    return jax.tree.map(cast, struct)
+    if not isinstance(values, Struct):
+        return jax.tree.map(cast, values)
+    numbers = (name for name in values._leaves if name not in values._others)
+    return values.with_fields(
+        **{name: jax.tree.map(cast, getattr(values, name)) for name in numbers}
+    )
 
 
 def with_constants_inside(struct: S) -> S:

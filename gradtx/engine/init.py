@@ -1,29 +1,79 @@
-"""New state: a zero count and, for every array, slots that lie where it lies."""
+"""New state: for every array, slots that lie where it lies; all of it one compiled program."""
 
 from __future__ import annotations
 
+import contextlib
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.core import Tracer
+from jax.sharding import Sharding
 
 from gradtx.engine.hyperparameters import narrowed, per_array
-from gradtx.engine.placement import bound_to, like, sharding_of, zero_count
+from gradtx.engine.placement import beside, bound_to, sharding_of
 from gradtx.engine.refusals import unmade
+from gradtx.engine.step import At
 from gradtx.tree import Tree, is_inexact, is_none, wide
 
 Rule = Any
-"""A `gradtx.rule.Rule`, which is built on this module."""
+"""A `gradtx.rule.Rule`, which is built on this package."""
+
+Init = Callable[[Any, Tree], Any]
 
 
-def init_rule(rule: Rule, params: Tree) -> Any:
-    """The state of a rule: a zero count and, for every slot, a tree like the parameters."""
+def whole(init: Init) -> Init:
+    """Runs `init(tx, params)` as one compiled program when it is called outside of any trace.
+
+    The program is that of arrays, or of shapes alone (`jax.ShapeDtypeStruct`), which may carry a
+    sharding. Parameters on several sets of devices cannot be in one: each array has its own then.
+    """
+    jitted = jax.jit(init)
+
+    @functools.wraps(init)
+    def call(tx: Any, params: Tree) -> Any:
+        leaves, treedef = jax.tree.flatten(params)
+        if any(isinstance(x, Tracer) for x in [*leaves, *jax.tree.leaves(tx)]):
+            return init(tx, params)
+        shapes = tuple(x if isinstance(x, jax.ShapeDtypeStruct) else None for x in leaves)
+        # What is no array is refused by `init`, with its path.
+        numbers = all(hasattr(x, "dtype") or isinstance(x, int | float | complex) for x in leaves)
+        places = {p.device_set: p for p in map(sharding_of, leaves) if p is not None}
+        if not numbers or len({frozenset(devices) for devices in places}) > 1:
+            return init(tx, params)
+        if not any(shapes):
+            return jitted(tx, params)
+        arrays = [x for x, shape in zip(leaves, shapes, strict=True) if shape is None]
+        with _there(next(iter(places.values()), None)):
+            return _from_shapes(init, treedef, shapes)(tx, arrays)
+
+    return call
+
+
+def _there(place: Sharding | None) -> contextlib.AbstractContextManager[Any]:
+    """Makes one device the place of what a program without arguments makes."""
+    if place is None or len(place.device_set) > 1:
+        return contextlib.nullcontext()
+    return jax.default_device(next(iter(place.device_set)))
+
+
+@functools.lru_cache(maxsize=256)
+def _from_shapes(init: Init, treedef: Any, shapes: tuple[Any, ...]) -> Callable[..., Any]:
+    def from_shapes(tx: Any, arrays: list[Any]) -> Any:
+        rest = iter(arrays)
+        leaves = (next(rest) if shape is None else shape for shape in shapes)
+        return init(tx, treedef.unflatten(leaves))
+
+    return jax.jit(from_shapes)
+
+
+def init_rule(rule: Rule, params: Tree, at: At) -> Any:
+    """The slots of a rule: for each a tree like the parameters."""
     leaves, treedef = jax.tree.flatten(params, is_leaf=is_none)
-    count = zero_count(params)
-    rules = per_array(rule, count, params, strict=True)
+    rules = per_array(rule, at.count, params, strict=True)
     rows = []
     for i, p in enumerate(leaves):
         try:
@@ -33,52 +83,35 @@ def init_rule(rule: Rule, params: Tree) -> Any:
         rows.append(new)
     columns = zip(*rows, strict=True) if rows else ((),) * len(rule.Slots._fields)
     slots = dict(zip(rule.Slots._fields, map(treedef.unflatten, columns), strict=True))
-    blank = rule.State(*(None for _ in rule.State._fields))
-    return blank._replace(count=count, **slots)
+    return rule.Part(*(None for _ in rule.Part._fields))._replace(**slots)
 
 
 def _new_slots(rule: Rule, p: Any) -> Any:
     """Slots that share no memory with the parameter and lie where it lies."""
-    if isinstance(p, Tracer):
-        # Slots of the shape of the parameter are bound to lie as it will.
-        slots = _slots(rule, p)
-        return type(slots)(*(bound_to(p, s) if s.shape == p.shape else s for s in slots))
     if not isinstance(p, jax.ShapeDtypeStruct):
-        p = jnp.asarray(p)
-    if sharding_of(p) is None:
-        return _slots_from(rule, p)
-    shapes = jax.eval_shape(_slots, rule, p)
-    places = tuple(like(p, slot.shape) for slot in shapes)
-    return _slots_at(places)(rule, p)
+        return _beside_array(rule, jnp.asarray(p))
+    _refuse_if_values_matter(rule, p)
+    slots = _slots(rule, jnp.zeros(p.shape, p.dtype))
+    own, near = p.sharding, beside(p)
+    if own is None or near is None:
+        return slots
+    return type(slots)(
+        *(lax.with_sharding_constraint(s, own if s.shape == p.shape else near) for s in slots)
+    )
+
+
+@jax.jit
+def _beside_array(rule: Rule, p: Any) -> Any:
+    """Slots of the shape of the parameter are bound to lie as it does."""
+    slots = _slots(rule, p)
+    return type(slots)(*(bound_to(p, s) if s.shape == p.shape else s for s in slots))
 
 
 def _slots(rule: Rule, p: Any) -> Any:
     dtype = wide(p.dtype)
     with jax.named_scope(type(rule).__name__):
         slots = narrowed(rule, dtype).init_leaf(lax.convert_element_type(p, dtype))
-    return type(slots)(*(jnp.array(s, copy=True) for s in slots))
-
-
-@functools.lru_cache(maxsize=256)
-def _slots_at(places: tuple[Any, ...] | None) -> Any:
-    """`_slots`, of an array or of its shape alone, with the results at these places."""
-    from_array = jax.jit(lambda rule, p: tuple(_slots(rule, p)), out_shardings=places)
-    from_shape = jax.jit(
-        lambda rule, shape, dtype: tuple(_slots(rule, jnp.zeros(shape, dtype))),
-        static_argnums=(1, 2),
-        out_shardings=places,
-    )
-
-    def new(rule: Rule, p: Any) -> Any:
-        if isinstance(p, jax.ShapeDtypeStruct):
-            _refuse_if_values_matter(rule, p)
-            return rule.Slots(*from_shape(rule, p.shape, p.dtype))
-        return rule.Slots(*from_array(rule, p))
-
-    return new
-
-
-_slots_from = _slots_at(None)
+    return type(slots)(*map(jnp.asarray, slots))
 
 
 def _refuse_if_values_matter(rule: Rule, p: jax.ShapeDtypeStruct) -> None:

@@ -23,11 +23,6 @@ def beside(p: Any) -> Sharding | None:
     return given if given is not None and len(given.device_set) == 1 else None
 
 
-def like(p: Any, shape: tuple[int, ...]) -> Sharding | None:
-    """Where a slot of `shape` lies that goes with `p`."""
-    return sharding_of(p) if shape == p.shape else beside(p)
-
-
 def sharding_of(p: Any) -> Sharding | None:
     """Where `p` was put on purpose, if it was, and is known to be."""
     if isinstance(p, Tracer):
@@ -55,10 +50,14 @@ def placed(old: Sequence[Array], new: Sequence[Array]) -> list[Array]:
 def zero_count(params: Tree) -> Array:
     """A step count of zero, on the devices of the parameters."""
     leaves = jax.tree.leaves(params)
-    place = next((place for place in map(beside, leaves) if place is not None), None)
-    count = jnp.zeros((), jnp.int32, device=place)
+    count = jnp.zeros((), jnp.int32)
     traced = next((p for p in leaves if isinstance(p, Tracer)), None)
-    if traced is None:
+    if traced is not None:
+        # Bound to a parameter, or jit drops what the count does not use, and with it all devices.
+        return lax.optimization_barrier((count, lax.stop_gradient(traced)))[0]
+    place = next((place for place in map(beside, leaves) if place is not None), None)
+    if place is None:
         return count
-    # Bound to a parameter, or jit drops what the count does not use, and with it all devices.
-    return lax.optimization_barrier((count, lax.stop_gradient(traced)))[0]
+    if isinstance(count, Tracer):  # from shapes, in one program
+        return lax.with_sharding_constraint(count, place)
+    return jax.device_put(count, place)

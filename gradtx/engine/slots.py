@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, NamedTuple
 
 import jax
+from jax import Array
 
 from gradtx.engine.codes import Stored
 from gradtx.engine.rounding import is_narrow
@@ -44,32 +45,76 @@ def _one(kind: Any, parts: tuple[Any, ...]) -> Any:
     return first if plain else kind(*parts)
 
 
+# What a state declares of its fields --------------------------------------------------------------
+
+Square = Annotated[Array, "square"]
+"""In `Slots`: an array of squares, such as a second moment: never negative, and divided by."""
+
+Copy = Annotated[Array, "copy"]
+"""In `Slots`: an array of parameters as they once were."""
+
+
+class Declared(NamedTuple):
+    """What is known of a field of a state."""
+
+    kind: str  # "signed", "square" or "copy" for slots, "number", or "state" for one inside
+    by_engine: bool = False  # whether the engine reads and writes it, in whatever format
+
+
+def declared(slots: type) -> dict[str, Declared]:
+    """What a NamedTuple of slots says of each, by the annotation of the field."""
+    hints = slots.__annotations__ if hasattr(slots, "__annotations__") else {}
+    names = {"Square": "square", "Copy": "copy"}
+    found = {}
+    for name in slots._fields:  # pyright: ignore[reportAttributeAccessIssue]
+        hint = hints.get(name, Array)
+        text = hint if isinstance(hint, str) else getattr(hint, "__forward_arg__", None)
+        if text is None:
+            kind = next((k for k in getattr(hint, "__metadata__", ()) if k in names.values()), None)
+        else:  # annotations are postponed: `gx.Square` is text
+            kind = names.get(text.rsplit(".", 1)[-1])
+        found[name] = Declared(kind or "signed", by_engine=True)
+    return found
+
+
+def declare(state: type, fields: Mapping[str, Declared]) -> None:
+    """Makes a NamedTuple known as a state with these fields; parameters may be NamedTuples too."""
+    state.declared_fields = dict(fields)  # pyright: ignore[reportAttributeAccessIssue]
+
+
 def is_state(x: Any) -> bool:
-    """Whether `x` is the state of one transformation: a NamedTuple."""
-    return isinstance(x, tuple) and hasattr(x, "_fields") and not isinstance(x, Stored)
+    """Whether `x` is a state that declares its fields."""
+    return hasattr(type(x), "declared_fields")
 
 
-def map_slots(function: Callable[[str, Any, bool], Any], state: Any) -> Any:
-    """`function(path, slot, whether the engine runs it)` for every slot of a state.
+def map_slots(function: Callable[[str, Any, Declared], Any], state: Any) -> Any:
+    """`function(path, slot, what is declared of it)` for every slot and number of a state.
 
-    A slot is a field of a NamedTuple without other NamedTuples in it, or an array outside of any.
+    The state of another library declares nothing: its NamedTuples are taken for states, the fields
+    that have none inside for slots.
     """
+
+    def is_node(x: Any) -> bool:
+        named = isinstance(x, tuple) and hasattr(x, "_fields")
+        return is_state(x) or (named and not isinstance(x, Stored))
 
     def walk(above: tuple[Any, ...], tree: Any) -> Any:
         return jax.tree_util.tree_map_with_path(
-            lambda path, x: visit((*above, *path), x), tree, is_leaf=is_state
+            lambda path, x: visit((*above, *path), x), tree, is_leaf=is_node
         )
 
     def visit(path: tuple[Any, ...], value: Any) -> Any:
-        if not is_state(value):
-            return function(path_string(path), value, False)
-        rule = getattr(type(value), "slots_of_rule", None)
+        if not is_node(value):
+            return function(path_string(path), value, Declared("number"))
         fields = []
         for name in value._fields:
             below, at = getattr(value, name), (*path, jax.tree_util.GetAttrKey(name))
-            nested = rule is None and any(map(is_state, jax.tree.leaves(below, is_leaf=is_state)))
-            own = rule is not None and name in rule
-            fields.append(walk(at, below) if nested else function(path_string(at), below, own))
+            known = type(value).declared_fields.get(name) if is_state(value) else None
+            if known is None:
+                inside = any(map(is_node, jax.tree.leaves(below, is_leaf=is_node)))
+                known = Declared("state" if inside else "signed")
+            nested = known.kind == "state"
+            fields.append(walk(at, below) if nested else function(path_string(at), below, known))
         return type(value)(*fields)
 
     return walk((), state)

@@ -15,16 +15,16 @@ import jax.numpy as jnp
 from jax import Array
 
 from gradtx.chain import chain
-from gradtx.rule import Hyper, Rule
+from gradtx.rule import Hyper, Rule, Square, Step
 from gradtx.struct import static
 from gradtx.transform import GradientTransformation
 from gradtx.transforms.momentum import scale_by_momentum
 from gradtx.transforms.scale import scale_by_learning_rate
-from gradtx.tree import abs2, lacking, real_zeros_like, root
+from gradtx.tree import abs2, one_minus_power, real_zeros_like, root
 
 
 class AdagradSlots(NamedTuple):
-    sum_of_squares: Array
+    sum_of_squares: Square
 
 
 class scale_by_adagrad(Rule):
@@ -47,14 +47,14 @@ class scale_by_adagrad(Rule):
         return AdagradSlots(real_zeros_like(p) + self.initial_accumulator_value)
 
     def update_leaf(
-        self, g: Array, slots: AdagradSlots, p: Array, t: Array
+        self, g: Array, slots: AdagradSlots, p: Array, step: Step
     ) -> tuple[Array, AdagradSlots]:
         total = slots.sum_of_squares + abs2(g)
         return g / (root(total) + self.eps), AdagradSlots(total)
 
 
 class RmsSlots(NamedTuple):
-    nu: Array
+    nu: Square
 
 
 class scale_by_rms(Rule):
@@ -81,17 +81,19 @@ class scale_by_rms(Rule):
         return RmsSlots(real_zeros_like(p) + self.initial_scale)
 
     def shared(self, t: Array) -> Array:
-        return lacking(self.decay, t)
+        return one_minus_power(self.decay, t)
 
-    def update_leaf(self, g: Array, slots: RmsSlots, p: Array, t: Array) -> tuple[Array, RmsSlots]:
+    def update_leaf(
+        self, g: Array, slots: RmsSlots, p: Array, step: Step
+    ) -> tuple[Array, RmsSlots]:
         nu = self.decay * slots.nu + (1 - self.decay) * abs2(g)
-        square = nu / t if self.bias_correction else nu
+        square = nu / step.shared if self.bias_correction else nu
         return g / _with_eps(square, self.eps, self.eps_in_sqrt), RmsSlots(nu)
 
 
 class StddevSlots(NamedTuple):
     mu: Array
-    nu: Array
+    nu: Square
 
 
 class scale_by_stddev(Rule):
@@ -118,14 +120,14 @@ class scale_by_stddev(Rule):
         return StddevSlots(jnp.zeros_like(p), real_zeros_like(p) + self.initial_scale)
 
     def shared(self, t: Array) -> Array:
-        return lacking(self.decay, t)
+        return one_minus_power(self.decay, t)
 
     def update_leaf(
-        self, g: Array, slots: StddevSlots, p: Array, t: Array
+        self, g: Array, slots: StddevSlots, p: Array, step: Step
     ) -> tuple[Array, StddevSlots]:
         mu = self.decay * slots.mu + (1 - self.decay) * g
         nu = self.decay * slots.nu + (1 - self.decay) * abs2(g)
-        reached = t if self.bias_correction else 1
+        reached = step.shared if self.bias_correction else 1
         variance = jnp.maximum(nu / reached - abs2(mu / reached), 0)
         return g / _with_eps(variance, self.eps, self.eps_in_sqrt), StddevSlots(mu, nu)
 
@@ -135,8 +137,8 @@ def _with_eps(square: Array, eps: Array, inside: bool) -> Array:
 
 
 class AdadeltaSlots(NamedTuple):
-    e_g: Array
-    e_x: Array
+    e_g: Square
+    e_x: Square
 
 
 class scale_by_adadelta(Rule):
@@ -158,7 +160,7 @@ class scale_by_adadelta(Rule):
         return AdadeltaSlots(real_zeros_like(p), real_zeros_like(p))
 
     def update_leaf(
-        self, g: Array, slots: AdadeltaSlots, p: Array, t: Array
+        self, g: Array, slots: AdadeltaSlots, p: Array, step: Step
     ) -> tuple[Array, AdadeltaSlots]:
         rest = 1 - self.rho
         # Kept finite, since the quotients below would turn an overflow into NaN.

@@ -16,16 +16,16 @@ from jax import Array
 
 from gradtx.chain import chain
 from gradtx.paths import Labels, only_where
-from gradtx.rule import Hyper, Rule
+from gradtx.rule import Hyper, Rule, Square, Step
 from gradtx.transform import GradientTransformation
 from gradtx.transforms.decay import add_decayed_weights
 from gradtx.transforms.scale import scale_by_learning_rate
-from gradtx.tree import abs2, lacking, real_dtype, real_zeros_like, root
+from gradtx.tree import abs2, modulus, one_minus_power, real_dtype, real_zeros_like, root
 
 
 class AdamSlots(NamedTuple):
     mu: Array
-    nu: Array
+    nu: Square
 
 
 def zero_moments(p: Array) -> AdamSlots:
@@ -56,14 +56,14 @@ class scale_by_adam(Rule):
         return zero_moments(p)
 
     def shared(self, t: Array) -> tuple[Array, Array]:
-        return lacking(self.b1, t), lacking(self.b2, t)
+        return one_minus_power(self.b1, t), one_minus_power(self.b2, t)
 
     def update_leaf(
-        self, g: Array, slots: AdamSlots, p: Array, t: tuple[Array, Array]
+        self, g: Array, slots: AdamSlots, p: Array, step: Step
     ) -> tuple[Array, AdamSlots]:
         mu = self.b1 * slots.mu + (1 - self.b1) * g
         nu = self.b2 * slots.nu + (1 - self.b2) * abs2(g)
-        c1, c2 = t
+        c1, c2 = step.shared
         return (mu / c1) / (root(nu / c2 + self.eps_root) + self.eps), AdamSlots(mu, nu)
 
 
@@ -89,22 +89,22 @@ class scale_by_nadam(Rule):
         return zero_moments(p)
 
     def shared(self, t: Array) -> tuple[Array, Array, Array]:
-        ahead = self.b1 / lacking(self.b1, t + 1)
-        return ahead, (1 - self.b1) / lacking(self.b1, t), lacking(self.b2, t)
+        ahead = self.b1 / one_minus_power(self.b1, t + 1)
+        return ahead, (1 - self.b1) / one_minus_power(self.b1, t), one_minus_power(self.b2, t)
 
     def update_leaf(
-        self, g: Array, slots: AdamSlots, p: Array, t: tuple[Array, Array, Array]
+        self, g: Array, slots: AdamSlots, p: Array, step: Step
     ) -> tuple[Array, AdamSlots]:
         mu = self.b1 * slots.mu + (1 - self.b1) * g
         nu = self.b2 * slots.nu + (1 - self.b2) * abs2(g)
-        ahead, now, c2 = t
+        ahead, now, c2 = step.shared
         below = root(nu / c2 + self.eps_root) + self.eps
         return (ahead * mu + now * g) / below, AdamSlots(mu, nu)
 
 
 class WarmedNadamSlots(NamedTuple):
     mu: Array
-    nu: Array
+    nu: Square
     reached: Array  # 1 - m_1 m_2 ... m_t, one number
 
 
@@ -135,12 +135,12 @@ class scale_by_warmed_nadam(Rule):
             self.b1 * (1 - 0.5 * jnp.exp(step * self.momentum_decay * math.log(0.96)))
             for step in (t, t + 1)
         )
-        return now, ahead, lacking(self.b2, t)
+        return now, ahead, one_minus_power(self.b2, t)
 
     def update_leaf(
-        self, g: Array, slots: WarmedNadamSlots, p: Array, t: tuple[Array, Array, Array]
+        self, g: Array, slots: WarmedNadamSlots, p: Array, step: Step
     ) -> tuple[Array, WarmedNadamSlots]:
-        now, ahead, c2 = t
+        now, ahead, c2 = step.shared
         mu = self.b1 * slots.mu + (1 - self.b1) * g
         nu = self.b2 * slots.nu + (1 - self.b2) * abs2(g)
         # Not as a difference from one, which would lose digits at first.
@@ -172,19 +172,14 @@ class scale_by_adamax(Rule):
         return zero_moments(p)
 
     def shared(self, t: Array) -> Array:
-        return lacking(self.b1, t)
+        return one_minus_power(self.b1, t)
 
     def update_leaf(
-        self, g: Array, slots: AdamSlots, p: Array, t: Array
+        self, g: Array, slots: AdamSlots, p: Array, step: Step
     ) -> tuple[Array, AdamSlots]:
         mu = self.b1 * slots.mu + (1 - self.b1) * g
         nu = jnp.maximum(self.b2 * slots.nu, modulus(g) + self.eps)
-        return (mu / t) / nu, AdamSlots(mu, nu)
-
-
-def modulus(x: Array) -> Array:
-    """|x|, with a derivative that is finite at zero for complex arrays too."""
-    return root(abs2(x)) if jnp.iscomplexobj(x) else jnp.abs(x)
+        return (mu / step.shared) / nu, AdamSlots(mu, nu)
 
 
 def decoupled(

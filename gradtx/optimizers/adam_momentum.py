@@ -18,17 +18,17 @@ from gradtx.axes import Axes, within
 from gradtx.chain import chain
 from gradtx.optimizers.adam import AdamSlots, decoupled, scale_by_adam, zero_moments
 from gradtx.paths import Labels, only_where
-from gradtx.rule import Hyper, Rule
+from gradtx.rule import Hyper, Rule, Square, Step
 from gradtx.struct import static
 from gradtx.transform import GradientTransformation
 from gradtx.transforms.scale import scale_by_learning_rate
-from gradtx.tree import abs2, lacking, norm, real_zeros_like, root
+from gradtx.tree import abs2, norm, one_minus_power, real_zeros_like, root
 
 
 class AdanSlots(NamedTuple):
     mu: Array
     delta: Array
-    nu: Array
+    nu: Square
     previous: Array
 
 
@@ -57,13 +57,13 @@ class scale_by_adan(Rule):
 
     def shared(self, t: Array) -> tuple[Array, Array, Array, Array, Array]:
         part, rest = jnp.where(t > 1, self.b2, 0), jnp.where(t > 1, 1 - self.b2, 0)
-        weight = self.b2 / lacking(self.b2, t)
-        return part, rest, lacking(self.b1, t), weight, lacking(self.b3, t)
+        weight = self.b2 / one_minus_power(self.b2, t)
+        return part, rest, one_minus_power(self.b1, t), weight, one_minus_power(self.b3, t)
 
     def update_leaf(
-        self, g: Array, slots: AdanSlots, p: Array, t: tuple[Array, Array, Array, Array, Array]
+        self, g: Array, slots: AdanSlots, p: Array, step: Step
     ) -> tuple[Array, AdanSlots]:
-        part, rest, c1, weight, c3 = t
+        part, rest, c1, weight, c3 = step.shared
         d = g - slots.previous
         mu = self.b1 * slots.mu + (1 - self.b1) * g
         delta = self.b2 * slots.delta + rest * d
@@ -87,7 +87,7 @@ class descend_proximally(Rule):
     def check(self) -> None:
         self.require("[0, inf)", "weight_decay")
 
-    def update_leaf(self, g: Array, slots: Any, p: Array, t: Array) -> tuple[Array, Any]:
+    def update_leaf(self, g: Array, slots: Any, p: Array, step: Step) -> tuple[Array, Any]:
         rate = self.learning_rate / (1 + self.learning_rate * self.weight_decay)
         return -rate * (g + self.weight_decay * p), slots
 
@@ -95,7 +95,7 @@ class descend_proximally(Rule):
 class AdemamixSlots(NamedTuple):
     mu: Array
     mu_slow: Array
-    nu: Array
+    nu: Square
 
 
 class scale_by_ademamix(Rule):
@@ -124,15 +124,15 @@ class scale_by_ademamix(Rule):
         return AdemamixSlots(mu, mu, nu)
 
     def shared(self, t: Array) -> tuple[Array, Array]:
-        return lacking(self.b1, t), lacking(self.b2, t)
+        return one_minus_power(self.b1, t), one_minus_power(self.b2, t)
 
     def update_leaf(
-        self, g: Array, slots: AdemamixSlots, p: Array, t: tuple[Array, Array]
+        self, g: Array, slots: AdemamixSlots, p: Array, step: Step
     ) -> tuple[Array, AdemamixSlots]:
         mu = self.b1 * slots.mu + (1 - self.b1) * g
         mu_slow = self.b3 * slots.mu_slow + (1 - self.b3) * g
         nu = self.b2 * slots.nu + (1 - self.b2) * abs2(g)
-        c1, c2 = t
+        c1, c2 = step.shared
         below = root(nu / c2 + self.eps_root) + self.eps
         return (mu / c1 + self.alpha * mu_slow) / below, AdemamixSlots(mu, mu_slow, nu)
 
@@ -161,15 +161,15 @@ class scale_by_simplified_ademamix(Rule):
         return zero_moments(p)
 
     def shared(self, t: Array) -> tuple[Any, Array]:
-        weight = (1 - self.b1) / lacking(self.b1, t) if self.correct_bias else 1
-        return weight, lacking(self.b2, t)
+        weight = (1 - self.b1) / one_minus_power(self.b1, t) if self.correct_bias else 1
+        return weight, one_minus_power(self.b2, t)
 
     def update_leaf(
-        self, g: Array, slots: AdamSlots, p: Array, t: tuple[Array, Array]
+        self, g: Array, slots: AdamSlots, p: Array, step: Step
     ) -> tuple[Array, AdamSlots]:
         mu = self.b1 * slots.mu + g
         nu = self.b2 * slots.nu + (1 - self.b2) * abs2(g)
-        weight, c2 = t
+        weight, c2 = step.shared
         below = root(nu / c2 + self.eps_root) + self.eps
         return (weight * mu + self.alpha * g) / below, AdamSlots(mu, nu)
 
@@ -196,7 +196,9 @@ class scale_by_qhm(Rule):
     def init_leaf(self, p: Array) -> QhmSlots:
         return QhmSlots(jnp.zeros_like(p))
 
-    def update_leaf(self, g: Array, slots: QhmSlots, p: Array, t: Array) -> tuple[Array, QhmSlots]:
+    def update_leaf(
+        self, g: Array, slots: QhmSlots, p: Array, step: Step
+    ) -> tuple[Array, QhmSlots]:
         mu = self.b * slots.mu + (1 - self.b) * g
         return (1 - self.nu) * g + self.nu * mu, QhmSlots(mu)
 
@@ -225,15 +227,15 @@ class scale_by_qhadam(Rule):
         return zero_moments(p)
 
     def shared(self, t: Array) -> tuple[Array, Array]:
-        return lacking(self.b1, t), lacking(self.b2, t)
+        return one_minus_power(self.b1, t), one_minus_power(self.b2, t)
 
     def update_leaf(
-        self, g: Array, slots: AdamSlots, p: Array, t: tuple[Array, Array]
+        self, g: Array, slots: AdamSlots, p: Array, step: Step
     ) -> tuple[Array, AdamSlots]:
         square = abs2(g)
         mu = self.b1 * slots.mu + (1 - self.b1) * g
         nu = self.b2 * slots.nu + (1 - self.b2) * square
-        c1, c2 = t
+        c1, c2 = step.shared
         above = (1 - self.nu1) * g + self.nu1 * (mu / c1)
         below = root((1 - self.nu2) * square + self.nu2 * (nu / c2)) + self.eps
         return above / below, AdamSlots(mu, nu)
@@ -268,9 +270,9 @@ class correct_variance(Rule):
         return jnp.where(t > 1, self.gamma * odds, 0)
 
     def update_leaf(
-        self, g: Array, slots: CorrectionSlots, p: Array, t: Array
+        self, g: Array, slots: CorrectionSlots, p: Array, step: Step
     ) -> tuple[Array, CorrectionSlots]:
-        c = g + t * (g - slots.previous)
+        c = g + step.shared * (g - slots.previous)
         size = norm(c, within(self.axes, c.ndim))
         return c * (1 / jnp.maximum(size, 1)), CorrectionSlots(g)
 

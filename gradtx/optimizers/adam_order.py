@@ -11,11 +11,11 @@ import jax.numpy as jnp
 from jax import Array
 
 from gradtx.chain import chain
-from gradtx.optimizers.adam import AdamSlots, modulus, zero_moments
-from gradtx.rule import Hyper, Rule
+from gradtx.optimizers.adam import AdamSlots, zero_moments
+from gradtx.rule import Hyper, Rule, Step
 from gradtx.transform import GradientTransformation
 from gradtx.transforms.scale import scale_by_learning_rate
-from gradtx.tree import abs2, lacking, root
+from gradtx.tree import abs2, modulus, one_minus_power, root
 
 
 class scale_by_laprop(Rule):
@@ -39,12 +39,12 @@ class scale_by_laprop(Rule):
         return zero_moments(p)
 
     def shared(self, t: Array) -> tuple[Array, Array]:
-        return lacking(self.b1, t), lacking(self.b2, t)
+        return one_minus_power(self.b1, t), one_minus_power(self.b2, t)
 
     def update_leaf(
-        self, g: Array, slots: AdamSlots, p: Array, t: tuple[Array, Array]
+        self, g: Array, slots: AdamSlots, p: Array, step: Step
     ) -> tuple[Array, AdamSlots]:
-        c1, c2 = t
+        c1, c2 = step.shared
         nu = self.b2 * slots.nu + (1 - self.b2) * abs2(g)
         mu = self.b1 * slots.mu + (1 - self.b1) * (g / (root(nu / c2) + self.eps))
         return mu / c1, AdamSlots(mu, nu)
@@ -78,9 +78,9 @@ class scale_by_adopt(Rule):
         return jnp.where(first, 0, limit), jnp.where(first, 0, self.b2)
 
     def update_leaf(
-        self, g: Array, slots: AdamSlots, p: Array, t: tuple[Array, Array]
+        self, g: Array, slots: AdamSlots, p: Array, step: Step
     ) -> tuple[Array, AdamSlots]:
-        limit, b2 = t
+        limit, b2 = step.shared
         divided = _clipped(g / jnp.maximum(root(slots.nu), self.eps), limit)
         mu = self.b1 * slots.mu + (1 - self.b1) * divided
         return mu, AdamSlots(mu, b2 * slots.nu + (1 - b2) * abs2(g))
@@ -115,12 +115,12 @@ class scale_by_acprop(Rule):
         return zero_moments(p)
 
     def shared(self, t: Array) -> tuple[Array, Array]:
-        return t == 1, lacking(self.b2, jnp.maximum(t - 1, 1))
+        return t == 1, one_minus_power(self.b2, jnp.maximum(t - 1, 1))
 
     def update_leaf(
-        self, g: Array, slots: AdamSlots, p: Array, t: tuple[Array, Array]
+        self, g: Array, slots: AdamSlots, p: Array, step: Step
     ) -> tuple[Array, AdamSlots]:
-        first, c2 = t
+        first, c2 = step.shared
         below = jnp.where(first, 1, root(slots.nu / c2) + self.eps)
         nu = self.b2 * slots.nu + ((1 - self.b2) * abs2(g - slots.mu) + self.eps)
         mu = self.b1 * slots.mu + (1 - self.b1) * g

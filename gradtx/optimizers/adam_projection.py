@@ -15,10 +15,10 @@ from gradtx.axes import Axes, within
 from gradtx.chain import chain
 from gradtx.optimizers.adam import AdamSlots, zero_moments
 from gradtx.paths import Labels, only_where
-from gradtx.rule import Hyper, Rule
+from gradtx.rule import Hyper, Rule, Step
 from gradtx.transform import GradientTransformation
 from gradtx.transforms.scale import scale_by_learning_rate
-from gradtx.tree import abs2, lacking, norm, root
+from gradtx.tree import abs2, inner, norm, one_minus_power, root
 
 
 class scale_by_adamp(Rule):
@@ -51,14 +51,14 @@ class scale_by_adamp(Rule):
         return zero_moments(p)
 
     def shared(self, t: Array) -> tuple[Array, Array]:
-        return lacking(self.b1, t), lacking(self.b2, t)
+        return one_minus_power(self.b1, t), one_minus_power(self.b2, t)
 
     def update_leaf(
-        self, g: Array, slots: AdamSlots, p: Array, t: tuple[Array, Array]
+        self, g: Array, slots: AdamSlots, p: Array, step: Step
     ) -> tuple[Array, AdamSlots]:
         mu = self.b1 * slots.mu + (1 - self.b1) * g
         nu = self.b2 * slots.nu + (1 - self.b2) * abs2(g)
-        c1, c2 = t
+        c1, c2 = step.shared
         v = (mu / c1) / (root(nu / c2) + self.eps)
         whole = within(self.axes, g.ndim)
         if len(whole) < 2:
@@ -68,18 +68,14 @@ class scale_by_adamp(Rule):
         for axes in views:
             length = norm(p, axes)
             unit = p / jnp.where(length > 0, length, 1)
-            along = jnp.abs(_dot(g, unit, axes)) / jnp.maximum(norm(g, axes), self.eps)
+            along = jnp.abs(inner(g, unit, axes)) / jnp.maximum(norm(g, axes), self.eps)
             size = max(math.prod(g.shape[axis] for axis in axes), 1)
             most = jnp.max(along, axis=whole, keepdims=True, initial=0)
             here = (most < self.delta / math.sqrt(size)) & jnp.logical_not(done)
-            u = jnp.where(here, v - _dot(v, unit, axes) * unit, u)
+            u = jnp.where(here, v - inner(v, unit, axes) * unit, u)
             ratio = jnp.where(here, self.wd_ratio, ratio)
             done = here | done
         return u + self.weight_decay * ratio * p, AdamSlots(mu, nu)
-
-
-def _dot(x: Array, y: Array, axes: tuple[int, ...]) -> Array:
-    return jnp.sum((x * jnp.conj(y)).real, axis=axes, keepdims=True)
 
 
 def adamp(

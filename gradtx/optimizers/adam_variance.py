@@ -18,19 +18,19 @@ from jax import Array, lax
 
 from gradtx.axes import Axes, within
 from gradtx.chain import chain
-from gradtx.optimizers.adam import AdamSlots, modulus, zero_moments
+from gradtx.optimizers.adam import AdamSlots, zero_moments
 from gradtx.paths import Labels, only_where
-from gradtx.rule import Hyper, Rule
+from gradtx.rule import Hyper, Rule, Square, Step
 from gradtx.struct import complaint, static
 from gradtx.transform import GradientTransformation
 from gradtx.transforms.scale import scale_by_learning_rate
-from gradtx.tree import abs2, lacking, real_zeros_like, root
+from gradtx.tree import abs2, modulus, one_minus_power, real_zeros_like, root
 
 
 class AmsgradSlots(NamedTuple):
     mu: Array
-    nu: Array
-    nu_max: Array
+    nu: Square
+    nu_max: Square
 
 
 FORMS = ("paper", "torch", "max_of_corrected")
@@ -66,15 +66,15 @@ class scale_by_amsgrad(Rule):
     def shared(self, t: Array) -> tuple[Any, Any, Any]:
         if self.form == "paper":
             return 1, 1, 1
-        c1, c2 = lacking(self.b1, t), lacking(self.b2, t)
+        c1, c2 = one_minus_power(self.b1, t), one_minus_power(self.b2, t)
         return (c1, 1, c2) if self.form == "torch" else (c1, c2, 1)
 
     def update_leaf(
-        self, g: Array, slots: AmsgradSlots, p: Array, t: tuple[Array, Array, Array]
+        self, g: Array, slots: AmsgradSlots, p: Array, step: Step
     ) -> tuple[Array, AmsgradSlots]:
         mu = self.b1 * slots.mu + (1 - self.b1) * g
         nu = self.b2 * slots.nu + (1 - self.b2) * abs2(g)
-        c1, before, after = t
+        c1, before, after = step.shared
         largest = jnp.maximum(slots.nu_max, nu / before)
         below = root(largest / after + self.eps_root) + self.eps
         return (mu / c1) / below, AmsgradSlots(mu, nu, largest)
@@ -103,15 +103,15 @@ class scale_by_belief(Rule):
         return zero_moments(p)
 
     def shared(self, t: Array) -> tuple[Array, Array]:
-        return lacking(self.b1, t), lacking(self.b2, t)
+        return one_minus_power(self.b1, t), one_minus_power(self.b2, t)
 
     def update_leaf(
-        self, g: Array, slots: AdamSlots, p: Array, t: tuple[Array, Array]
+        self, g: Array, slots: AdamSlots, p: Array, step: Step
     ) -> tuple[Array, AdamSlots]:
         mu = self.b1 * slots.mu + (1 - self.b1) * g
         # Added in this order it is one multiply-add for XLA, which then makes no copy of nu.
         nu = self.b2 * slots.nu + ((1 - self.b2) * abs2(g - mu) + self.eps_root)
-        c1, c2 = t
+        c1, c2 = step.shared
         return (mu / c1) / (root(nu / c2) + self.eps), AdamSlots(mu, nu)
 
 
@@ -140,15 +140,19 @@ class scale_by_yogi(Rule):
         return AdamSlots(mu, nu + self.initial_accumulator_value)
 
     def shared(self, t: Array) -> tuple[Any, Any]:
-        return (lacking(self.b1, t), lacking(self.b2, t)) if self.bias_correction else (1, 1)
+        return (
+            (one_minus_power(self.b1, t), one_minus_power(self.b2, t))
+            if self.bias_correction
+            else (1, 1)
+        )
 
     def update_leaf(
-        self, g: Array, slots: AdamSlots, p: Array, t: tuple[Array, Array]
+        self, g: Array, slots: AdamSlots, p: Array, step: Step
     ) -> tuple[Array, AdamSlots]:
         mu = self.b1 * slots.mu + (1 - self.b1) * g
         square = abs2(g)
         nu = slots.nu - (1 - self.b2) * jnp.sign(slots.nu - square) * square
-        c1, c2 = t
+        c1, c2 = step.shared
         return (mu / c1) / (root(nu / c2) + self.eps), AdamSlots(mu, nu)
 
 
@@ -189,14 +193,14 @@ class scale_by_radam(Rule):
         trusted = rho > jnp.maximum(self.threshold, 4)
         rho, most = jnp.where(trusted, rho, 5), jnp.where(trusted, most, 6)
         squared = (rho - 4) / (most - 4) * ((rho - 2) / (most - 2)) * (most / rho)
-        return lacking(self.b1, t), lacking(self.b2, t), trusted, jnp.sqrt(squared)
+        return one_minus_power(self.b1, t), one_minus_power(self.b2, t), trusted, jnp.sqrt(squared)
 
     def update_leaf(
-        self, g: Array, slots: AdamSlots, p: Array, t: tuple[Array, Array, Array, Array]
+        self, g: Array, slots: AdamSlots, p: Array, step: Step
     ) -> tuple[Array, AdamSlots]:
         mu = self.b1 * slots.mu + (1 - self.b1) * g
         nu = self.b2 * slots.nu + (1 - self.b2) * abs2(g)
-        c1, c2, trusted, r = t
+        c1, c2, trusted, r = step.shared
         below = root(nu / c2 + self.eps_root) + self.eps
         return (mu / c1) * (jnp.where(trusted, r, 1) / jnp.where(trusted, below, 1)), AdamSlots(
             mu, nu
@@ -239,14 +243,14 @@ class scale_by_adam_atan2(Rule):
         # t is never 0, but XLA does not know: it would merge a known a with the learning rate, and
         # jit would change last digits.
         a = jnp.where(t > 0, self.a, 0)
-        return lacking(self.b1, t), lacking(self.b2, t), a
+        return one_minus_power(self.b1, t), one_minus_power(self.b2, t), a
 
     def update_leaf(
-        self, g: Array, slots: AdamSlots, p: Array, t: tuple[Array, Array, Array]
+        self, g: Array, slots: AdamSlots, p: Array, step: Step
     ) -> tuple[Array, AdamSlots]:
         mu = self.b1 * slots.mu + (1 - self.b1) * g
         nu = self.b2 * slots.nu + (1 - self.b2) * abs2(g)
-        c1, c2, a = t
+        c1, c2, a = step.shared
         ahead, across = mu / c1, self.b * root(nu / c2)
         across = jnp.where((across == 0) & (ahead == 0), 1, across)
         if jnp.iscomplexobj(ahead):
@@ -284,14 +288,14 @@ class scale_by_stable_adamw(Rule):
         return zero_moments(p)
 
     def shared(self, t: Array) -> tuple[Array, Array]:
-        return lacking(self.b1, t), lacking(self.b2, t)
+        return one_minus_power(self.b1, t), one_minus_power(self.b2, t)
 
     def update_leaf(
-        self, g: Array, slots: AdamSlots, p: Array, t: tuple[Array, Array]
+        self, g: Array, slots: AdamSlots, p: Array, step: Step
     ) -> tuple[Array, AdamSlots]:
         mu = self.b1 * slots.mu + (1 - self.b1) * g
         nu = self.b2 * slots.nu + (1 - self.b2) * abs2(g)
-        c1, c2 = t
+        c1, c2 = step.shared
         # In another way than below: a root with two uses would be stored between them.
         surprise = abs2(g / jnp.maximum(root(nu) * (1 / root(c2)), self.eps))
         mean = jnp.mean(surprise, axis=within(self.axes, g.ndim), keepdims=True)

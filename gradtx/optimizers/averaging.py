@@ -15,16 +15,16 @@ import jax.numpy as jnp
 from jax import Array
 
 from gradtx.chain import chain
-from gradtx.rule import Hyper, Rule
+from gradtx.rule import Copy, Hyper, Rule, Square, Step
 from gradtx.transform import GradientTransformation
 from gradtx.transforms.scale import scale, scale_by_learning_rate
-from gradtx.tree import abs2, cube_root, real_zeros_like, root
+from gradtx.tree import abs2, cube_root, modulus, real_zeros_like, root
 
 
 class MadgradSlots(NamedTuple):
-    x0: Array
+    x0: Copy
     s: Array
-    nu: Array
+    nu: Square
 
 
 class scale_by_madgrad(Rule):
@@ -53,19 +53,19 @@ class scale_by_madgrad(Rule):
         return (self.learning_rate + self.eps) * root(t)
 
     def update_leaf(
-        self, g: Array, slots: MadgradSlots, p: Array, t: Array
+        self, g: Array, slots: MadgradSlots, p: Array, step: Step
     ) -> tuple[Array, MadgradSlots]:
-        s = slots.s + t * g
-        nu = slots.nu + t * abs2(g)
+        s = slots.s + step.shared * g
+        nu = slots.nu + step.shared * abs2(g)
         u = (1 - self.momentum) * (p - slots.x0 + s / (cube_root(nu) + self.eps))
         return u, MadgradSlots(slots.x0, s, nu)
 
 
 class CocobSlots(NamedTuple):
-    x0: Array
+    x0: Copy
     s: Array
-    largest: Array
-    total: Array
+    largest: Square
+    total: Square
     reward: Array
 
 
@@ -91,12 +91,10 @@ class scale_by_cocob(Rule):
         return CocobSlots(p, jnp.zeros_like(p), zeros + self.eps, zeros, zeros)
 
     def update_leaf(
-        self, g: Array, slots: CocobSlots, p: Array, t: Array
+        self, g: Array, slots: CocobSlots, p: Array, step: Step
     ) -> tuple[Array, CocobSlots]:
-        is_complex = jnp.iscomplexobj(g)
-        size = root(abs2(g)) if is_complex else jnp.abs(g)
-        moved = p - slots.x0
-        gain = (jnp.conj(g) * moved).real if is_complex else g * moved
+        size, moved = modulus(g), p - slots.x0
+        gain = (jnp.conj(g) * moved).real if jnp.iscomplexobj(g) else g * moved
         largest = jnp.maximum(slots.largest, size)
         total = slots.total + size
         reward = jnp.maximum(slots.reward - gain, 0)
@@ -130,9 +128,9 @@ class scale_by_optimistic_gradient(Rule):
         return jnp.where(t == 1, 0, self.beta)
 
     def update_leaf(
-        self, g: Array, slots: OptimisticSlots, p: Array, t: Array
+        self, g: Array, slots: OptimisticSlots, p: Array, step: Step
     ) -> tuple[Array, OptimisticSlots]:
-        return self.alpha * g + t * (g - slots.previous), OptimisticSlots(g)
+        return self.alpha * g + step.shared * (g - slots.previous), OptimisticSlots(g)
 
 
 def madgrad(

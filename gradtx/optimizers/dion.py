@@ -7,14 +7,14 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import Array, lax
+import numpy as np
+from jax import Array
 
-from gradtx.axes import as_matrices, from_matrices, layout, one_array
+from gradtx.axes import adjoint, as_matrices, from_matrices, layout, one_array, product
 from gradtx.engine.batches import one_by_one
-from gradtx.optimizers.muon import inverse
-from gradtx.rule import Hyper, Rule
+from gradtx.rule import Hyper, Rule, Step
 from gradtx.struct import complaint, static
-from gradtx.tree import abs2, real_dtype, root
+from gradtx.tree import abs2, inverse, root
 
 
 class DionSlots(NamedTuple):
@@ -45,37 +45,30 @@ class scale_by_dion(Rule):
     def init_leaf(self, p: Array) -> DionSlots:
         *stack, n, m = one_array(layout(self.axes, p.shape, "scale_by_dion"), "scale_by_dion")
         rank = math.ceil((self.rank_fraction or 1) * min(n, m))
-        start = jax.random.normal(jax.random.key(0), (n, rank), real_dtype(p.dtype))
+        # In float32, so that it is the same in every precision.
+        start = jax.random.normal(jax.random.key(0), (n, rank), np.float32)
         basis = jnp.broadcast_to(start.astype(p.dtype), (*stack, n, rank))
         return DionSlots(jnp.zeros_like(p), basis)
 
     def update_leaf(
-        self, g: Array, slots: DionSlots, p: Array, t: Array
+        self, g: Array, slots: DionSlots, p: Array, step: Step
     ) -> tuple[Array, DionSlots]:
         how = layout(self.axes, g.shape, "scale_by_dion")
         if g.size == 0:
             return g, slots
         (b,) = as_matrices(slots.mu + g, how)
         n, m = b.shape[-2:]
-        left = _orthonormal(_product(_adjoint(b), slots.basis))
-        right = _product(b, left)
+        left = _orthonormal(product(adjoint(b), slots.basis))
+        right = product(b, left)
         size = root(jnp.sum(abs2(right), axis=-2, keepdims=True))
-        mu = b - (1 - self.beta) * _product(right, _adjoint(left))
+        mu = b - (1 - self.beta) * product(right, adjoint(left))
         # A direction that is rounding only is not moved along, and a basis at rest not forgotten.
         least = max(n, m) * jnp.finfo(size.dtype).eps * jnp.max(size, axis=-1, keepdims=True)
         some = size > least
         right = right * jnp.where(some, inverse(size), 0)
-        u = math.sqrt(m / n) * _product(right, _adjoint(left))
+        u = math.sqrt(m / n) * product(right, adjoint(left))
         basis = jnp.where(some, right, slots.basis)
         return from_matrices([u], how), DionSlots(from_matrices([mu], how), basis)
-
-
-def _product(x: Array, y: Array) -> Array:
-    return jnp.matmul(x, y, precision=lax.Precision.HIGHEST)
-
-
-def _adjoint(x: Array) -> Array:
-    return jnp.conj(x.mT)
 
 
 def _orthonormal(x: Array) -> Array:

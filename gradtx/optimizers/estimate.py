@@ -11,40 +11,31 @@ whatever the dtype of the parameters.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax.numpy as jnp
 from jax import Array
 
 from gradtx.chain import chain
-from gradtx.rule import Hyper, JointRule
+from gradtx.rule import Copy, Hyper, JointRule, Square, Step
 from gradtx.struct import static
 from gradtx.transform import GradientTransformation
 from gradtx.transforms.scale import scale
-from gradtx.tree import abs2, lacking, real_zeros_like, root
+from gradtx.tree import abs2, inner, modulus, one_minus_power, real_zeros_like, root
 
 NO_LIMIT = 1e30  # a factor that no estimate grows by, and that float32 has
-
-
-def inner(x: Array, y: Array) -> Array:
-    """The real inner product of two arrays."""
-    return jnp.sum((jnp.conj(x) * y).real if jnp.iscomplexobj(x) else x * y)
-
-
-def modulus(x: Array) -> Array:
-    return root(abs2(x)) if jnp.iscomplexobj(x) else jnp.abs(x)
 
 
 def _correction(rule: Any, t: Array) -> Any:
     """What Adam's bias correction multiplies the step by, if it is asked for."""
     if not rule.use_bias_correction:
         return 1.0
-    return root(lacking(rule.b2, t)) / lacking(rule.b1, t)
+    return root(one_minus_power(rule.b2, t)) / one_minus_power(rule.b1, t)
 
 
 class DadaptSlots(NamedTuple):
     mu: Array
-    nu: Array
+    nu: Square
     s: Array
 
 
@@ -87,6 +78,7 @@ class scale_by_dadapt_adam(JointRule):
     Slots = DadaptSlots
     Globals = DadaptGlobals
     Sums = EstimateSums
+    needs: ClassVar[tuple[str, ...]] = ("params",)
 
     def check(self) -> None:
         self.require("[0, 1)", "b1")
@@ -106,9 +98,7 @@ class scale_by_dadapt_adam(JointRule):
         q = root(jnp.asarray(self.b2))
         return DadaptKnown(weight, q, (1 - self.b2) / (1 + q))
 
-    def measure_leaf(
-        self, g: Array, slots: DadaptSlots, p: Array, known: Any = None
-    ) -> EstimateSums:
+    def measure_leaf(self, g: Array, slots: DadaptSlots, p: Array, known: Any) -> EstimateSums:
         s = known.root_b2 * slots.s + known.rest * known.weight * g
         numerator = inner(g, slots.s / (root(slots.nu) + self.eps))
         return EstimateSums(numerator, jnp.sum(modulus(s)))
@@ -130,9 +120,9 @@ class scale_by_dadapt_adam(JointRule):
         return new, (known._replace(weight=weight), of_square, self.weight_decay * weight)
 
     def update_leaf(
-        self, g: Array, slots: DadaptSlots, p: Array, t: Any
+        self, g: Array, slots: DadaptSlots, p: Array, step: Step
     ) -> tuple[Array, DadaptSlots]:
-        known, of_square, decay = t
+        known, of_square, decay = step.shared
         mu = self.b1 * slots.mu + (1 - self.b1) * known.weight * g
         nu = self.b2 * slots.nu + of_square * abs2(g)
         s = known.root_b2 * slots.s + known.rest * known.weight * g
@@ -141,9 +131,9 @@ class scale_by_dadapt_adam(JointRule):
 
 class ProdigySlots(NamedTuple):
     mu: Array
-    nu: Array
+    nu: Square
     s: Array
-    x0: Array
+    x0: Copy
 
 
 class ProdigyGlobals(NamedTuple):
@@ -184,6 +174,7 @@ class scale_by_prodigy(JointRule):
     Slots = ProdigySlots
     Globals = ProdigyGlobals
     Sums = EstimateSums
+    needs: ClassVar[tuple[str, ...]] = ("params",)
 
     def check(self) -> None:
         self.require("[0, 1)", "b1")
@@ -204,9 +195,7 @@ class scale_by_prodigy(JointRule):
         rate = d * self.learning_rate * _correction(self, t)
         return ProdigyKnown(d, rate, d / self.estim_lr0 * rate, root(jnp.asarray(self.b2)))
 
-    def measure_leaf(
-        self, g: Array, slots: ProdigySlots, p: Array, known: Any = None
-    ) -> EstimateSums:
+    def measure_leaf(self, g: Array, slots: ProdigySlots, p: Array, known: Any) -> EstimateSums:
         s = known.root_b2 * slots.s + known.weight * g
         return EstimateSums(inner(g, slots.x0 - p), jnp.sum(modulus(s)))
 
@@ -227,9 +216,9 @@ class scale_by_prodigy(JointRule):
         return new, (known, jnp.where(started, known.rate, 0), new.estim_lr * self.eps)
 
     def update_leaf(
-        self, g: Array, slots: ProdigySlots, p: Array, t: Any
+        self, g: Array, slots: ProdigySlots, p: Array, step: Step
     ) -> tuple[Array, ProdigySlots]:
-        known, rate, eps = t
+        known, rate, eps = step.shared
         mu = self.b1 * slots.mu + (1 - self.b1) * known.d * g
         nu = self.b2 * slots.nu + (1 - self.b2) * abs2(known.d * g)
         s = known.root_b2 * slots.s + known.weight * g

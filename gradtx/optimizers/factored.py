@@ -31,18 +31,18 @@ from gradtx.optimizers.factoring import (
     zeros_of,
 )
 from gradtx.paths import Labels, only_where
-from gradtx.rule import Hyper, Rule
+from gradtx.rule import Hyper, Rule, Square, Step
 from gradtx.struct import static
 from gradtx.transform import GradientTransformation
 from gradtx.transforms.decay import add_decayed_weights
 from gradtx.transforms.norms import scale_by_param_block_rms, unit_axes
 from gradtx.transforms.scale import scale_by_learning_rate
-from gradtx.tree import abs2, lacking, real_dtype, real_zeros_like, root
+from gradtx.tree import abs2, one_minus_power, real_dtype, real_zeros_like, root
 
 
 class FactoredSlots(NamedTuple):
-    means: Array  # of rows, then of columns; a zero for arrays that are not factored
-    v: Array  # of arrays that are not factored; a zero for others
+    means: Square  # of rows, then of columns; a zero for arrays that are not factored
+    v: Square  # of arrays that are not factored; a zero for others
 
 
 class scale_by_factored_rms(Rule):
@@ -80,12 +80,14 @@ class scale_by_factored_rms(Rule):
         return t**-self.decay_rate
 
     def update_leaf(
-        self, g: Array, slots: FactoredSlots, p: Array, t: Array
+        self, g: Array, slots: FactoredSlots, p: Array, step: Step
     ) -> tuple[Array, FactoredSlots]:
         stack, g = len(stacked(self.axes, g.ndim)), in_front(g, self.axes)
         sides = self._sides(g.shape)
         old = in_front(slots.v, self.axes) if sides is None else slots.v
-        v = Squares.from_slots(slots.means, old, g.shape, sides).averaged(g, self.eps, t, sides)
+        v = Squares.from_slots(slots.means, old, g.shape, sides).averaged(
+            g, self.eps, step.shared, sides
+        )
         u, square = v.normalized(g, sides)
         if self.clipping_threshold is not None:
             u = u * _clip(square, self.clipping_threshold, stack)
@@ -102,9 +104,9 @@ def _clip(square: Array, threshold: Array, stack: int) -> Array:
 
 class CameSlots(NamedTuple):
     mu: Array
-    means: Array  # of |g|^2, as in `FactoredSlots`
-    v: Array
-    instability: Array  # the means of |U - mu|^2
+    means: Square  # of |g|^2, as in `FactoredSlots`
+    v: Square
+    instability: Square  # the means of |U - mu|^2
 
 
 class scale_by_came(Rule):
@@ -138,7 +140,7 @@ class scale_by_came(Rule):
         return CameSlots(jnp.zeros_like(p), means, v, means)
 
     def update_leaf(
-        self, g: Array, slots: CameSlots, p: Array, t: Array
+        self, g: Array, slots: CameSlots, p: Array, step: Step
     ) -> tuple[Array, CameSlots]:
         stack, g = len(stacked(self.axes, g.ndim)), in_front(g, self.axes)
         sides = sides_of(self.axes, g.shape)
@@ -163,7 +165,7 @@ class scale_by_came(Rule):
 
 
 class Sm3Slots(NamedTuple):
-    bounds: Array  # for each axis of a matrix one number for every index, one axis after the other
+    bounds: Square  # for each axis of a matrix one number for every index, one axis after the other
 
 
 class scale_by_sm3(Rule):
@@ -185,7 +187,9 @@ class scale_by_sm3(Rule):
         bounds = [jnp.zeros(shape, real_dtype(p.dtype)) for shape in _lines(front.shape, stack)]
         return Sm3Slots(packed(bounds, stack))
 
-    def update_leaf(self, g: Array, slots: Sm3Slots, p: Array, t: Array) -> tuple[Array, Sm3Slots]:
+    def update_leaf(
+        self, g: Array, slots: Sm3Slots, p: Array, step: Step
+    ) -> tuple[Array, Sm3Slots]:
         stack = len(stacked(self.axes, g.ndim))
         if g.ndim - stack < 2:
             nu = slots.bounds + abs2(g)
@@ -221,7 +225,7 @@ def _over_root_or_zero(g: Array, nu: Array) -> Array:
 
 class AdamMiniSlots(NamedTuple):
     mu: Array
-    nu: Array
+    nu: Square
 
 
 class scale_by_adam_mini(Rule):
@@ -255,16 +259,16 @@ class scale_by_adam_mini(Rule):
         return AdamMiniSlots(jnp.zeros_like(p), blocks.reshape(_squeezed(p.shape, along)))
 
     def shared(self, t: Array) -> tuple[Array, Array]:
-        return lacking(self.b1, t), lacking(self.b2, t)
+        return one_minus_power(self.b1, t), one_minus_power(self.b2, t)
 
     def update_leaf(
-        self, g: Array, slots: AdamMiniSlots, p: Array, t: tuple[Array, Array]
+        self, g: Array, slots: AdamMiniSlots, p: Array, step: Step
     ) -> tuple[Array, AdamMiniSlots]:
         mu = self.b1 * slots.mu + (1 - self.b1) * g
         most = jnp.finfo(g.dtype).max / 4  # an infinite nu would stop all later steps
         square = jnp.minimum(mean(abs2(g), self._along(g.ndim)), most)
         nu = self.b2 * slots.nu.reshape(square.shape) + (1 - self.b2) * square
-        c1, c2 = t
+        c1, c2 = step.shared
         return mu * (1 / (c1 * (root(nu / c2) + self.eps))), AdamMiniSlots(
             mu, nu.reshape(slots.nu.shape)
         )
@@ -295,7 +299,7 @@ class average_updates(Rule):
         return AverageSlots(jnp.zeros_like(p))
 
     def update_leaf(
-        self, g: Array, slots: AverageSlots, p: Array, t: Array
+        self, g: Array, slots: AverageSlots, p: Array, step: Step
     ) -> tuple[Array, AverageSlots]:
         mu = self.decay * slots.mu + (1 - self.decay) * g
         return mu, AverageSlots(mu)
@@ -315,8 +319,8 @@ class scale_by_relative_step(Rule):
     def shared(self, t: Array) -> Array:
         return lax.rsqrt(t)
 
-    def update_leaf(self, g: Array, slots: Any, p: Array, t: Array) -> tuple[Array, Any]:
-        return -jnp.minimum(self.learning_rate, t) * g, slots
+    def update_leaf(self, g: Array, slots: Any, p: Array, step: Step) -> tuple[Array, Any]:
+        return -jnp.minimum(self.learning_rate, step.shared) * g, slots
 
 
 def adafactor(

@@ -10,31 +10,32 @@ from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
 
-from gradtx.axes import as_matrices, from_matrices, layout, one_array
+from gradtx.axes import (
+    adjoint,
+    as_matrices,
+    frobenius_norm,
+    from_matrices,
+    layout,
+    one_array,
+    product,
+)
 from gradtx.chain import chain
 from gradtx.engine.batches import in_turn
+from gradtx.engine.keys import random_key
 from gradtx.engine.placement import placed
 from gradtx.optimizers.adam import scale_by_adam
-from gradtx.optimizers.muon import inverse, length
 from gradtx.optimizers.roles import Matrices, routed
-from gradtx.optimizers.sides import (
-    Pair,
-    adjoint,
-    places,
-    product,
-    refreshed,
-    refuse_other_sides,
-    side_shapes,
-)
+from gradtx.optimizers.sides import Pair, places, refreshed, refuse_other_sides, side_shapes
 from gradtx.paths import Labels
-from gradtx.rule import Hyper, Rule
+from gradtx.rule import Hyper, Rule, Step
 from gradtx.schedules.decay import exponential_decay
 from gradtx.struct import static
 from gradtx.transform import GradientTransformation
 from gradtx.transforms.decay import add_decayed_weights
-from gradtx.tree import abs2, lacking, real_dtype
+from gradtx.tree import abs2, inverse, one_minus_power, real_dtype
 
 LONGEST = 8192
 REST = scale_by_adam(b2=0.95)
@@ -59,7 +60,7 @@ class scale_by_kron(Rule):
     A = Q_L (M + damping V) Q_R^H, B = Q_L^-H V Q_R^-1, S = A A^H, T = B B^H,
     Q_L = Q_L - lr triu(S - T) Q_L / |S + T|, and Q_R alike from A^H A and B^H B; then
     u = P_L M P_R, its root mean square clipped. |S| is bounded from below by one power step. Li
-    2024, 2402.11858. V is the same for all matrices of a shape. A Q learns whenever the shares of
+    2024, 2402.11858. V is the same for all matrices of an array. A Q learns whenever the shares of
     steps in `learn` have added up to one; longer sides than `max_dim` have a diagonal.
     """
 
@@ -68,7 +69,7 @@ class scale_by_kron(Rule):
     learn: Hyper | None = None  # the share of steps on which Q moves; None: as in the paper's code
     clip: Hyper = 1.1  # the largest root mean square of an update
     damping: Hyper = 1e-9  # of noise beside the gradient, so that zeros do not let Q grow for ever
-    seed: Hyper = 0  # or a random key
+    seed: Any = random_key(default=0)
     stagger: bool = static(default=True)  # False: all matrices in the same step
     sides: str = static(default="both")  # or "shorter", "inputs", "outputs"; others have a diagonal
     max_dim: int | None = static(default=None)  # None: 8192
@@ -97,40 +98,42 @@ class scale_by_kron(Rule):
         )
         return KronSlots(jnp.zeros_like(p), left, right, jnp.zeros(stack, real_dtype(p.dtype)))
 
-    def update_leaf(self, g: Array, slots: KronSlots, p: Array, t: Any) -> tuple[Array, KronSlots]:
+    def update_leaf(
+        self, g: Array, slots: KronSlots, p: Array, step: Step
+    ) -> tuple[Array, KronSlots]:
         if g.size == 0:
             return g, slots
-        t, number = t
+        number = step.place
         how = layout(self.axes, g.shape, "scale_by_kron")
         mu = self.b1 * slots.mu + (1 - self.b1) * g
-        (x,) = as_matrices(mu / lacking(self.b1, t), how)
-        share = ANNEALED(t - 1).astype(t.dtype) if self.learn is None else self.learn
+        (x,) = as_matrices(mu / one_minus_power(self.b1, step.t), how)
+        share = ANNEALED(step.t - 1).astype(step.t.dtype) if self.learn is None else self.learn
         carried = slots.carried + share
         if self.stagger:
             start = GOLDEN * places(number, x.shape[:-2]).astype(carried.dtype)
-            carried = carried + jnp.where(t == 1, start - jnp.floor(start), 0)
+            carried = carried + jnp.where(step.t == 1, start - jnp.floor(start), 0)
         turns = carried >= 1
         carried = jnp.where(turns, carried - 1, carried)
         old = slots.left, slots.right
+        v = jax.random.normal(step.key, x.shape[-2:], np.float32)  # the same in every precision
+
+        def learned(old: Pair, x: Array) -> Pair:
+            return self._learned(old, x, v.astype(x.dtype))
+
         if self.stagger:
-            new = refreshed(turns, self._learned, old, x, jnp.broadcast_to(t, turns.shape))
+            new = refreshed(turns, learned, old, x)
         else:
-            new = refreshed(turns.reshape(-1)[0], self._learned, old, x, t)
+            new = refreshed(turns.reshape(-1)[0], learned, old, x)
         left, right = placed(old, new)
         u = _applied(left, right, x, back=False)
         u = _applied(left, right, u, back=True)
-        size = length(u) / math.sqrt(x.shape[-2] * x.shape[-1])
+        size = frobenius_norm(u) / math.sqrt(x.shape[-2] * x.shape[-1])
         u = u * jnp.where(size > self.clip, self.clip * inverse(size), 1)
         return from_matrices([u], how), KronSlots(mu, left, right, carried)
 
-    def _learned(self, old: Pair, x: Array, t: Array) -> Pair:
+    def _learned(self, old: Pair, x: Array, v: Array) -> Pair:
         """Both factors after a step of descent; no derivative is taken of them."""
         x, (left, right) = lax.stop_gradient((x, old))
-        seed: Any = self.seed
-        if not jnp.issubdtype(jnp.result_type(seed), jax.dtypes.prng_key):
-            seed = jax.random.key(jnp.asarray(seed).astype(jnp.int32))
-        key = jax.random.fold_in(seed, jnp.minimum(t, 2**30).astype(jnp.int32))
-        v = jax.random.normal(key, x.shape[-2:], real_dtype(x.dtype)).astype(x.dtype)
         v = jnp.broadcast_to(v, x.shape)
         a = _applied(left, right, x + self.damping * v, back=False)
         b = _solved(left, right, v)
@@ -195,7 +198,7 @@ def _size(h: Array) -> Array:
     h = h * inverse(scale)
     place = jnp.argmax(jnp.sum(abs2(h), axis=-2, keepdims=True), axis=-1, keepdims=True)
     x = jnp.take_along_axis(h, place, axis=-1)
-    return scale * length(product(h, x)) * inverse(length(x))
+    return scale * frobenius_norm(product(h, x)) * inverse(frobenius_norm(x))
 
 
 def _largest(q: Array, ndim: int) -> Array:

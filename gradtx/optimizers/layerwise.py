@@ -21,7 +21,7 @@ from gradtx.axes import within
 from gradtx.chain import chain
 from gradtx.optimizers.adam import scale_by_adam
 from gradtx.paths import Labels, only_where
-from gradtx.rule import Hyper, Rule
+from gradtx.rule import Hyper, Rule, Square, Step
 from gradtx.transform import GradientTransformation
 from gradtx.transforms.decay import add_decayed_weights
 from gradtx.transforms.momentum import scale_by_momentum
@@ -47,7 +47,7 @@ class scale_by_lars(Rule):
     def check(self) -> None:
         self.require("[0, inf)", "weight_decay", "trust_coefficient", "eps")
 
-    def update_leaf(self, g: Array, slots: Any, p: Array, t: Array) -> tuple[Array, Any]:
+    def update_leaf(self, g: Array, slots: Any, p: Array, step: Step) -> tuple[Array, Any]:
         decayed = g + self.weight_decay * p
         if self.trust_coefficient is None:
             return decayed, slots
@@ -59,7 +59,7 @@ class scale_by_lars(Rule):
 
 class NovogradSlots(NamedTuple):
     mu: Array
-    nu: Array  # one number for every layer
+    nu: Square  # one number for every layer
 
 
 class scale_by_novograd(Rule):
@@ -90,13 +90,13 @@ class scale_by_novograd(Rule):
         return NovogradSlots(jnp.zeros_like(p), jnp.zeros(stack, real_dtype(p.dtype)))
 
     def update_leaf(
-        self, g: Array, slots: NovogradSlots, p: Array, t: Array
+        self, g: Array, slots: NovogradSlots, p: Array, step: Step
     ) -> tuple[Array, NovogradSlots]:
         lengths = block_norm(g, self.axes)
         # Kept finite: with an infinite nu the gradient would count for nothing ever after.
         square = jnp.square(jnp.minimum(lengths, jnp.finfo(lengths.dtype).max ** 0.5 / 2))
         old = slots.nu.reshape(lengths.shape)
-        nu = jnp.where(t == 1, square, self.b2 * old + (1 - self.b2) * square)
+        nu = jnp.where(step.t == 1, square, self.b2 * old + (1 - self.b2) * square)
         normal = g * (1 / (root(nu) + self.eps))
         mu = self.b1 * slots.mu + (normal + self.weight_decay * p)
         return mu, NovogradSlots(mu, nu.reshape(slots.nu.shape))
@@ -115,7 +115,7 @@ class scale_by_fromage(Rule):
 
     needs: ClassVar[tuple[str, ...]] = ("params",)
 
-    def update_leaf(self, g: Array, slots: Any, p: Array, t: Array) -> tuple[Array, Any]:
+    def update_leaf(self, g: Array, slots: Any, p: Array, step: Step) -> tuple[Array, Any]:
         rate = self.learning_rate
         stretch = root(1 + rate * rate)
         trust = ratio(block_norm(p, self.axes), block_norm(g, self.axes))

@@ -9,11 +9,11 @@ import jax.numpy as jnp
 from jax import Array
 
 from gradtx.axes import as_matrices, from_matrices, layout
-from gradtx.optimizers.muon import MomentumSlots, inverse, refuse_other
+from gradtx.optimizers.muon import MomentumSlots, refuse_other
 from gradtx.optimizers.polar import newton_schulz
-from gradtx.rule import BatchedRule, Hyper
+from gradtx.rule import BatchedRule, Hyper, Step
 from gradtx.struct import static
-from gradtx.tree import norm
+from gradtx.tree import inverse, norm
 
 NORMS = ("spectral", "columns", "sign")
 
@@ -46,7 +46,7 @@ class scale_by_lmo(BatchedRule):
         return MomentumSlots(jnp.zeros_like(p))
 
     def before_leaf(
-        self, g: Array, slots: MomentumSlots, p: Array, t: Array
+        self, g: Array, slots: MomentumSlots, p: Array, step: Step
     ) -> tuple[list[Array], Array]:
         d = self.decay * slots.mu + (1 - self.decay) * g
         if self._without_axes:

@@ -13,21 +13,31 @@ from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
 
-from gradtx.axes import as_matrices, from_matrices, layout, one_array
+from gradtx.axes import (
+    adjoint,
+    as_matrices,
+    frobenius_norm,
+    from_matrices,
+    layout,
+    one_array,
+    product,
+)
 from gradtx.chain import chain
+from gradtx.engine.keys import random_key
 from gradtx.engine.placement import placed
 from gradtx.optimizers.adam import scale_by_adam
-from gradtx.optimizers.muon import inverse, length, refuse_other
+from gradtx.optimizers.muon import refuse_other
 from gradtx.optimizers.roles import Matrices, routed
-from gradtx.optimizers.sides import adjoint, due, eigenbasis, product, refreshed
+from gradtx.optimizers.sides import due, eigenbasis, refreshed
 from gradtx.paths import Labels
-from gradtx.rule import Hyper, Rule
+from gradtx.rule import Hyper, Rule, Square, Step
 from gradtx.struct import complaint, static
 from gradtx.transform import GradientTransformation
 from gradtx.transforms.decay import add_decayed_weights
-from gradtx.tree import abs2, lacking, real_dtype, root
+from gradtx.tree import abs2, inverse, one_minus_power, real_dtype, root
 
 RANK = 128
 PER = ("channel", "tensor")
@@ -56,13 +66,13 @@ def _adam(rule: Any, z: Array, mu: Array, nu: Array, t: Array) -> tuple[Array, A
     """Adam's step for z, and its moments."""
     mu = rule.b1 * mu + (1 - rule.b1) * z
     nu = rule.b2 * nu + (1 - rule.b2) * abs2(z)
-    u = mu / lacking(rule.b1, t) / (root(nu / lacking(rule.b2, t)) + rule.eps)
+    u = mu / one_minus_power(rule.b1, t) / (root(nu / one_minus_power(rule.b2, t)) + rule.eps)
     return u, mu, nu
 
 
 class GaloreSlots(NamedTuple):
     mu: Array  # [..., rank, longer side]
-    nu: Array
+    nu: Square
     basis: Array  # [..., shorter side, rank]
 
 
@@ -101,17 +111,17 @@ class scale_by_galore(Rule):
         return GaloreSlots(jnp.zeros(shape, p.dtype), jnp.zeros(shape, real_dtype(p.dtype)), basis)
 
     def update_leaf(
-        self, g: Array, slots: GaloreSlots, p: Array, t: Any
+        self, g: Array, slots: GaloreSlots, p: Array, step: Step
     ) -> tuple[Array, GaloreSlots]:
         if g.size == 0:
             return g, slots
-        t, number = t
+        number = step.place
         how = layout(self.axes, g.shape, "scale_by_galore")
         (x,) = as_matrices(g, how)
         y = _upright(x)
-        turns = due(t - 1, number, self.every, y.shape[:-2], self.stagger) | (t == 1)
+        turns = due(step.t - 1, number, self.every, y.shape[:-2], self.stagger) | (step.t == 1)
         (basis,) = refreshed(turns, _largest_directions, (slots.basis,), y)
-        z, mu, nu = _adam(self, product(adjoint(basis), y), slots.mu, slots.nu, t)
+        z, mu, nu = _adam(self, product(adjoint(basis), y), slots.mu, slots.nu, step.t)
         u = self.scale * product(basis, z)
         return from_matrices([_back(u, x)], how), GaloreSlots(*placed(slots, (mu, nu, basis)))
 
@@ -131,7 +141,7 @@ def _largest_directions(old: tuple[Array], y: Array) -> tuple[Array]:
 
 class ApolloSlots(NamedTuple):
     mu: Array  # [..., rank, longer side]
-    nu: Array
+    nu: Square
     size: Array  # the norm of the last update of every matrix
 
 
@@ -142,7 +152,7 @@ class scale_by_apollo(Rule):
     longer side) is multiplied by |N_j| / (|R_j| + eps), or with `per="tensor"` all by |N| / |R|.
     The norm then grows by 1.01 a step at most, and is multiplied by sqrt(scale). Zhu+ 2024,
     2412.05270. APOLLO-Mini: `rank=1, per="tensor", scale=128.0`. P is drawn anew every 200 steps,
-    the same for all matrices of a shape. After an update of zeros the norm is not limited.
+    the same for all matrices of an array. After an update of zeros the norm is not limited.
     """
 
     b1: Hyper = 0.9
@@ -151,7 +161,7 @@ class scale_by_apollo(Rule):
     scale: Hyper = 1.0
     growth: Hyper = 1.01  # the most that the norm of an update is multiplied by in one step
     every: Hyper = 200  # steps from one projection to the next
-    seed: Hyper = 0  # or a random key
+    seed: Any = random_key(default=0)
     rank: int | None = static(default=None)  # None: 128, and never more than the shorter side
     per: str = static(default="channel")  # or "tensor"
     axes: Any = None  # an `Axes`
@@ -174,20 +184,20 @@ class scale_by_apollo(Rule):
         )
 
     def update_leaf(
-        self, g: Array, slots: ApolloSlots, p: Array, t: Array
+        self, g: Array, slots: ApolloSlots, p: Array, step: Step
     ) -> tuple[Array, ApolloSlots]:
         if g.size == 0:
             return g, slots
         how = layout(self.axes, g.shape, "scale_by_apollo")
         (x,) = as_matrices(g, how)
         y = _upright(x)
-        sketch = self._projection(y, t)
+        sketch = self._projection(y, step)
         r = product(jnp.broadcast_to(sketch, (*y.shape[:-2], *sketch.shape)), y)
-        z, mu, nu = _adam(self, r, slots.mu, slots.nu, t)
+        z, mu, nu = _adam(self, r, slots.mu, slots.nu, step.t)
         axes = (-2, -1) if self.per == "tensor" else (-2,)
         after, before = (root(jnp.sum(abs2(a), axis=axes, keepdims=True)) for a in (z, r))
         u = y * (after / (before + self.eps))
-        size = length(u)
+        size = frobenius_norm(u)
         last = slots.size[..., None, None]
         limited = (last > 0) & (size > self.growth * last)
         shrink = jnp.where(limited, self.growth * last * inverse(size), 1)
@@ -195,14 +205,11 @@ class scale_by_apollo(Rule):
         size = jnp.squeeze(size * shrink, (-2, -1))
         return from_matrices([_back(u, x)], how), ApolloSlots(*placed(slots, (mu, nu, size)))
 
-    def _projection(self, y: Array, t: Array) -> Array:
+    def _projection(self, y: Array, step: Step) -> Array:
         """Random normal numbers over sqrt(rank), the same until the next refresh."""
-        seed: Any = self.seed
-        if not jnp.issubdtype(jnp.result_type(seed), jax.dtypes.prng_key):
-            seed = jax.random.key(jnp.asarray(seed).astype(jnp.int32))
-        past = jnp.floor((jnp.minimum(t, 2**30) - 1) / self.every).astype(jnp.int32)
+        past = jnp.floor((step.t - 1) / self.every).astype(jnp.int32)
         shape = _rank(self, y.shape[-2]), y.shape[-2]
-        p = jax.random.normal(jax.random.fold_in(seed, past), shape, real_dtype(y.dtype))
+        p = jax.random.normal(step.key_of(past), shape, np.float32)  # alike in every precision
         return p.astype(y.dtype) * (1 / math.sqrt(shape[0]))
 
 

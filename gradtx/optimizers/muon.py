@@ -14,17 +14,11 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from jax import Array, lax
 
-from gradtx.axes import (
-    as_matrices,
-    from_matrices,
-    layout,
-    on_matrices,
-    one_array,
-)
+from gradtx.axes import as_matrices, frobenius_norm, from_matrices, layout, on_matrices, one_array
 from gradtx.optimizers.polar import newton_schulz
-from gradtx.rule import BatchedRule, Hyper
+from gradtx.rule import BatchedRule, Hyper, Square, Step
 from gradtx.struct import complaint, static
-from gradtx.tree import abs2, lacking, norm, real_dtype, real_zeros_like, root
+from gradtx.tree import abs2, inverse, norm, one_minus_power, real_dtype, real_zeros_like, root
 
 MOMENTA = ("lerp", "trace", "corrected")
 SCALES = (None, "original", "spectral", "match_rms_adamw", "rms", "nuclear")
@@ -47,8 +41,8 @@ def averaged(
     mu = beta * mu + weight * g
     if momentum == "corrected":
         if not nesterov:
-            return mu / lacking(beta, t), mu
-        return beta * mu / lacking(beta, t + 1) + weight * g / lacking(beta, t), mu
+            return mu / one_minus_power(beta, t), mu
+        return beta * mu / one_minus_power(beta, t + 1) + weight * g / one_minus_power(beta, t), mu
     return (beta * mu + weight * g if nesterov else mu), mu
 
 
@@ -64,20 +58,9 @@ def shape_factor(scale: str | None, n: int, m: int, rms: Any) -> Any:
     return None
 
 
-def inverse(x: Array) -> Array:
-    """1 / x, and zero for zero, or what is so near to it that 1 / x is not finite."""
-    some = x > 4 * jnp.finfo(x.dtype).tiny
-    return jnp.where(some, 1 / jnp.where(some, x, 1), 0)
-
-
-def length(x: Array) -> Array:
-    """The Frobenius norm of every matrix of a stack, which keeps its number of axes."""
-    return root(jnp.sum(abs2(x), axis=(-2, -1), keepdims=True))
-
-
 def to_rms(x: Array, rms: Any) -> Array:
     """Every matrix of a stack with this root mean square."""
-    return x * (rms * math.sqrt(x.shape[-2] * x.shape[-1]) * inverse(length(x)))
+    return x * (rms * math.sqrt(x.shape[-2] * x.shape[-1]) * inverse(frobenius_norm(x)))
 
 
 def refuse_other(rule: Any, name: str, known: tuple[Any, ...]) -> None:
@@ -119,9 +102,9 @@ class scale_by_muon(BatchedRule):
         return MomentumSlots(jnp.zeros_like(p))
 
     def before_leaf(
-        self, g: Array, slots: MomentumSlots, p: Array, t: Array
+        self, g: Array, slots: MomentumSlots, p: Array, step: Step
     ) -> tuple[list[Array], Array]:
-        u, mu = averaged(self.momentum, self.nesterov, self.beta, g, slots.mu, t)
+        u, mu = averaged(self.momentum, self.nesterov, self.beta, g, slots.mu, step.t)
         return as_matrices(u, layout(self.axes, g.shape, "scale_by_muon")), mu
 
     def together(self, x: Array) -> Array:
@@ -143,7 +126,7 @@ class scale_by_muon(BatchedRule):
 
 class NormuonSlots(NamedTuple):
     mu: Array
-    nu: Array  # one number for every output of every matrix: [..., outputs]
+    nu: Square  # one number for every output of every matrix: [..., outputs]
 
 
 class scale_by_normuon(BatchedRule):
@@ -177,9 +160,9 @@ class scale_by_normuon(BatchedRule):
         return NormuonSlots(jnp.zeros_like(p), jnp.zeros((*stack, m), real_dtype(p.dtype)))
 
     def before_leaf(
-        self, g: Array, slots: NormuonSlots, p: Array, t: Array
+        self, g: Array, slots: NormuonSlots, p: Array, step: Step
     ) -> tuple[list[Array], NormuonSlots]:
-        u, mu = averaged(self.momentum, self.nesterov, self.beta, g, slots.mu, t)
+        u, mu = averaged(self.momentum, self.nesterov, self.beta, g, slots.mu, step.t)
         how = layout(self.axes, g.shape, "scale_by_normuon")
         return as_matrices(u, how), slots._replace(mu=mu)
 
@@ -195,14 +178,18 @@ class scale_by_normuon(BatchedRule):
             even = to_rms(even, self.rms)
         else:
             factor = shape_factor(self.scale, o.shape[-2], o.shape[-1], self.rms)
-            even = even * (length(o) * inverse(length(even)) * (1 if factor is None else factor))
+            even = even * (
+                frobenius_norm(o)
+                * inverse(frobenius_norm(even))
+                * (1 if factor is None else factor)
+            )
         how = layout(self.axes, kept.mu.shape, "scale_by_normuon")
         return from_matrices([even], how), kept._replace(nu=nu)
 
 
 class AdamuonSlots(NamedTuple):
     mu: Array
-    nu: Array
+    nu: Square
 
 
 class scale_by_adamuon(BatchedRule):
@@ -235,9 +222,9 @@ class scale_by_adamuon(BatchedRule):
         return AdamuonSlots(jnp.zeros_like(p), real_zeros_like(p))
 
     def before_leaf(
-        self, g: Array, slots: AdamuonSlots, p: Array, t: Array
+        self, g: Array, slots: AdamuonSlots, p: Array, step: Step
     ) -> tuple[list[Array], AdamuonSlots]:
-        u, mu = averaged(self.momentum, self.nesterov, self.beta, g, slots.mu, t)
+        u, mu = averaged(self.momentum, self.nesterov, self.beta, g, slots.mu, step.t)
         how = layout(self.axes, g.shape, "scale_by_adamuon")
         return as_matrices(jnp.sign(u) if self.signed else u, how), slots._replace(mu=mu)
 
@@ -254,7 +241,7 @@ class scale_by_adamuon(BatchedRule):
 
 class AdagoSlots(NamedTuple):
     mu: Array
-    total: Array  # the sum of squared norms, for every matrix
+    total: Square  # the sum of squared norms, for every matrix
 
 
 class scale_by_adago(BatchedRule):
@@ -286,16 +273,16 @@ class scale_by_adago(BatchedRule):
         return AdagoSlots(jnp.zeros_like(p), jnp.zeros(tuple(stack), real_dtype(p.dtype)))
 
     def before_leaf(
-        self, g: Array, slots: AdagoSlots, p: Array, t: Array
+        self, g: Array, slots: AdagoSlots, p: Array, step: Step
     ) -> tuple[list[Array], tuple[Array, AdagoSlots]]:
-        u, mu = averaged(self.momentum, self.nesterov, self.beta, g, slots.mu, t)
+        u, mu = averaged(self.momentum, self.nesterov, self.beta, g, slots.mu, step.t)
         how = layout(self.axes, g.shape, "scale_by_adago")
         (x,) = as_matrices(g, how)
         size = jnp.squeeze(norm(x, (x.ndim - 2, x.ndim - 1)), (-2, -1))
         size = jnp.minimum(size, self.gamma)
         total = slots.total + lax.square(size)
-        step = jnp.maximum(self.floor, size * inverse(root(total)))
-        return as_matrices(u, how), (step, AdagoSlots(mu, total))
+        rate = jnp.maximum(self.floor, size * inverse(root(total)))
+        return as_matrices(u, how), (rate, AdagoSlots(mu, total))
 
     def together(self, x: Array) -> Array:
         return self.polar.factor(x)

@@ -19,14 +19,14 @@ from jax import Array, lax
 
 from gradtx.axes import Axes, within
 from gradtx.chain import chain
-from gradtx.rule import Hyper, JointRule, Rule
+from gradtx.rule import Copy, Hyper, JointRule, Rule, Square, Step
 from gradtx.transform import GradientTransformation
 from gradtx.transforms.scale import scale_by_learning_rate
 from gradtx.tree import abs2, real_zeros_like, root
 
 
 class DogSlots(NamedTuple):
-    x0: Array
+    x0: Copy
 
 
 class DogGlobals(NamedTuple):
@@ -53,6 +53,7 @@ class scale_by_dog(JointRule):
     Slots = DogSlots
     Globals = DogGlobals
     Sums = DogSums
+    needs: ClassVar[tuple[str, ...]] = ("params",)
 
     def check(self) -> None:
         self.require("(0, inf)", "reps_rel", "eps")
@@ -60,7 +61,10 @@ class scale_by_dog(JointRule):
     def init_leaf(self, p: Array) -> DogSlots:
         return DogSlots(p)
 
-    def measure_leaf(self, g: Array, slots: DogSlots, p: Array, known: Any = None) -> DogSums:
+    def prepare(self, globals_: DogGlobals, t: Array) -> Array:
+        return t
+
+    def measure_leaf(self, g: Array, slots: DogSlots, p: Array, known: Array) -> DogSums:
         size = lax.cond(known == 1, lambda p: jnp.sum(abs2(p)), lambda p: jnp.zeros_like(known), p)
         return DogSums(jnp.sum(abs2(p - slots.x0)), jnp.sum(abs2(g)), size)
 
@@ -73,14 +77,11 @@ class scale_by_dog(JointRule):
         total = globals_.sum_of_squares + sums.gradient
         return DogGlobals(distance, total), distance / root(total + self.eps)
 
-    def update_leaf(self, g: Array, slots: DogSlots, p: Array, t: Array) -> tuple[Array, DogSlots]:
-        return t * g, slots
-
 
 class LdogSlots(NamedTuple):
-    x0: Array
+    x0: Copy
     max_dist: Array
-    sum_of_squares: Array
+    sum_of_squares: Square
 
 
 class scale_by_ldog(Rule):
@@ -105,11 +106,11 @@ class scale_by_ldog(Rule):
         return LdogSlots(p, zeros, zeros)
 
     def update_leaf(
-        self, g: Array, slots: LdogSlots, p: Array, t: Array
+        self, g: Array, slots: LdogSlots, p: Array, step: Step
     ) -> tuple[Array, LdogSlots]:
         axes = within(self.axes, p.ndim)
         start = self.reps_rel * (1 + root(jnp.sum(abs2(p), axes)))
-        least = jnp.where(t == 1, start, slots.max_dist)
+        least = jnp.where(step.t == 1, start, slots.max_dist)
         distance = jnp.maximum(least, root(jnp.sum(abs2(p - slots.x0), axes)))
         total = slots.sum_of_squares + jnp.sum(abs2(g), axes)
         factor = jnp.expand_dims(distance / root(total + self.eps), axes)
@@ -139,6 +140,7 @@ class scale_by_dowg(JointRule):
     Slots = DogSlots
     Globals = DowgGlobals
     Sums = DowgSums
+    needs: ClassVar[tuple[str, ...]] = ("params",)
 
     def check(self) -> None:
         self.require("(0, inf)", "init_estim_sq_dist", "eps")
@@ -149,7 +151,7 @@ class scale_by_dowg(JointRule):
     def init_globals(self) -> DowgGlobals:
         return DowgGlobals(self.init_estim_sq_dist, 0.0)  # pyright: ignore[reportArgumentType]
 
-    def measure_leaf(self, g: Array, slots: DogSlots, p: Array, known: Any = None) -> DowgSums:
+    def measure_leaf(self, g: Array, slots: DogSlots, p: Array, known: Any) -> DowgSums:
         return DowgSums(jnp.sum(abs2(p - slots.x0)), jnp.sum(abs2(g)))
 
     def decide(
@@ -158,9 +160,6 @@ class scale_by_dowg(JointRule):
         distance = jnp.maximum(globals_.estim_sq_dist, sums.distance)
         total = globals_.weighted_sum + distance * sums.gradient
         return DowgGlobals(distance, total), distance / (root(total) + self.eps)
-
-    def update_leaf(self, g: Array, slots: DogSlots, p: Array, t: Array) -> tuple[Array, DogSlots]:
-        return t * g, slots
 
 
 # Optimizers ------------------------------------------------------------------------------------

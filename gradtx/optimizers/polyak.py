@@ -15,15 +15,14 @@ import jax.numpy as jnp
 from jax import Array
 
 from gradtx.chain import chain
-from gradtx.engine.refusals import refuse_missing
-from gradtx.rule import GlobalScale, Hyper, JointRule
+from gradtx.rule import Hyper, JointRule, LengthSums, NoNumbers, NormOf, Square, Step
 from gradtx.struct import complaint, static
 from gradtx.transform import GradientTransformation
 from gradtx.transforms.scale import scale, scale_by_learning_rate
-from gradtx.tree import Tree, abs2, global_norm, lacking, real_zeros_like, root
+from gradtx.tree import abs2, inner, one_minus_power, real_zeros_like, root
 
 
-class scale_by_polyak(GlobalScale):
+class scale_by_polyak(JointRule):
     """Multiplies by min(scaling (value - f_min) / (||g||^2 + eps), max_learning_rate).
 
     Loizou, Vaswani, Laradji & Lacoste-Julien 2020, 2002.10542 (SPS_max with c = 1 / scaling);
@@ -37,6 +36,7 @@ class scale_by_polyak(GlobalScale):
     eps: Hyper = 0.0
     variant: str = static(default="sps")
 
+    Sums = LengthSums
     needs: ClassVar[tuple[str, ...]] = ("value",)
 
     def check(self) -> None:
@@ -47,16 +47,19 @@ class scale_by_polyak(GlobalScale):
                 complaint(self, f"the variant is {self.variant!r}", "Give 'sps' or 'sps+'")
             )
 
-    def measure(self, updates: Tree, params: Tree | None, **extra: Any) -> Array:
-        refuse_missing(self, updates, extra)
-        size = global_norm(updates)
-        gap = jnp.asarray(extra.get("value", 0.0)).astype(size.dtype) - self.f_min
+    def measure_leaf(self, g: Array, slots: Any, p: Any, known: Any) -> LengthSums:
+        return LengthSums(NormOf(g))  # pyright: ignore[reportArgumentType]
+
+    def decide(
+        self, sums: LengthSums, globals_: NoNumbers, t: Array, **extra: Array
+    ) -> tuple[NoNumbers, Array]:
+        gap = extra["value"] - self.f_min
         if self.variant == "sps+":
             gap = jnp.maximum(gap, 0)
-        square = size * size + self.eps
+        square = sums.length * sums.length + self.eps
         some = square > 0
-        step = self.scaling * gap / jnp.where(some, square, 1)
-        return jnp.where(some, jnp.minimum(step, self.max_learning_rate), 0)
+        rate = self.scaling * gap / jnp.where(some, square, 1)
+        return globals_, jnp.where(some, jnp.minimum(rate, self.max_learning_rate), 0)
 
 
 class MomoSlots(NamedTuple):
@@ -104,10 +107,6 @@ def _decided(
     return MomoGlobals(average, inner, bound), tau, rate * rule.weight_decay / spread
 
 
-def _inner(x: Array, y: Array) -> Array:
-    return jnp.sum((jnp.conj(x) * y).real if jnp.iscomplexobj(x) else x * y)
-
-
 class scale_by_momo(JointRule):
     """Momentum with a step bounded by a model of the loss: u = s p + tau mu.
 
@@ -143,28 +142,27 @@ class scale_by_momo(JointRule):
     def prepare(self, globals_: MomoGlobals, t: Array) -> Array:
         return jnp.where(t == 1, 0, self.b1)
 
-    def measure_leaf(self, g: Array, slots: MomoSlots, p: Array, known: Any = None) -> MomoSums:
+    def measure_leaf(self, g: Array, slots: MomoSlots, p: Array, known: Any) -> MomoSums:
         mu = known * slots.mu + (1 - known) * g
-        return MomoSums(jnp.sum(abs2(mu)), _inner(mu, p), _inner(g, p))
+        return MomoSums(jnp.sum(abs2(mu)), inner(mu, p), inner(g, p))
 
     def decide(
         self, sums: MomoSums, globals_: MomoGlobals, t: Array, **extra: Any
     ) -> tuple[MomoGlobals, MomoShared]:
         decay = self.prepare(globals_, t)
-        value = extra.get("value", jnp.zeros_like(t))
-        new, tau, shrink = _decided(self, sums, globals_, decay, 1.0, value)
+        new, tau, shrink = _decided(self, sums, globals_, decay, 1.0, extra["value"])
         return new, MomoShared(decay, tau, shrink)
 
     def update_leaf(
-        self, g: Array, slots: MomoSlots, p: Array, t: MomoShared
+        self, g: Array, slots: MomoSlots, p: Array, step: Step
     ) -> tuple[Array, MomoSlots]:
-        mu = t.known * slots.mu + (1 - t.known) * g
-        return t.shrink * p + t.tau * mu, MomoSlots(mu)
+        mu = step.shared.known * slots.mu + (1 - step.shared.known) * g
+        return step.shared.shrink * p + step.shared.tau * mu, MomoSlots(mu)
 
 
 class MomoAdamSlots(NamedTuple):
     mu: Array
-    nu: Array
+    nu: Square
 
 
 class scale_by_momo_adam(JointRule):
@@ -200,30 +198,29 @@ class scale_by_momo_adam(JointRule):
         return MomoGlobals(0.0, 0.0, self.lower_bound)  # pyright: ignore[reportArgumentType]
 
     def prepare(self, globals_: MomoGlobals, t: Array) -> Array:
-        return lacking(self.b2, t)  # pyright: ignore[reportArgumentType]
+        return one_minus_power(self.b2, t)  # pyright: ignore[reportArgumentType]
 
     def _moments(self, g: Array, slots: MomoAdamSlots, known: Array) -> tuple[Any, Array]:
         mu = self.b1 * slots.mu + (1 - self.b1) * g
         nu = self.b2 * slots.nu + (1 - self.b2) * abs2(g)
         return MomoAdamSlots(mu, nu), mu / (root(nu / known) + self.eps)
 
-    def measure_leaf(self, g: Array, slots: MomoAdamSlots, p: Array, known: Any = None) -> MomoSums:
+    def measure_leaf(self, g: Array, slots: MomoAdamSlots, p: Array, known: Any) -> MomoSums:
         new, step = self._moments(g, slots, known)
-        return MomoSums(_inner(new.mu, step), _inner(new.mu, p), _inner(g, p))
+        return MomoSums(inner(new.mu, step), inner(new.mu, p), inner(g, p))
 
     def decide(
         self, sums: MomoSums, globals_: MomoGlobals, t: Array, **extra: Any
     ) -> tuple[MomoGlobals, MomoShared]:
-        value = extra.get("value", jnp.zeros_like(t))
-        reached = lacking(self.b1, t)  # pyright: ignore[reportArgumentType]
-        new, tau, shrink = _decided(self, sums, globals_, self.b1, reached, value)
+        reached = one_minus_power(self.b1, t)  # pyright: ignore[reportArgumentType]
+        new, tau, shrink = _decided(self, sums, globals_, self.b1, reached, extra["value"])
         return new, MomoShared(self.prepare(globals_, t), tau, shrink)
 
     def update_leaf(
-        self, g: Array, slots: MomoAdamSlots, p: Array, t: MomoShared
+        self, g: Array, slots: MomoAdamSlots, p: Array, step: Step
     ) -> tuple[Array, MomoAdamSlots]:
-        new, step = self._moments(g, slots, t.known)
-        return t.shrink * p + t.tau * step, new
+        new, direction = self._moments(g, slots, step.shared.known)
+        return step.shared.shrink * p + step.shared.tau * direction, new
 
 
 def polyak_sgd(

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from gradtx.axes import Axes
 from gradtx.chain import chain
 from gradtx.engine.hyperparameters import per_array
-from gradtx.engine.placement import zero_count
+from gradtx.engine.step import At
 from gradtx.paths import Labels, Route, by_path, refuse_no_mapping
 from gradtx.rule import Hyper
 from gradtx.struct import complaint, converted, static
 from gradtx.transform import (
+    Clocked,
     GradientTransformation,
     State,
     as_transformation,
-    compiled,
     refuse_other_parts,
 )
 from gradtx.transforms.scale import scale_by_learning_rate
@@ -29,7 +29,7 @@ the arrays that fit, of which the first counts; `None`, and whatever fits no pat
 One pattern alone means axes (in, out). With labels beside it, its keys are labels."""
 
 
-class by_role(GradientTransformation):
+class by_role(Clocked):
     """Moves matrices in one direction and all other arrays in another, by one learning rate.
 
     `labels` tell "matrices" from "rest", in any form that `partition` takes; the state is that of a
@@ -37,8 +37,8 @@ class by_role(GradientTransformation):
     """
 
     learning_rate: Hyper
-    matrices: Any = converted(as_transformation)
-    rest: Any = converted(as_transformation)
+    matrices: Any = converted(as_transformation, hyperparameter=False)
+    rest: Any = converted(as_transformation, hyperparameter=False)
     labels: Labels = static()
     optional: tuple[str, ...] = static(default=("rest",))  # of the two, which need no array
 
@@ -47,21 +47,30 @@ class by_role(GradientTransformation):
         parts = {"matrices": chain(self.matrices, descend), "rest": chain(self.rest, descend)}
         return partition(parts, self.labels, self.optional)
 
-    def init(self, params: Tree) -> State:
+    @property
+    def _part_names(self) -> tuple[str, ...]:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return ("matrices", "rest")
+
+    def init_part(self, params: Tree, at: At) -> State:
         # A pattern of the learning rate may be for arrays of one part only.
         descend = scale_by_learning_rate(self.learning_rate)
-        per_array(descend, zero_count(params), params, strict=True)
-        return self._partition(1.0).init(params)
+        per_array(descend, at.count, params, strict=True)
+        return self._partition(1.0).init_part(params, at)
 
-    @compiled
-    def update(
-        self, updates: Tree, state: State, params: Tree | None = None, **extra: Any
+    def update_part(
+        self, updates: Tree, state: State, params: Tree | None, at: At, extra: Mapping[str, Any]
     ) -> tuple[Tree, State]:
-        refuse_other_parts(self, state, ("matrices", "rest"))
-        return self._partition(self.learning_rate).update(updates, state, params, **extra)
+        refuse_other_parts(self, state, self._part_names)
+        return self._partition(self.learning_rate).update_part(updates, state, params, at, extra)
 
-    def eval_params(self, state: State, params: Tree) -> Tree:
-        return self._partition(self.learning_rate).eval_params(state, params)
+    def eval_part(self, state: State, params: Tree, at: At) -> Tree:
+        return self._partition(self.learning_rate).eval_part(state, params, at)
+
+    def moments(self, at: At, state: State | None = None) -> Iterator[tuple[Any, At]]:
+        yield self, at
+        for name in self._part_names:
+            part = getattr(self, name)
+            yield from part.moments(at.inside(name), None if state is None else state[name])
 
     def routes(self, params: Tree) -> list[Route]:
         return self._partition(self.learning_rate).routes(params)

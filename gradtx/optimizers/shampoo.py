@@ -15,11 +15,11 @@ from typing import Any, ClassVar, NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
-from gradtx.axes import as_matrices, from_matrices, layout, one_array
+from gradtx.axes import as_matrices, frobenius_norm, from_matrices, layout, one_array
 from gradtx.chain import chain
 from gradtx.engine.placement import placed
 from gradtx.optimizers.adam import scale_by_adam
-from gradtx.optimizers.muon import inverse, length, refuse_other
+from gradtx.optimizers.muon import refuse_other
 from gradtx.optimizers.roles import Matrices, routed
 from gradtx.optimizers.sides import (
     ROOTS,
@@ -39,18 +39,18 @@ from gradtx.optimizers.sides import (
     zeros,
 )
 from gradtx.paths import Labels
-from gradtx.rule import Hyper, Rule
+from gradtx.rule import Hyper, Rule, Square, Step
 from gradtx.struct import complaint, static
 from gradtx.transform import GradientTransformation
 from gradtx.transforms.decay import add_decayed_weights
-from gradtx.tree import abs2, lacking, real_dtype, real_zeros_like, root
+from gradtx.tree import abs2, inverse, one_minus_power, real_dtype, real_zeros_like, root
 
 GRAFTS = (None, "sgd", "adagrad", "rmsprop", "adam")
 
 
 class ShampooSlots(NamedTuple):
     mu: Array
-    nu: Array  # of the graft; empty if that needs none
+    nu: Square  # of the graft; empty if that needs none
     left: Array  # [..., inputs, inputs]
     right: Array
     left_root: Array
@@ -122,24 +122,28 @@ class scale_by_shampoo(Rule):
         )
 
     def update_leaf(
-        self, g: Array, slots: ShampooSlots, p: Array, t: Any
+        self, g: Array, slots: ShampooSlots, p: Array, step: Step
     ) -> tuple[Array, ShampooSlots]:
         if g.size == 0:
             return g, slots
-        t, number = t
+        number = step.place
         how = layout(self.axes, g.shape, "scale_by_shampoo")
         mu = self.b1 * slots.mu + (1 - self.b1) * g
-        mean = mu / lacking(self.b1, t)
-        simple, nu = self._grafted(g, mean, slots.nu, t)
+        mean = mu / one_minus_power(self.b1, step.t)
+        simple, nu = self._grafted(g, mean, slots.nu, step.t)
         (x,), (m,), (short,) = (as_matrices(a, how) for a in (g, mean, simple))
         shape, parts = x.shape[-2:], self._blocks(*x.shape[-2:])
         x, m, short = (_cut(a, *parts) for a in (x, m, short))
         old = slots.left, slots.right
         sums = averages(old, grams(x, *old), self.b2, _weight(self.b2))
-        correction = _correction(self.b2, t)
-        late = places(number, x.shape[:-2]).astype(t.dtype) if self.stagger else jnp.zeros_like(t)
-        begun = t >= self.every + jnp.mod(late, self.every)  # from the first root on
-        turns = begun & due(t, number, self.every, x.shape[:-2], self.stagger)
+        correction = _correction(self.b2, step.t)
+        late = (
+            places(number, x.shape[:-2]).astype(step.t.dtype)
+            if self.stagger
+            else jnp.zeros_like(step.t)
+        )
+        begun = step.t >= self.every + jnp.mod(late, self.every)  # from the first root on
+        turns = begun & due(step.t, number, self.every, x.shape[:-2], self.stagger)
         exponent = self.exponent
         if exponent is None:
             exponent = 1 / (2 * max(1, sum(map(acts, sums))))
@@ -152,7 +156,7 @@ class scale_by_shampoo(Rule):
         left_root, right_root = refreshed(turns, roots, (slots.left_root, slots.right_root), *sums)
         d = between(left_root, m, right_root)
         if self.graft is not None:
-            d = d * (length(short) * inverse(length(d)))
+            d = d * (frobenius_norm(short) * inverse(frobenius_norm(d)))
         begun = jnp.broadcast_to(begun, x.shape[:-2])[..., None, None]
         u = from_matrices([_joined(jnp.where(begun, d, short), shape)], how)
         sides = placed(slots[2:], (*sums, left_root, right_root))
@@ -175,7 +179,9 @@ def _weight(decay: Any) -> Array:
 
 def _correction(decay: Any, t: Array) -> Array:
     averaged = jnp.less(decay, 1)
-    return jnp.where(averaged, lacking(jnp.where(averaged, decay, 0.5).astype(t.dtype), t), 1)
+    return jnp.where(
+        averaged, one_minus_power(jnp.where(averaged, decay, 0.5).astype(t.dtype), t), 1
+    )
 
 
 def _cut(x: Array, a: int, b: int) -> Array:
@@ -244,14 +250,14 @@ class scale_by_kl_shampoo(Rule):
         )
 
     def update_leaf(
-        self, g: Array, slots: KlShampooSlots, p: Array, t: Any
+        self, g: Array, slots: KlShampooSlots, p: Array, step: Step
     ) -> tuple[Array, KlShampooSlots]:
         if g.size == 0:
             return g, slots
-        t, number = t
+        number = step.place
         how = layout(self.axes, g.shape, "scale_by_kl_shampoo")
         mu = self.b1 * slots.mu + (1 - self.b1) * g
-        (x,), (mean,) = as_matrices(g, how), as_matrices(mu / lacking(self.b1, t), how)
+        (x,), (mean,) = as_matrices(g, how), as_matrices(mu / one_minus_power(self.b1, step.t), how)
         n, m = x.shape[-2:]
         old = slots.left, slots.right
         count = max(1, sum(map(acts, old)))
@@ -270,7 +276,7 @@ class scale_by_kl_shampoo(Rule):
         new = grams(by_right, *start)[0], grams(by_left, *start)[1]
         # In this form there is one way only to fuse a product into the sum.
         left, right = (a + (1 - self.b2) * (b - a) for a, b in zip(start, new, strict=True))
-        turns = due(t - 1, number, self.every, x.shape[:-2], self.stagger)
+        turns = due(step.t - 1, number, self.every, x.shape[:-2], self.stagger)
 
         def fresh(old: Pair, left: Array, right: Array) -> Pair:
             a, b = (inverse_root(x, 0.5, self.eps, self.roots) for x in (left, right))

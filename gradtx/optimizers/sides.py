@@ -15,8 +15,9 @@ from typing import Any
 import jax.numpy as jnp
 from jax import Array, lax
 
+from gradtx.axes import adjoint, frobenius_norm, product
 from gradtx.engine.batches import in_turn
-from gradtx.optimizers.muon import length, refuse_other
+from gradtx.optimizers.muon import refuse_other
 from gradtx.tree import abs2
 
 LONGEST = 10_000  # the `max_dim` where none is given
@@ -77,14 +78,6 @@ def multiples(size: Array, side: Array) -> Array:
 
 
 # Products --------------------------------------------------------------------------------------
-
-
-def product(x: Array, y: Array) -> Array:
-    return jnp.matmul(x, y, precision=lax.Precision.HIGHEST)
-
-
-def adjoint(x: Array) -> Array:
-    return jnp.conj(x.mT)
 
 
 def acts(side: Array) -> bool:
@@ -250,7 +243,7 @@ def _coupled_newton(a: Array, size: Array, p: int, ridge: Array) -> Array:
     Anil+ 2020, 2002.09018.
     """
     eye = _identity(a.shape, a.dtype)
-    whole = size * length(a) + ridge  # no eigenvalue is more
+    whole = size * frobenius_norm(a) + ridge  # no eigenvalue is more
     a = a * (size / whole).astype(a.dtype) + (ridge / whole).astype(a.dtype) * eye
     start = (p + 1) / 2
     tolerance = 8 * math.sqrt(a.shape[-1]) * _eps(size)

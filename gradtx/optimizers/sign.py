@@ -20,7 +20,7 @@ from jax import Array
 
 from gradtx.chain import chain
 from gradtx.paths import Labels, only_where
-from gradtx.rule import Hyper, Rule
+from gradtx.rule import Hyper, Rule, Step
 from gradtx.transform import GradientTransformation
 from gradtx.transforms.decay import add_decayed_weights
 from gradtx.transforms.scale import scale, scale_by_learning_rate
@@ -30,7 +30,7 @@ from gradtx.tree import abs2, real_zeros_like
 class scale_by_sign(Rule):
     """Replaces every entry by its sign: -1, 0 or 1 (Bernstein+ 2018, 1802.04434)."""
 
-    def update_leaf(self, g: Array, slots: Any, p: Array, t: Array) -> tuple[Array, Any]:
+    def update_leaf(self, g: Array, slots: Any, p: Array, step: Step) -> tuple[Array, Any]:
         return jnp.sign(g), slots
 
 
@@ -55,7 +55,7 @@ class scale_by_signum(Rule):
         return SignumSlots(jnp.zeros_like(p))
 
     def update_leaf(
-        self, g: Array, slots: SignumSlots, p: Array, t: Array
+        self, g: Array, slots: SignumSlots, p: Array, step: Step
     ) -> tuple[Array, SignumSlots]:
         mu = self.b1 * slots.mu + (1 - self.b1) * g
         return jnp.sign(mu), SignumSlots(mu)
@@ -84,7 +84,7 @@ class scale_by_lion(Rule):
         return LionSlots(jnp.zeros_like(p))
 
     def update_leaf(
-        self, g: Array, slots: LionSlots, p: Array, t: Array
+        self, g: Array, slots: LionSlots, p: Array, step: Step
     ) -> tuple[Array, LionSlots]:
         mu = self.b2 * slots.mu + (1 - self.b2) * g
         # b2 times the published sum, from the new mu: a donated buffer needs no copy.
@@ -125,7 +125,7 @@ class scale_by_rprop(Rule):
         return RpropSlots(real_zeros_like(p) + 0.5, jnp.zeros_like(p))
 
     def update_leaf(
-        self, g: Array, slots: RpropSlots, p: Array, t: Array
+        self, g: Array, slots: RpropSlots, p: Array, step: Step
     ) -> tuple[Array, RpropSlots]:
         sign = jnp.sign(g)
         agreement = jnp.real(sign * jnp.conj(slots.signs))

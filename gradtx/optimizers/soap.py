@@ -17,7 +17,7 @@ from typing import Any, ClassVar, NamedTuple
 import jax.numpy as jnp
 from jax import Array, lax
 
-from gradtx.axes import as_matrices, from_matrices, layout, one_array
+from gradtx.axes import adjoint, as_matrices, from_matrices, layout, one_array, product
 from gradtx.chain import chain
 from gradtx.engine.placement import placed
 from gradtx.optimizers.adam import scale_by_adam
@@ -25,7 +25,6 @@ from gradtx.optimizers.roles import Matrices, routed
 from gradtx.optimizers.sides import (
     Pair,
     acts,
-    adjoint,
     averages,
     between,
     due,
@@ -34,7 +33,6 @@ from gradtx.optimizers.sides import (
     identities,
     in_place,
     power_step,
-    product,
     refreshed,
     refuse_other_sides,
     side_shapes,
@@ -42,16 +40,16 @@ from gradtx.optimizers.sides import (
     zeros,
 )
 from gradtx.paths import Labels
-from gradtx.rule import Hyper, Rule
+from gradtx.rule import Hyper, Rule, Square, Step
 from gradtx.struct import static
 from gradtx.transform import GradientTransformation
 from gradtx.transforms.decay import add_decayed_weights
-from gradtx.tree import abs2, lacking, real_zeros_like, root
+from gradtx.tree import abs2, one_minus_power, real_zeros_like, root
 
 
 class SoapSlots(NamedTuple):
     mu: Array  # both moments are in the basis
-    nu: Array
+    nu: Square
     left: Array  # [..., inputs, inputs]
     right: Array
     left_basis: Array
@@ -97,23 +95,25 @@ class scale_by_soap(Rule):
             *identities(tuple(stack), shapes, p.dtype),
         )
 
-    def update_leaf(self, g: Array, slots: SoapSlots, p: Array, t: Any) -> tuple[Array, SoapSlots]:
+    def update_leaf(
+        self, g: Array, slots: SoapSlots, p: Array, step: Step
+    ) -> tuple[Array, SoapSlots]:
         if g.size == 0:
             return g, slots
-        t, number = t
+        number = step.place
         how = layout(self.axes, g.shape, "scale_by_soap")
         (x,), (mu,), (nu,) = (as_matrices(a, how) for a in (g, slots.mu, slots.nu))
         bases = slots.left_basis, slots.right_basis
-        z, first = without_rounding(between(adjoint(bases[0]), x, bases[1])), t == 1
+        z, first = without_rounding(between(adjoint(bases[0]), x, bases[1])), step.t == 1
         mu = jnp.where(first, 0, self.b1 * mu + (1 - self.b1) * z)
         nu = jnp.where(first, 0, self.b2 * nu + (1 - self.b2) * abs2(z))
-        k = jnp.maximum(t - 1, 1)
-        step = root(lacking(self.b2, k)) / lacking(self.b1, k)
-        u = between(bases[0], step * (mu / (root(nu) + self.eps)), adjoint(bases[1]))
+        k = jnp.maximum(step.t - 1, 1)
+        correction = root(one_minus_power(self.b2, k)) / one_minus_power(self.b1, k)
+        u = between(bases[0], correction * (mu / (root(nu) + self.eps)), adjoint(bases[1]))
         old = slots.left, slots.right
         new = averages(old, grams(x, *old), self.shampoo_beta, 1 - self.shampoo_beta)
         stack = x.shape[:-2]
-        turns = due(t - 1, number, self.every, stack, self.stagger) | first
+        turns = due(step.t - 1, number, self.every, stack, self.stagger) | first
         firsts = jnp.broadcast_to(first, turns.shape)
         mu, nu, *bases = refreshed(turns, _turned, (mu, nu, *bases), *new, firsts)
         mu, nu = (from_matrices([a], how) for a in (mu, nu))
@@ -187,17 +187,17 @@ class scale_by_splus(Rule):
         )
 
     def update_leaf(
-        self, g: Array, slots: SplusSlots, p: Array, t: Any
+        self, g: Array, slots: SplusSlots, p: Array, step: Step
     ) -> tuple[Array, SplusSlots]:
         if g.size == 0:
             return g, slots
-        t, number = t
+        number = step.place
         how = layout(self.axes, g.shape, "scale_by_splus")
         mu = self.b1 * slots.mu + (1 - self.b1) * g
         (x,), (average,) = as_matrices(g, how), as_matrices(mu, how)
         old = slots.left, slots.right
         left, right = averages(old, grams(x, *old), self.b2, 1 - self.b2)
-        turns = due(t - 1, number, self.every, x.shape[:-2], self.stagger) | (t == 1)
+        turns = due(step.t - 1, number, self.every, x.shape[:-2], self.stagger) | (step.t == 1)
         bases = refreshed(turns, _eigenbases, (slots.left_basis, slots.right_basis), left, right)
         signs = jnp.sign(without_rounding(between(adjoint(bases[0]), average, bases[1])))
         u = between(bases[0], signs * (2 / sum(x.shape[-2:])), adjoint(bases[1]))

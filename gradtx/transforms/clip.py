@@ -7,8 +7,8 @@ from typing import Any
 import jax.numpy as jnp
 from jax import Array
 
-from gradtx.rule import GlobalScale, Hyper, Rule
-from gradtx.tree import Tree, abs2, global_norm, root
+from gradtx.rule import Hyper, JointRule, LengthSums, NoNumbers, NormOf, Rule, Step
+from gradtx.tree import global_norm, modulus
 
 
 class clip(Rule):
@@ -22,9 +22,9 @@ class clip(Rule):
     def check(self) -> None:
         self.require("(0, inf)", "max_delta")
 
-    def update_leaf(self, g: Array, slots: Any, p: Array, t: Array) -> tuple[Array, Any]:
+    def update_leaf(self, g: Array, slots: Any, p: Array, step: Step) -> tuple[Array, Any]:
         if jnp.iscomplexobj(g):
-            return g * _shrink(root(abs2(g)), self.max_delta), slots
+            return g * _shrink(modulus(g), self.max_delta), slots
         return jnp.clip(g, -self.max_delta, self.max_delta), slots
 
 
@@ -36,11 +36,11 @@ class clip_by_norm(Rule):
     def check(self) -> None:
         self.require("(0, inf)", "max_norm")
 
-    def update_leaf(self, g: Array, slots: Any, p: Array, t: Array) -> tuple[Array, Any]:
+    def update_leaf(self, g: Array, slots: Any, p: Array, step: Step) -> tuple[Array, Any]:
         return g * _shrink(global_norm(g), self.max_norm), slots
 
 
-class clip_by_global_norm(GlobalScale):
+class clip_by_global_norm(JointRule):
     """Scales all arrays together so that their joint l2 norm is at most `max_norm`.
 
     u = g min(1, max_norm / ||g||), Pascanu+ 2012, 1211.5063. The norm is taken in float32 or wider
@@ -49,11 +49,18 @@ class clip_by_global_norm(GlobalScale):
 
     max_norm: Hyper
 
+    Sums = LengthSums
+
     def check(self) -> None:
         self.require("(0, inf)", "max_norm")
 
-    def measure(self, updates: Tree, params: Tree | None, **extra: Any) -> Array:
-        return _shrink(global_norm(updates), self.max_norm)
+    def measure_leaf(self, g: Array, slots: Any, p: Any, known: Any) -> LengthSums:
+        return LengthSums(NormOf(g))  # pyright: ignore[reportArgumentType]
+
+    def decide(
+        self, sums: LengthSums, globals_: NoNumbers, t: Array, **extra: Any
+    ) -> tuple[NoNumbers, Array]:
+        return globals_, _shrink(sums.length, self.max_norm)
 
 
 def _shrink(norm: Array, most: Array) -> Array:

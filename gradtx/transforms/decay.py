@@ -16,7 +16,7 @@ from typing import Any, ClassVar, NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
-from gradtx.rule import Hyper, Rule
+from gradtx.rule import Copy, Hyper, Rule, Step
 
 
 class add_decayed_weights(Rule):
@@ -34,7 +34,7 @@ class add_decayed_weights(Rule):
     def check(self) -> None:
         self.require("[0, inf)", "weight_decay")
 
-    def update_leaf(self, g: Array, slots: Any, p: Array, t: Array) -> tuple[Array, Any]:
+    def update_leaf(self, g: Array, slots: Any, p: Array, step: Step) -> tuple[Array, Any]:
         return g + self.weight_decay * p, slots
 
 
@@ -52,7 +52,7 @@ class add_cautious_decay(Rule):
     def check(self) -> None:
         self.require("[0, inf)", "weight_decay")
 
-    def update_leaf(self, g: Array, slots: Any, p: Array, t: Array) -> tuple[Array, Any]:
+    def update_leaf(self, g: Array, slots: Any, p: Array, step: Step) -> tuple[Array, Any]:
         return g + jnp.where(same_direction(g, p), self.weight_decay * p, 0), slots
 
 
@@ -80,7 +80,7 @@ class add_independent_decay(Rule):
         self.require("(0, inf)", "peak_learning_rate")
         self.require("[0, inf)", "weight_decay")
 
-    def update_leaf(self, g: Array, slots: Any, p: Array, t: Array) -> tuple[Array, Any]:
+    def update_leaf(self, g: Array, slots: Any, p: Array, step: Step) -> tuple[Array, Any]:
         return g + self.weight_decay / jnp.asarray(self.peak_learning_rate) * p, slots
 
 
@@ -102,13 +102,13 @@ class add_corrected_decay(Rule):
         self.require("(0, inf)", "peak_learning_rate")
         self.require("[0, inf)", "weight_decay")
 
-    def update_leaf(self, g: Array, slots: Any, p: Array, t: Array) -> tuple[Array, Any]:
+    def update_leaf(self, g: Array, slots: Any, p: Array, step: Step) -> tuple[Array, Any]:
         share = self.learning_rate / jnp.asarray(self.peak_learning_rate)
         return g + (self.weight_decay * share) * p, slots
 
 
 class StartSlots(NamedTuple):
-    start: Array
+    start: Copy
 
 
 class add_decay_to_start(Rule):
@@ -129,8 +129,8 @@ class add_decay_to_start(Rule):
         return StartSlots(jnp.zeros_like(p))
 
     def update_leaf(
-        self, g: Array, slots: StartSlots, p: Array, t: Array
+        self, g: Array, slots: StartSlots, p: Array, step: Step
     ) -> tuple[Array, StartSlots]:
         # The first step finds it, so that shapes are enough for init.
-        start = jnp.where(t == 1, p, slots.start)
+        start = jnp.where(step.t == 1, p, slots.start)
         return g + self.weight_decay * (p - start), StartSlots(start)

@@ -17,10 +17,9 @@ import jax.numpy as jnp
 from jax import Array
 
 from gradtx.axes import within
-from gradtx.rule import Hyper, Rule
+from gradtx.rule import Hyper, JointRule, LengthSums, NormOf, Rule, Square, Step
 from gradtx.struct import complaint, static
-from gradtx.transforms.memory import RememberingScale
-from gradtx.tree import Tree, abs2, global_norm, norm, real_dtype, real_zeros_like, root
+from gradtx.tree import abs2, global_norm, norm, real_dtype, real_zeros_like, root
 
 
 class GrokfastSlots(NamedTuple):
@@ -46,7 +45,7 @@ class grokfast(Rule):
         return GrokfastSlots(jnp.zeros_like(p))
 
     def update_leaf(
-        self, g: Array, slots: GrokfastSlots, p: Array, t: Array
+        self, g: Array, slots: GrokfastSlots, p: Array, step: Step
     ) -> tuple[Array, GrokfastSlots]:
         mu = self.decay * slots.mu + (1 - self.decay) * g
         return g + self.strength * mu, GrokfastSlots(mu)
@@ -83,11 +82,11 @@ class clip_by_norm_ema(Rule):
         return NormEmaSlots(jnp.zeros(kept, real_dtype(p.dtype)))
 
     def update_leaf(
-        self, g: Array, slots: NormEmaSlots, p: Array, t: Array
+        self, g: Array, slots: NormEmaSlots, p: Array, step: Step
     ) -> tuple[Array, NormEmaSlots]:
         axes = within(self.axes, g.ndim)
         length, usual = norm(g, axes), jnp.expand_dims(slots.usual, axes)
-        known, warm = usual > 0, t <= self.warmup_steps
+        known, warm = usual > 0, step.t <= self.warmup_steps
         most = jnp.where(known, self.factor * usual, 1)
         shrink = jnp.where(warm | ~known, 1, most / jnp.maximum(length, most))
         after = shrink * length
@@ -102,7 +101,7 @@ class ZclipGlobals(NamedTuple):
     deviation: Array
 
 
-class zclip(RememberingScale):
+class zclip(JointRule):
     """Clips the global norm n where z = (n - mean) / deviation is above `z_threshold`.
 
     There n becomes mean + z_threshold^2 / z deviation: the further out, the closer to the mean.
@@ -115,26 +114,27 @@ class zclip(RememberingScale):
     warmup_steps: Hyper = 25
 
     Globals = ZclipGlobals
+    Sums = LengthSums
 
     def check(self) -> None:
         self.require("(0, inf)", "z_threshold")
         self.require("[0, 1)", "decay")
         self.require("(0, inf)", "warmup_steps")
 
-    def start(self) -> ZclipGlobals:
-        return ZclipGlobals(0.0, 0.0)  # pyright: ignore[reportArgumentType]
+    def measure_leaf(self, g: Array, slots: Any, p: Any, known: Any) -> LengthSums:
+        return LengthSums(NormOf(g))  # pyright: ignore[reportArgumentType]
 
     def decide(
-        self, updates: Tree, old: ZclipGlobals, t: Array, **extra: Array
-    ) -> tuple[Array, ZclipGlobals]:
-        length = global_norm(updates).astype(t.dtype)
+        self, sums: LengthSums, globals_: ZclipGlobals, t: Array, **extra: Any
+    ) -> tuple[ZclipGlobals, Array]:
+        length, old = sums.length, globals_
         warm = t <= self.warmup_steps
         off, limit = length - old.mean, self.z_threshold * old.deviation
         far = (off > limit) & (limit > 0) & ~warm
         clipped = old.mean + limit * (limit / jnp.where(far, off, 1))
         after = jnp.where(far, clipped, length)
         factor = jnp.where(far, after / jnp.where(far, length, 1), 1)
-        return factor, ZclipGlobals(*following(*old, after, t, warm, self.decay))
+        return ZclipGlobals(*following(*old, after, t, warm, self.decay)), factor
 
 
 def following(
@@ -154,7 +154,7 @@ class PercentileGlobals(NamedTuple):
     seen: Array  # norms that went into it
 
 
-class clip_by_percentile(RememberingScale):
+class clip_by_percentile(JointRule):
     """Clips the global norm to a percentile of the last `window` norms, this one among them.
 
     u = g min(1, q / ||g||), q being interpolated between the sorted norms. Seetharaman+ 2020,
@@ -166,6 +166,7 @@ class clip_by_percentile(RememberingScale):
     window: int = static(default=100)
 
     Globals = PercentileGlobals
+    Sums = LengthSums
 
     def check(self) -> None:
         self.require("[0, 100]", "percentile")
@@ -174,13 +175,16 @@ class clip_by_percentile(RememberingScale):
                 complaint(self, f"window is {self.window!r}", "Give a whole number from 1 on")
             )
 
-    def start(self) -> Any:
+    def init_globals(self) -> PercentileGlobals:
         return PercentileGlobals(jnp.zeros(self.window), jnp.zeros(()))
 
+    def measure_leaf(self, g: Array, slots: Any, p: Any, known: Any) -> LengthSums:
+        return LengthSums(NormOf(g))  # pyright: ignore[reportArgumentType]
+
     def decide(
-        self, updates: Tree, old: PercentileGlobals, t: Array, **extra: Array
-    ) -> tuple[Array, PercentileGlobals]:
-        length = global_norm(updates).astype(t.dtype)
+        self, sums: LengthSums, globals_: PercentileGlobals, t: Array, **extra: Any
+    ) -> tuple[PercentileGlobals, Array]:
+        length, old = sums.length, globals_
         places = jnp.arange(self.window, dtype=t.dtype)
         counts = (length > 0) & jnp.isfinite(length)
         here = counts & (places == old.seen % self.window)
@@ -195,11 +199,11 @@ class clip_by_percentile(RememberingScale):
         below, above = (ordered[x.astype(int)] for x in (low, jnp.minimum(low + 1, last)))
         most = below + (place - low) * (above - below)
         far = counts & (length > most)
-        return jnp.where(far, most / jnp.where(far, length, 1), 1), new
+        return new, jnp.where(far, most / jnp.where(far, length, 1), 1)
 
 
 class SpikeSlots(NamedTuple):
-    nu: Array
+    nu: Square
 
 
 class clip_spikes(Rule):
@@ -223,7 +227,7 @@ class clip_spikes(Rule):
         return SpikeSlots(real_zeros_like(p))
 
     def update_leaf(
-        self, g: Array, slots: SpikeSlots, p: Array, t: Array
+        self, g: Array, slots: SpikeSlots, p: Array, step: Step
     ) -> tuple[Array, SpikeSlots]:
         square, limit = abs2(g), self.threshold * slots.nu
         spike = (limit > 0) & (square > limit)
@@ -238,5 +242,5 @@ class zero_nans(Rule):
     Differs from Optax, which remembers for every array whether there were any.
     """
 
-    def update_leaf(self, g: Array, slots: Any, p: Any, t: Array) -> tuple[Array, Any]:
+    def update_leaf(self, g: Array, slots: Any, p: Any, step: Step) -> tuple[Array, Any]:
         return jnp.where(jnp.isnan(g), 0, g), slots

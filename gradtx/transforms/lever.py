@@ -1,6 +1,5 @@
-"""Levers: what is done to a finished direction, looking at the gradient or the parameters.
+"""Levers: what is done to a finished direction, looking at the parameters.
 
-    cautious           keeps the entries that agree with the gradient
     hyperball          steps by a share of the norm of the parameters, which stays as it was
     floor_by_weight    rows of the direction are at least a share of the rows of the parameters
     radial_brake       takes away a part of what makes the parameters grow
@@ -10,79 +9,14 @@ All but `hyperball`, which holds the learning rate, stand before the learning ra
 
 from __future__ import annotations
 
-import math
 from typing import Any, ClassVar, NamedTuple
 
 import jax.numpy as jnp
 from jax import Array
 
 from gradtx.axes import Axes, known, within
-from gradtx.engine.refusals import refuse_other_state
-from gradtx.rule import Hyper, Rule, register_for_export
-from gradtx.struct import static
-from gradtx.transform import State, Wrapper, compiled
-from gradtx.transforms.decay import same_direction
-from gradtx.tree import Tree, norm, real_dtype, root
-
-
-class _cautious_mask(Rule, called="cautious"):
-    """Keeps the entries of `g` that agree with those of `p`, here the gradient."""
-
-    floor: Hyper
-    axes: Axes | Any
-    descends: bool = static()
-
-    needs: ClassVar[tuple[str, ...]] = ("params",)
-
-    def update_leaf(self, g: Array, slots: Any, p: Array, t: Array) -> tuple[Array, Any]:
-        u = jnp.where(same_direction(-g if self.descends else g, p), g, 0)
-        axes = within(self.axes, g.ndim)
-        number = math.prod(g.shape[i] for i in axes)
-        # Counted in what is kept, so that no mask is held beside it.
-        count = jnp.sum(u != 0, axis=axes, keepdims=True, dtype=real_dtype(g.dtype))
-        return u * (1 / jnp.maximum(count * (1 / max(number, 1)), self.floor)), slots
-
-
-class CautiousState(NamedTuple):
-    """State of `cautious`: that of what it wraps, and the count of its own."""
-
-    inner: Any
-    mask: Any
-
-
-register_for_export(CautiousState)
-
-
-class cautious(Wrapper):
-    """Zeroes the entries of another transformation's update that disagree with the gradient.
-
-    u = u m / max(mean(m), floor) with m = 1 where u g > 0; the mean is over one array.
-    Liang+ 2024, 2411.16085. It is made for a direction: `chain(cautious(scale_by_adam()),
-    add_decayed_weights(0.1), scale_by_learning_rate(1e-3))`; around a complete optimizer, whose
-    updates point down, give `descends=True`.
-    """
-
-    floor: Hyper = 1e-3  # of the share of entries kept, by whose inverse the rest grows
-    axes: Any = None  # stacked axes have shares of their own
-    descends: bool = static(default=False)
-
-    def check(self) -> None:
-        self.require("(0, 1]", "floor")
-
-    def init(self, params: Tree) -> State:
-        return CautiousState(self.inner.init(params), self._mask().init(params))
-
-    @compiled
-    def update(
-        self, updates: Tree, state: State, params: Tree | None = None, **extra: Any
-    ) -> tuple[Tree, State]:
-        refuse_other_state(self, state, CautiousState)
-        inside, inner = self.inner.update(updates, state.inner, params, **extra)
-        masked, mask = self._mask().update(inside, state.mask, updates)
-        return masked, CautiousState(inner, mask)
-
-    def _mask(self) -> _cautious_mask:
-        return _cautious_mask(self.floor, self.axes, self.descends)
+from gradtx.rule import Hyper, Rule, Step
+from gradtx.tree import inner, inverse, norm, real_dtype, root
 
 
 class HyperballSlots(NamedTuple):
@@ -114,27 +48,20 @@ class hyperball(Rule):
         return HyperballSlots(jnp.zeros(kept, real_dtype(p.dtype)))
 
     def update_leaf(
-        self, g: Array, slots: HyperballSlots, p: Array, t: Array
+        self, g: Array, slots: HyperballSlots, p: Array, step: Step
     ) -> tuple[Array, HyperballSlots]:
         axes = within(self.axes, g.ndim)
         size, length = norm(p, axes), norm(g, axes)
-        radius = jnp.where(t == 1, size, jnp.expand_dims(slots.radius, axes))
+        radius = jnp.where(step.t == 1, size, jnp.expand_dims(slots.radius, axes))
         per_length = 1 / jnp.maximum(length, self.eps)
         share = self.learning_rate * length * per_length
         # The cosine of p and g gives |q| without another pass, and without a copy of q.
-        product = jnp.conj(p * _inverse(size)) * (g * _inverse(length))
-        cosine = jnp.sum(product.real, axis=axes, keepdims=True)
+        cosine = inner(p * inverse(size), g * inverse(length), axes)
         after = size * root(jnp.maximum(1 + share * (share - 2 * cosine), 0))
         # What is lacking, as a share: q radius / |q| - p without the difference of the two.
-        lack = (radius - after) * _inverse(after)
-        step = self.learning_rate * size * per_length * (1 + lack)
-        return lack * p - step * g, HyperballSlots(jnp.squeeze(radius, axes))
-
-
-def _inverse(x: Array) -> Array:
-    """1 / x, and zero for zero."""
-    some = x > 0
-    return jnp.where(some, 1 / jnp.where(some, x, 1), 0)
+        lack = (radius - after) * inverse(after)
+        rate = self.learning_rate * size * per_length * (1 + lack)
+        return lack * p - rate * g, HyperballSlots(jnp.squeeze(radius, axes))
 
 
 class floor_by_weight(Rule):
@@ -153,11 +80,11 @@ class floor_by_weight(Rule):
     def check(self) -> None:
         self.require("[0, inf)", "ratio")
 
-    def update_leaf(self, g: Array, slots: Any, p: Array, t: Array) -> tuple[Array, Any]:
+    def update_leaf(self, g: Array, slots: Any, p: Array, step: Step) -> tuple[Array, Any]:
         row = _row(self.axes, g.ndim, "floor_by_weight")
         length = norm(g, row)
         least = self.ratio * norm(p, row)
-        return g * jnp.where(length > 0, jnp.maximum(1, least * _inverse(length)), 1), slots
+        return g * jnp.where(length > 0, jnp.maximum(1, least * inverse(length)), 1), slots
 
 
 def _row(axes: Axes | None, ndim: int, called: str) -> tuple[int, ...]:
@@ -183,8 +110,8 @@ class radial_brake(Rule):
     def check(self) -> None:
         self.require("[0, 1]", "keep")
 
-    def update_leaf(self, g: Array, slots: Any, p: Array, t: Array) -> tuple[Array, Any]:
+    def update_leaf(self, g: Array, slots: Any, p: Array, step: Step) -> tuple[Array, Any]:
         axes = within(self.axes, g.ndim)
-        inverse = _inverse(norm(p, axes))
-        along = jnp.sum((jnp.conj(p * inverse) * g).real, axis=axes, keepdims=True)
-        return g - ((1 - self.keep) * jnp.minimum(along, 0) * inverse) * p, slots
+        per_length = inverse(norm(p, axes))
+        along = inner(p * per_length, g, axes)
+        return g - ((1 - self.keep) * jnp.minimum(along, 0) * per_length) * p, slots

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
-from gradtx.rule import Hyper, Rule
+from gradtx.rule import Hyper, Rule, Step
 from gradtx.struct import static
 
 
@@ -34,7 +34,7 @@ class scale_by_momentum(Rule):
         return MomentumSlots(jnp.zeros_like(p))
 
     def update_leaf(
-        self, g: Array, slots: MomentumSlots, p: Array, t: Array
+        self, g: Array, slots: MomentumSlots, p: Array, step: Step
     ) -> tuple[Array, MomentumSlots]:
         trace = g + self.decay * slots.trace
         return (g + self.decay * trace if self.nesterov else trace), MomentumSlots(trace)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import jax
@@ -9,56 +10,49 @@ import jax.numpy as jnp
 from jax import Array
 
 from gradtx.engine.hyperparameters import for_all_arrays, narrowed
-from gradtx.engine.run import refuse_missing, refuse_other_state
+from gradtx.engine.keys import random_key
+from gradtx.engine.refusals import refuse_missing
+from gradtx.engine.run import Running, run
+from gradtx.engine.step import At
 from gradtx.paths import aligned
-from gradtx.rule import Hyper, Rule
+from gradtx.rule import Hyper, Rule, Step
 from gradtx.struct import complaint
-from gradtx.transform import GradientTransformation, State, compiled
+from gradtx.transform import Clocked, State
 from gradtx.tree import Tree, global_norm, is_inexact, is_none, named_leaves, root, wide, widest
 
 
 class add_noise(Rule):
     """Adds Gaussian noise whose variance falls: u = g + n, n ~ N(0, eta / t^gamma).
 
-    Neelakantan+ 2015, 1511.06807. The noise of an array depends on `key`, the step and the array's
-    path, not on the other arrays. Each member of a stack of optimizers can have a key of its own.
+    Neelakantan+ 2015, 1511.06807. The noise of an array depends on `key`, the step, the array's
+    path and the place of this link in the optimizer, not on the other arrays. Each member of a
+    stack of optimizers can have a key of its own.
     """
 
     eta: Hyper  # variance at the first step
     gamma: Hyper = 0.55  # the power of t by which the variance falls
-    key: Any = 0  # an integer or a key of jax.random.key
-
-    random: ClassVar[bool] = True
+    key: Any = random_key(default=0)
 
     def check(self) -> None:
         self.require("[0, inf)", "eta", "gamma")
 
-    def update_leaf(
-        self, g: Array, slots: Any, p: Array, t: tuple[Array, Array]
-    ) -> tuple[Array, Any]:
-        step, key = t
-        deviation = root(self.eta / step**self.gamma)
-        return g + deviation * jax.random.normal(key, g.shape, g.dtype), slots
+    def update_leaf(self, g: Array, slots: Any, p: Array, step: Step) -> tuple[Array, Any]:
+        deviation = root(self.eta / step.t**self.gamma)
+        return g + deviation * jax.random.normal(step.key, g.shape, g.dtype), slots
 
 
 class _gaussian(Rule, called="differentially_private_aggregate"):
-    """Adds normal noise of one deviation."""
+    """Adds normal noise of the deviation that all arrays share."""
 
-    deviation: Hyper
-    key: Any
+    key: Any = random_key()
 
-    random: ClassVar[bool] = True
-
-    def update_leaf(
-        self, g: Array, slots: Any, p: Array, t: tuple[Array, Array]
-    ) -> tuple[Array, Any]:
-        step, key = t
+    def update_leaf(self, g: Array, slots: Any, p: Array, step: Step) -> tuple[Array, Any]:
         # Always true, but no constant, which the compiler would multiply into the noise early.
-        deviation = jnp.where(step > 0, self.deviation, 0)
-        return g + deviation * jax.random.normal(key, g.shape, g.dtype), slots
+        deviation = jnp.where(step.t > 0, step.shared, 0)
+        return g + deviation * jax.random.normal(step.key, g.shape, g.dtype), slots
 
 
-class differentially_private_aggregate(GradientTransformation):
+class differentially_private_aggregate(Clocked):
     """The mean of per-example gradients, each clipped, with noise: the sum that DP-SGD releases.
 
     u = (sum_i g_i min(1, c / |g_i|) + n) / B with n ~ N(0, (noise_multiplier c)^2) and
@@ -68,7 +62,7 @@ class differentially_private_aggregate(GradientTransformation):
 
     l2_norm_clip: Hyper
     noise_multiplier: Hyper
-    key: Any = 0  # an integer or a key of jax.random.key
+    key: Any = random_key()  # without a default: noise that anybody can draw protects nobody
 
     needs: ClassVar[tuple[str, ...]] = ("params",)
     random: ClassVar[bool] = True
@@ -77,28 +71,26 @@ class differentially_private_aggregate(GradientTransformation):
         self.require("(0, inf)", "l2_norm_clip")
         self.require("[0, inf)", "noise_multiplier")
 
-    def init(self, params: Tree) -> State:
-        return _gaussian(0.0, self.key).init(params)
+    def init_part(self, params: Tree, at: At) -> State:
+        for_all_arrays(self, at.count)
+        return {}
 
-    @compiled
-    def update(
-        self, updates: Tree, state: State, params: Tree | None = None, **extra: Any
+    def update_part(
+        self, updates: Tree, state: State, params: Tree | None, at: At, extra: Mapping[str, Any]
     ) -> tuple[Tree, State]:
-        refuse_other_state(self, state, _gaussian.State)
         refuse_missing(self, updates, {"params": params})
         batch, size = self._examples(updates, params)
         arrays = [g for g in batch if is_inexact(g)]
         dtype = widest(arrays)
-        numbers = narrowed(for_all_arrays(self, state.count), dtype)
+        numbers = narrowed(for_all_arrays(self, at.count), dtype)
         treedef = jax.tree.structure(updates, is_leaf=is_none)
         if arrays:
             lengths = jax.vmap(global_norm)(arrays)
             share = numbers.l2_norm_clip / jnp.maximum(lengths, numbers.l2_norm_clip)
             batch = [_weighted(g, share / size) if is_inexact(g) else g for g in batch]
         deviation = numbers.noise_multiplier * numbers.l2_norm_clip / size
-        noisy, state = _gaussian(deviation, self.key).update(
-            treedef.unflatten(batch), state, params
-        )
+        noise = Running(_gaussian(self.key), _gaussian.Part(), at, deviation)
+        noisy, _ = run([noise], treedef.unflatten(batch), params)
         return jax.tree.map(
             lambda u, g: u.astype(jnp.result_type(g)) if is_inexact(u) else u, noisy, updates
         ), state

@@ -8,21 +8,26 @@ import jax.numpy as jnp
 from jax import Array
 
 from gradtx.axes import known
-from gradtx.rule import GlobalScale, Rule
+from gradtx.rule import JointRule, LengthSums, NoNumbers, NormOf, Rule, Step
 from gradtx.transforms.norms import size
-from gradtx.tree import Tree, global_norm
 
 
-class normalize(GlobalScale):
+class normalize(JointRule):
     """Divides all arrays by their joint l2 norm: u = g / ||g||, and zero where all are zero.
 
     Differs from Optax, where zero gradients become NaN.
     """
 
-    def measure(self, updates: Tree, params: Tree | None, **extra: Any) -> Array:
-        length = global_norm(updates)
-        sound = length > 4 * jnp.finfo(length.dtype).tiny  # its inverse is a number
-        return jnp.where(sound, 1 / jnp.where(sound, length, 1), 0)
+    Sums = LengthSums
+
+    def measure_leaf(self, g: Array, slots: Any, p: Any, known: Any) -> LengthSums:
+        return LengthSums(NormOf(g))  # pyright: ignore[reportArgumentType]
+
+    def decide(
+        self, sums: LengthSums, globals_: NoNumbers, t: Array, **extra: Any
+    ) -> tuple[NoNumbers, Array]:
+        sound = sums.length > 4 * jnp.finfo(t.dtype).tiny  # its inverse is a number
+        return globals_, jnp.where(sound, 1 / jnp.where(sound, sums.length, 1), 0)
 
 
 class centralize(Rule):
@@ -34,7 +39,7 @@ class centralize(Rule):
 
     axes: Any = None  # an `Axes` of inputs, outputs and stacked axes
 
-    def update_leaf(self, g: Array, slots: Any, p: Array, t: Array) -> tuple[Array, Any]:
+    def update_leaf(self, g: Array, slots: Any, p: Array, step: Step) -> tuple[Array, Any]:
         if self.axes is None and g.ndim < 2:
             return g, slots
         inputs = known(self.axes, g.ndim, "centralize").of("i")

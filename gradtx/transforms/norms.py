@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from gradtx.axes import known, within
-from gradtx.rule import Hyper, Rule
+from gradtx.rule import Hyper, Rule, Step
 from gradtx.tree import norm
 
 
@@ -65,7 +65,7 @@ class clip_by_block_rms(Rule):
     def check(self) -> None:
         self.require("(0, inf)", "threshold")
 
-    def update_leaf(self, g: Array, slots: Any, p: Array, t: Array) -> tuple[Array, Any]:
+    def update_leaf(self, g: Array, slots: Any, p: Array, step: Step) -> tuple[Array, Any]:
         return g * (self.threshold / jnp.maximum(block_rms(g, self.axes), self.threshold)), slots
 
 
@@ -86,7 +86,7 @@ class adaptive_grad_clip(Rule):
     def check(self) -> None:
         self.require("(0, inf)", "clipping", "eps")
 
-    def update_leaf(self, g: Array, slots: Any, p: Array, t: Array) -> tuple[Array, Any]:
+    def update_leaf(self, g: Array, slots: Any, p: Array, step: Step) -> tuple[Array, Any]:
         along = unit_axes(self.axes, g.ndim, "adaptive_grad_clip")
         most = self.clipping * jnp.maximum(norm(p, along), self.eps)
         return g * (most / jnp.maximum(norm(g, along), most)), slots
@@ -109,7 +109,7 @@ class scale_by_trust_ratio(Rule):
     def check(self) -> None:
         self.require("[0, inf)", "min_norm", "trust_coefficient", "eps")
 
-    def update_leaf(self, g: Array, slots: Any, p: Array, t: Array) -> tuple[Array, Any]:
+    def update_leaf(self, g: Array, slots: Any, p: Array, step: Step) -> tuple[Array, Any]:
         ours, theirs = (jnp.maximum(block_norm(x, self.axes), self.min_norm) for x in (p, g))
         zero = (ours == 0) | (theirs == 0)
         trust = self.trust_coefficient * ratio(ours, theirs + self.eps)
@@ -127,7 +127,7 @@ class scale_by_param_block_norm(Rule):
     def check(self) -> None:
         self.require("[0, inf)", "min_scale")
 
-    def update_leaf(self, g: Array, slots: Any, p: Array, t: Array) -> tuple[Array, Any]:
+    def update_leaf(self, g: Array, slots: Any, p: Array, step: Step) -> tuple[Array, Any]:
         return g * jnp.maximum(block_norm(p, self.axes), self.min_scale), slots
 
 
@@ -142,5 +142,5 @@ class scale_by_param_block_rms(Rule):
     def check(self) -> None:
         self.require("[0, inf)", "min_scale")
 
-    def update_leaf(self, g: Array, slots: Any, p: Array, t: Array) -> tuple[Array, Any]:
+    def update_leaf(self, g: Array, slots: Any, p: Array, step: Step) -> tuple[Array, Any]:
         return g * jnp.maximum(block_rms(p, self.axes), self.min_scale), slots

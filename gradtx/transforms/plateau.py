@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from gradtx.rule import Hyper
-from gradtx.transforms.memory import RememberingScale
-from gradtx.tree import Tree
+from gradtx.rule import Hyper, JointRule
 
 
 class PlateauGlobals(NamedTuple):
@@ -22,7 +20,7 @@ class PlateauGlobals(NamedTuple):
     avg_value: Array
 
 
-class reduce_on_plateau(RememberingScale):
+class reduce_on_plateau(JointRule):
     """Multiplies updates by a scale that falls when `value=` has not improved for a while.
 
     An improvement is avg < (1 - rtol) best - atol, where avg is the mean of `accumulation_size`
@@ -48,13 +46,14 @@ class reduce_on_plateau(RememberingScale):
         self.require("[0, inf)", "atol", "cooldown")
         self.require("(0, inf)", "patience", "accumulation_size")
 
-    def start(self) -> PlateauGlobals:
+    def init_globals(self) -> PlateauGlobals:
         largest = float(np.finfo(np.float32).max)  # inf would not survive arithmetic
         return PlateauGlobals(1.0, largest, 0.0, 0.0, 0.0, 0.0)  # pyright: ignore[reportArgumentType]
 
     def decide(
-        self, updates: Tree, old: PlateauGlobals, t: Array, **extra: Array
-    ) -> tuple[Array, PlateauGlobals]:
+        self, sums: Any, globals_: PlateauGlobals, t: Array, **extra: Array
+    ) -> tuple[PlateauGlobals, Array]:
+        old = globals_
         seen = old.seen + 1
         average = old.avg_value + (extra["value"] - old.avg_value) / seen
         full = seen >= self.accumulation_size
@@ -74,4 +73,4 @@ class reduce_on_plateau(RememberingScale):
         new = PlateauGlobals(
             *(jnp.where(full, x, y) for x, y in zip(decided, waiting, strict=True))
         )
-        return new.scale, new
+        return new, new.scale

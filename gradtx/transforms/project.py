@@ -18,8 +18,8 @@ import jax.numpy as jnp
 from jax import Array
 
 from gradtx.axes import within
-from gradtx.rule import Hyper, Rule
-from gradtx.tree import abs2, norm, root
+from gradtx.rule import Hyper, Rule, Step
+from gradtx.tree import modulus, norm
 
 
 def _towards(g: Array, p: Array, aim: Array) -> Array:
@@ -27,18 +27,14 @@ def _towards(g: Array, p: Array, aim: Array) -> Array:
     return jnp.where(aim == p + g, g, aim - p)
 
 
-def _modulus(x: Array) -> Array:
-    return root(abs2(x)) if jnp.iscomplexobj(x) else jnp.abs(x)
-
-
-def _with_modulus(x: Array, modulus: Array) -> Array:
+def _with_modulus(x: Array, new: Array) -> Array:
     """`x` with another modulus; a zero counts as positive."""
     if not jnp.iscomplexobj(x):
-        return jnp.where(x < 0, -modulus, modulus)
-    old = _modulus(x)
+        return jnp.where(x < 0, -new, new)
+    old = modulus(x)
     some = old > 0
     phase = jnp.where(some, x / jnp.where(some, old, 1), 1)
-    return jnp.where(old == modulus, x, modulus * phase)
+    return jnp.where(old == new, x, new * phase)
 
 
 class keep_params_nonnegative(Rule):
@@ -46,7 +42,7 @@ class keep_params_nonnegative(Rule):
 
     needs: ClassVar[tuple[str, ...]] = ("params",)
 
-    def update_leaf(self, g: Array, slots: Any, p: Array, t: Array) -> tuple[Array, Any]:
+    def update_leaf(self, g: Array, slots: Any, p: Array, step: Step) -> tuple[Array, Any]:
         if jnp.iscomplexobj(g):
             return g, slots  # no modulus is negative
         return jnp.where(p + g < 0, -p, g), slots
@@ -63,10 +59,10 @@ class projection_box(Rule):
     def check(self) -> None:
         self.require_order("lower", "upper")
 
-    def update_leaf(self, g: Array, slots: Any, p: Array, t: Array) -> tuple[Array, Any]:
+    def update_leaf(self, g: Array, slots: Any, p: Array, step: Step) -> tuple[Array, Any]:
         moved = p + g
         if jnp.iscomplexobj(g):
-            aim = _with_modulus(moved, jnp.clip(_modulus(moved), self.lower, self.upper))
+            aim = _with_modulus(moved, jnp.clip(modulus(moved), self.lower, self.upper))
         else:
             aim = jnp.clip(moved, self.lower, self.upper)
         return _towards(g, p, aim), slots
@@ -82,9 +78,9 @@ class projection_linf_ball(Rule):
     def check(self) -> None:
         self.require("(0, inf)", "scale")
 
-    def update_leaf(self, g: Array, slots: Any, p: Array, t: Array) -> tuple[Array, Any]:
+    def update_leaf(self, g: Array, slots: Any, p: Array, step: Step) -> tuple[Array, Any]:
         moved = p + g
-        aim = _with_modulus(moved, jnp.minimum(_modulus(moved), self.scale))
+        aim = _with_modulus(moved, jnp.minimum(modulus(moved), self.scale))
         return _towards(g, p, aim), slots
 
 
@@ -99,7 +95,7 @@ class projection_l2_ball(Rule):
     def check(self) -> None:
         self.require("(0, inf)", "scale")
 
-    def update_leaf(self, g: Array, slots: Any, p: Array, t: Array) -> tuple[Array, Any]:
+    def update_leaf(self, g: Array, slots: Any, p: Array, step: Step) -> tuple[Array, Any]:
         moved = p + g
         length = norm(moved, within(self.axes, g.ndim))
         outside = length > self.scale
@@ -118,7 +114,7 @@ class projection_l2_sphere(Rule):
     def check(self) -> None:
         self.require("(0, inf)", "scale")
 
-    def update_leaf(self, g: Array, slots: Any, p: Array, t: Array) -> tuple[Array, Any]:
+    def update_leaf(self, g: Array, slots: Any, p: Array, step: Step) -> tuple[Array, Any]:
         axes = within(self.axes, g.ndim)
         moved = p + g
         length = norm(moved, axes)
@@ -142,9 +138,9 @@ class projection_simplex(Rule):
     def check(self) -> None:
         self.require("(0, inf)", "scale")
 
-    def update_leaf(self, g: Array, slots: Any, p: Array, t: Array) -> tuple[Array, Any]:
+    def update_leaf(self, g: Array, slots: Any, p: Array, step: Step) -> tuple[Array, Any]:
         moved = p + g
-        size = _modulus(moved) if jnp.iscomplexobj(g) else moved
+        size = modulus(moved) if jnp.iscomplexobj(g) else moved
         theta = _threshold(size, self.scale, within(self.axes, g.ndim))
         aim = jnp.maximum(size - theta, 0)
         return (_with_modulus(moved, aim) if jnp.iscomplexobj(g) else aim) - p, slots
@@ -161,10 +157,10 @@ class projection_l1_ball(Rule):
     def check(self) -> None:
         self.require("(0, inf)", "scale")
 
-    def update_leaf(self, g: Array, slots: Any, p: Array, t: Array) -> tuple[Array, Any]:
+    def update_leaf(self, g: Array, slots: Any, p: Array, step: Step) -> tuple[Array, Any]:
         axes = within(self.axes, g.ndim)
         moved = p + g
-        size = _modulus(moved)
+        size = modulus(moved)
         outside = jnp.sum(size, axis=axes, keepdims=True) > self.scale
         theta = _threshold(size, self.scale, axes)
         aim = _with_modulus(moved, jnp.maximum(size - theta, 0))

@@ -5,24 +5,24 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.core import Tracer
 
 from gradtx.axes import within
 from gradtx.engine.hyperparameters import per_array
-from gradtx.engine.placement import zero_count
-from gradtx.engine.refusals import refuse_missing, refuse_other_state
-from gradtx.engine.run import next_count, run
-from gradtx.paths import aligned, matches, refuse_unused
-from gradtx.rule import Hyper, Rule
+from gradtx.engine.refusals import refuse_missing
+from gradtx.engine.run import Running, run
+from gradtx.engine.step import At
+from gradtx.paths import by_path, matches, refuse_unused
+from gradtx.rule import Hyper, Rule, Step
 from gradtx.struct import complaint
-from gradtx.transform import GradientTransformation, State, compiled
-from gradtx.tree import Tree, is_inexact, is_none, named_leaves
+from gradtx.transform import Clocked, State
+from gradtx.tree import Tree, is_inexact, named_leaves
 
 
 class _shrink(Rule, called="qk_clip"):
-    """Leads to the parameters times min(1, threshold / t)^power, `t` being the largest logits."""
+    """Leads to the parameters times min(1, threshold / m)^power, m being the largest logits."""
 
     threshold: Hyper
     power: Hyper
@@ -30,21 +30,22 @@ class _shrink(Rule, called="qk_clip"):
 
     needs: ClassVar[tuple[str, ...]] = ("params",)
 
-    def update_leaf(self, g: Array, slots: Any, p: Array, t: Array) -> tuple[Array, Any]:
+    def update_leaf(self, g: Array, slots: Any, p: Array, step: Step) -> tuple[Array, Any]:
+        largest = step.shared
         stack = () if self.axes is None else self.axes.of("b")
         heads = tuple(g.shape[i] for i in stack)
-        if t.ndim and t.shape != heads:
+        if largest.ndim and largest.shape != heads:
             raise ValueError(
-                f"max_logits has shape {t.shape}, the stacked axes {heads}. "
-                "Pass one number, or one for each head"
+                f"max_logits has shape {largest.shape}, the stacked axes {heads}"
+                ". Pass one number, or one for each head, and name the axis of heads in axes"
             )
-        factor = (self.threshold / jnp.maximum(t, self.threshold)) ** self.power
-        if t.ndim:
+        factor = (self.threshold / jnp.maximum(largest, self.threshold)) ** self.power
+        if largest.ndim:
             factor = jnp.expand_dims(factor, within(self.axes, g.ndim))
         return factor * g + (factor - 1) * p, slots
 
 
-class qk_clip(GradientTransformation):
+class qk_clip(Clocked):
     """Scales the parameters of queries and keys down where a logit passes the threshold.
 
     p + u = (p + g) min(1, threshold / max_logits)^power, the last link of an optimizer. `update`
@@ -63,43 +64,45 @@ class qk_clip(GradientTransformation):
         self.require("(0, inf)", "threshold")
         self.require("[0, inf)", "power")
 
-    def init(self, params: Tree) -> State:
-        count = zero_count(params)
-        per_array(self, count, params, strict=True)
-        return _shrink.State(count)
+    def init_part(self, params: Tree, at: At) -> State:
+        per_array(self, at.count, params, strict=True)
+        return {}
 
-    @compiled
-    def update(
-        self,
-        updates: Tree,
-        state: State,
-        params: Tree | None = None,
-        *,
-        max_logits: Mapping[str, Any] | None = None,
-        **extra: Any,
+    def update_part(
+        self, updates: Tree, state: State, params: Tree | None, at: At, extra: Mapping[str, Any]
     ) -> tuple[Tree, State]:
-        refuse_other_state(self, state, _shrink.State)
-        refuse_missing(self, updates, {"params": params, "max_logits": max_logits})
-        leaves, treedef = jax.tree.flatten(updates, is_leaf=is_none)
-        ps = leaves if params is None else aligned(self, treedef, params, "parameters")
-        model = treedef.unflatten(None if g is None else p for g, p in zip(leaves, ps, strict=True))
-        logits = _checked(self, {} if max_logits is None else max_logits)
-        paths = [path for path, _ in named_leaves(updates)]
-        keys = [next((k for k in logits if matches(k, path)), None) for path in paths]
-        used = [k if is_inexact(g) else None for k, g in zip(keys, leaves, strict=True)]
-        refuse_unused(f"{self}.update", logits, used, updates)
+        refuse_missing(self, updates, {**extra, "params": params})
+        given = extra.get("max_logits")
+        logits = _checked(self, {} if given is None else given)
+        keys = []
+        for path, g in named_leaves(updates):
+            fitting = [k for k in logits if matches(k, path)]
+            if len(fitting) > 1 and is_inexact(g):
+                self._refuse_lost_order(given, path, fitting)
+            keys.append(fitting[0] if fitting and is_inexact(g) else None)
+        refuse_unused(f"{self}.update", logits, keys, updates)
+        each = {i: jnp.zeros(()) if k is None else logits[k] for i, k in enumerate(keys)}
         rule = _shrink(self.threshold, self.power, self.axes)
-        outs = []
-        for path, g, p, key, own in zip(
-            paths, leaves, ps, keys, per_array(rule, state.count, model), strict=True
-        ):
-            shared = jnp.zeros(()) if key is None else logits[key]
-            moved, _ = run((own,), {path: g}, (state,), {path: p}, shared=shared)
-            outs.append(moved[path])
-        return treedef.unflatten(outs), _shrink.State(next_count(state.count))
+        running = Running(rule, _shrink.Part(), at, each=each)
+        return run([running], updates, params)[0], state
+
+    def _refuse_lost_order(self, given: Any, path: str, fitting: list[str]) -> None:
+        """The first pattern counts, and a dict that has been through `jit` is sorted."""
+        if isinstance(given, dict) and any(isinstance(x, Tracer) for x in given.values()):
+            raise ValueError(
+                complaint(
+                    f"{self}.update",
+                    f"{path!r} fits the patterns {', '.join(map(repr, fitting))} of a dict under "
+                    "jit, which sorts its keys",
+                    "Let one pattern fit each array, or pass max_logits=by_path({...}), which "
+                    "keeps the order",
+                )
+            )
 
 
 def _checked(called: Any, logits: Any) -> Mapping[str, Array]:
+    if isinstance(logits, by_path):
+        logits = logits.table
     if not isinstance(logits, Mapping):
         seen = f"max_logits is a {type(logits).__name__}"
         raise TypeError(

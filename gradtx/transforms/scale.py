@@ -6,7 +6,7 @@ from typing import Any
 
 from jax import Array
 
-from gradtx.rule import Hyper, Rule
+from gradtx.rule import Hyper, Rule, Step
 from gradtx.struct import static
 
 
@@ -15,7 +15,7 @@ class scale(Rule):
 
     step_size: Hyper
 
-    def update_leaf(self, g: Array, slots: Any, p: Array, t: Array) -> tuple[Array, Any]:
+    def update_leaf(self, g: Array, slots: Any, p: Array, step: Step) -> tuple[Array, Any]:
         return self.step_size * g, slots
 
 
@@ -28,5 +28,5 @@ class scale_by_learning_rate(Rule):
     learning_rate: Hyper
     flip_sign: bool = static(default=True)  # False keeps the sign: u = learning_rate g
 
-    def update_leaf(self, g: Array, slots: Any, p: Array, t: Array) -> tuple[Array, Any]:
+    def update_leaf(self, g: Array, slots: Any, p: Array, step: Step) -> tuple[Array, Any]:
         return (-self.learning_rate if self.flip_sign else self.learning_rate) * g, slots

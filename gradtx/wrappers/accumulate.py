@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Mapping
 from typing import Any, ClassVar, NamedTuple
 
 import jax
@@ -10,28 +11,18 @@ import jax.numpy as jnp
 from jax import Array
 
 from gradtx.engine.hyperparameters import for_all_arrays, narrowed
+from gradtx.engine.keys import Fixed
 from gradtx.engine.placement import zero_count
-from gradtx.engine.refusals import refuse_other_state
-from gradtx.engine.run import next_count, run
-from gradtx.rule import Hyper, Rule, register_for_export
+from gradtx.engine.run import Running, run
+from gradtx.engine.slots import Declared, declare
+from gradtx.engine.step import At, next_count
+from gradtx.rule import Hyper, Rule, Step, register_for_export, times
 from gradtx.schedules.base import Schedule
-from gradtx.struct import Static, Struct, complaint, converted, static
-from gradtx.transform import State, Wrapper, compiled
-from gradtx.tree import Tree, as_came, is_inexact, is_none, real_dtype, sum_squares, widest
-from gradtx.wrappers.around import wide_update
-from gradtx.wrappers.choice import all_finite, either, wide_step, zero_updates
-
-
-class Fixed(Struct):
-    """A whole number that chooses code, in a field that may hold a schedule instead."""
-
-    value: int = static()
-
-    def __repr__(self) -> str:
-        return repr(self.value)
-
-    def __index__(self) -> int:
-        return self.value
+from gradtx.struct import Static, complaint, converted, static
+from gradtx.transform import State
+from gradtx.tree import Tree, is_inexact, is_none, real_dtype_of, sum_squares
+from gradtx.wrappers.base import Turn, Wrapper
+from gradtx.wrappers.choice import all_finite
 
 
 def _as_every(called: str, every: Any) -> Any:
@@ -67,8 +58,10 @@ class _add_up(Rule, called="accumulate"):
     def init_leaf(self, p: Array) -> TotalSlots:
         return TotalSlots(jnp.zeros_like(p))
 
-    def update_leaf(self, g: Array, slots: TotalSlots, p: Any, t: Any) -> tuple[Array, TotalSlots]:
-        goes_on, weight, finite = t
+    def update_leaf(
+        self, g: Array, slots: TotalSlots, p: Any, step: Step
+    ) -> tuple[Array, TotalSlots]:
+        goes_on, weight, finite = step.shared
         part = g if weight is None else weight * g
         if finite is not None:
             part = jnp.where(finite > 0, part, 0)
@@ -84,33 +77,22 @@ class NoiseState(NamedTuple):
     square: Array  # the average of |expected gradient|^2
 
 
-class AccumulateState(NamedTuple):
-    """State of `accumulate`; what is not asked for is `None`."""
+class AccumulateOwn(NamedTuple):
+    """What `accumulate` remembers; what is not asked for is `None`."""
 
-    inner: Any
-    gradient_step: Any  # real steps done
-    mini_step: Any  # micro-batches seen in this cycle
-    weight: Any  # the sum of their weights
-    value: Any  # the sum of their losses, times the weights
-    total: Any  # the sum of their gradients, times the weights; kept until the next cycle begins
-    nonfinite: Any  # micro-batches that were not finite, ever
-    spoilt: Any  # whether there is one in this cycle
-    noise: Any
+    mini_step: Any = None  # micro-batches seen in this cycle
+    weight: Any = None  # the sum of their weights
+    value: Any = None  # the sum of their losses, times the weights
+    total: Any = None  # the sum of gradients times weights; kept until the next cycle begins
+    nonfinite: Any = None  # micro-batches that were not finite, ever
+    spoilt: Any = None  # whether there is one in this cycle
+    noise: Any = None
 
 
-for _state in (NoiseState, AccumulateState):
-    register_for_export(_state)
+declare(NoiseState, dict.fromkeys(NoiseState._fields, Declared("number")))
+register_for_export(NoiseState)
 
 NONFINITE = ("drop", "skip", "flag")
-
-
-class _Cycle(NamedTuple):
-    """A cycle with this micro-batch."""
-
-    state: AccumulateState
-    ready: Array  # whether `inner` takes its step now
-    weight: Array
-    extra: dict[str, Any]  # what `inner` gets
 
 
 class accumulate(Wrapper):
@@ -129,9 +111,13 @@ class accumulate(Wrapper):
     # "skip" leaves out the whole step; "flag" lets it in. All but None count them in the state.
     nonfinite: str | None = static(default=None)
     noise_scale: bool = static(default=False)  # whether to measure it: see `noise_scale`
-    noise_decay: Hyper = 0.9  # of the averages over steps from which it is found
+    noise_decay: Hyper = 0.9  # of the averages over steps from which it is found; by real steps
 
-    wants: ClassVar[tuple[str, ...]] = ("weight",)
+    Own = AccumulateOwn
+    kinds: ClassVar[Mapping[str, str]] = {"total": "signed", "noise": "state"}
+    wants: ClassVar[tuple[str, ...]] = ("weight", "value")
+    skips: ClassVar[bool] = True
+    late: ClassVar[tuple[str, ...]] = ("noise",)
 
     def check(self) -> None:
         self.require("[0, 1)", "noise_decay")
@@ -156,73 +142,33 @@ class accumulate(Wrapper):
     def _is_inner(self) -> bool:
         return self.every == Fixed(1) and self.nonfinite is None
 
-    def init(self, params: Tree) -> State:
-        inner = self.inner.init(params)
+    def init_own(self, params: Tree, at: At) -> AccumulateOwn:
         if self._is_inner:
-            return AccumulateState(inner, *[None] * 8)
-        real = real_dtype(widest([p for p in jax.tree.leaves(params) if is_inexact(p)]))
+            return AccumulateOwn()
+        real = real_dtype_of(params)
 
         def number() -> Array:
             return zero_count(params).astype(real)
 
-        return AccumulateState(
-            inner,
-            gradient_step=zero_count(params),
+        return AccumulateOwn(
             mini_step=zero_count(params),
             weight=number(),
             value=number(),
-            total=_add_up().init(params).total,
+            total=_add_up().init_part(params, at).total,
             nonfinite=zero_count(params) if self.nonfinite else None,
             spoilt=zero_count(params) > 0 if self.nonfinite == "skip" else None,
             noise=NoiseState(*(number() for _ in range(4))) if self.noise_scale else None,
         )
 
-    @compiled
-    def update(
-        self, updates: Tree, state: State, params: Tree | None = None, **extra: Any
-    ) -> tuple[Tree, State]:
-        refuse_other_state(self, state, AccumulateState)
+    def before(
+        self, updates: Tree, state: Any, params: Tree | None, at: At, extra: Mapping[str, Any]
+    ) -> Turn:
+        """The cycle with this micro-batch; `inner` gets the mean where that is the last."""
+        handed = self._handed(extra)
         if self._is_inner:
-            updates, inner = self.inner.update(updates, state.inner, params, **extra)
-            return updates, state._replace(inner=inner)
-        cycle = self._with(updates, state, params, extra)
-
-        def real() -> Any:
-            mean = self._mean(cycle, updates)
-            steps, inner = wide_update(self.inner, mean, state.inner, params, cycle.extra)
-            return as_came(steps, updates), inner, self._noise(cycle)
-
-        def micro() -> Any:
-            return zero_updates(updates, params), state.inner, cycle.state.noise
-
-        steps, inner, noise = either(cycle.ready, real, micro)
-        return steps, cycle.state._replace(inner=inner, noise=noise)
-
-    @compiled
-    def step(self, grads: Tree, state: State, params: Tree, **extra: Any) -> tuple[Tree, State]:
-        refuse_other_state(self, state, AccumulateState)
-        if self._is_inner:
-            params, inner = self.inner.step(grads, state.inner, params, **extra)
-            return params, state._replace(inner=inner)
-        cycle = self._with(grads, state, params, extra)
-
-        def real() -> Any:
-            mean = self._mean(cycle, grads)
-            moved, inner = wide_step(self.inner, mean, state.inner, params, cycle.extra, grads)
-            return moved, inner, self._noise(cycle)
-
-        params, inner, noise = either(
-            cycle.ready, real, lambda: (params, state.inner, cycle.state.noise)
-        )
-        return params, cycle.state._replace(inner=inner, noise=noise)
-
-    def _with(
-        self, updates: Tree, state: AccumulateState, params: Tree | None, extra: dict[str, Any]
-    ) -> _Cycle:
-        """The cycle with this micro-batch; `inner` and the averages of the noise as they were."""
+            return Turn(lambda: updates, state, handed)
         real = state.weight.dtype
-        steps = state.gradient_step
-        numbers = for_all_arrays(self, steps)
+        numbers = for_all_arrays(self, state.gradient_step)
         micro = next_count(state.mini_step)
         last = micro >= self._length(numbers.every)
         goes_on = state.mini_step > 0
@@ -236,9 +182,8 @@ class accumulate(Wrapper):
             return jnp.where(goes_on, old, 0) + part.astype(real)
 
         # The sum is written first and read by the step: no other copy of it is ever made.
-        own = _add_up().State(steps, state.total)
-        shared = (goes_on, weight, kept)
-        _, (own,) = run((_add_up(),), updates, (own,), params, shared=shared)
+        sum_up = Running(_add_up(), _add_up.Part(state.total), at, (goes_on, weight, kept))
+        _, (own,) = run([sum_up], updates, params)
         one = jnp.ones((), real)
         total_weight = added(state.weight, one if weight is None else weight)
         ready = last & (total_weight > 0)
@@ -259,15 +204,28 @@ class accumulate(Wrapper):
             counts = one if weight is None else (weight > 0).astype(real)
             batches = added(state.noise.batches, counts)
             new = new._replace(noise=state.noise._replace(squares=squares, batches=batches))
-        new = new._replace(
-            gradient_step=jnp.where(ready, next_count(steps), steps),
-            mini_step=jnp.where(last, 0, micro),
-        )
-        handed = {**extra, "weight": total_weight}
+        new = new._replace(mini_step=jnp.where(last, 0, micro))
         safe = jnp.where(total_weight > 0, total_weight, 1)
         if value is not None:
             handed["value"] = new.value / safe
-        return _Cycle(new, ready, safe, handed)
+        if "weight" in handed:
+            handed["weight"] = total_weight
+        return Turn(lambda: self._mean(new.total, safe, updates), new, handed, ready)
+
+    def learned(self, turn: Turn, at: At) -> dict[str, Any]:
+        return {"noise": self._noise(turn.state)}
+
+    def inner_count(self, count: Any) -> Any:
+        every = self.every.value if isinstance(self.every, Fixed) else None
+        return count if every is None else count // every
+
+    def _handed(self, extra: Mapping[str, Any]) -> dict[str, Any]:
+        """The arguments for `inner`: the weight is its own if it says that it wants one."""
+        parts = [part for part, _ in self.inner.moments(At(0))]
+        wanted = any("weight" in (*part.needs, *part.wants) for part in parts)
+        return {name: x for name, x in extra.items() if name != "weight" or wanted} | (
+            {"weight": extra.get("weight")} if wanted else {}
+        )
 
     def _length(self, every: Any) -> Any:
         if isinstance(self.every, Fixed):
@@ -288,31 +246,32 @@ class accumulate(Wrapper):
             )
         return jnp.asarray(given).astype(dtype)
 
-    def _mean(self, cycle: _Cycle, updates: Tree) -> Tree:
+    def _mean(self, total: Tree, weight: Array, updates: Tree) -> Tree:
         leaves, treedef = jax.tree.flatten(updates, is_leaf=is_none)
-        totals = treedef.flatten_up_to(cycle.state.total)
+        totals = treedef.flatten_up_to(total)
         merged = [x if is_inexact(g) else g for g, x in zip(leaves, totals, strict=True)]
-        return run((), treedef.unflatten(merged), (), None, 1 / cycle.weight)[0]
+        return times(1 / weight, treedef.unflatten(merged))
 
-    def _noise(self, cycle: _Cycle) -> NoiseState | None:
+    def _noise(self, state: Any) -> NoiseState | None:
         """The averages with this cycle: for n parts of the whole weight W,
 
         S = W (sum(w |g|^2) / W - |mean|^2) / (n - 1), and |mean|^2 - S / W estimates |E g|^2.
         """
-        old = cycle.state.noise
+        old = state.noise
         if old is None:
             return None
-        numbers = for_all_arrays(self, cycle.state.gradient_step)
+        numbers = for_all_arrays(self, state.gradient_step)
+        weight = jnp.where(state.weight > 0, state.weight, 1)
         decay = narrowed(numbers, old.square.dtype).noise_decay
-        square = sum_squares(cycle.state.total).astype(decay.dtype) / cycle.weight**2
-        excess = (old.squares / cycle.weight - square) / jnp.maximum(old.batches - 1, 1)
+        square = sum_squares(state.total).astype(decay.dtype) / weight**2
+        excess = (old.squares / weight - square) / jnp.maximum(old.batches - 1, 1)
         known = (old.batches > 1) & jnp.isfinite(excess)
 
         def averaged(before: Array, now: Array) -> Array:
             return jnp.where(known, decay * before + (1 - decay) * now, before)
 
         return old._replace(
-            variance=averaged(old.variance, excess * cycle.weight),
+            variance=averaged(old.variance, excess * weight),
             square=averaged(old.square, square - excess),
         )
 

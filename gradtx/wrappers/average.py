@@ -15,20 +15,20 @@ count what has become of them: rounding, clips and projections further down the 
 
 from __future__ import annotations
 
-import abc
 from typing import Any, ClassVar, NamedTuple
 
 import jax.numpy as jnp
 from jax import Array
 
 from gradtx.engine.hyperparameters import for_all_arrays
-from gradtx.engine.refusals import refuse_missing, refuse_other_state
-from gradtx.engine.run import next_count
-from gradtx.rule import Hyper, Rule, register_for_export
+from gradtx.engine.run import Running
+from gradtx.engine.step import At, next_count
+from gradtx.rule import Copy, Hyper, Rule, Step
 from gradtx.schedules.base import Number, Schedule, as_steps
-from gradtx.transform import State, Wrapper, compiled
+from gradtx.transform import State
 from gradtx.tree import Tree, as_came, real_dtype
-from gradtx.wrappers.around import after, run_after, shown, wide_update
+from gradtx.wrappers.base import Wrapper
+from gradtx.wrappers.choice import ordered_after, shown
 
 # Decays ----------------------------------------------------------------------------------------
 
@@ -84,13 +84,16 @@ class _moving(Rule, called="ema"):
     def init_leaf(self, p: Array) -> EmaSlots:
         return EmaSlots(jnp.zeros_like(p), jnp.zeros((), real_dtype(p.dtype)))
 
-    def update_leaf(self, g: Array, slots: EmaSlots, p: Array, t: Array) -> tuple[Array, EmaSlots]:
-        reached = self.decay * jnp.where(t <= 2, 0, slots.reached) + (1 - self.decay)
+    def update_leaf(
+        self, g: Array, slots: EmaSlots, p: Array, step: Step
+    ) -> tuple[Array, EmaSlots]:
+        first = step.count <= 1
+        reached = self.decay * jnp.where(first, 0, slots.reached) + (1 - self.decay)
         some = reached > 0
         weight = jnp.where(some, (1 - self.decay) / jnp.where(some, reached, 1), 1)
         # The step would take the memory of the parameters that the average reads: a copy of them.
-        average = _moved(slots.average, p, weight, t <= 2)
-        return after(average, g), EmaSlots(average, reached)
+        average = _moved(slots.average, p, weight, first)
+        return ordered_after(average, g), EmaSlots(average, reached)
 
 
 class UniformSlots(NamedTuple):
@@ -98,7 +101,10 @@ class UniformSlots(NamedTuple):
 
 
 class _uniform(Rule, called="polyak_average"):
-    """Averages the parameters with the weight that all arrays share."""
+    """Averages the parameters from `start` on, one of `every` alike."""
+
+    start: Hyper
+    every: Hyper
 
     Slots = UniformSlots
     needs: ClassVar[tuple[str, ...]] = ("params",)
@@ -107,11 +113,13 @@ class _uniform(Rule, called="polyak_average"):
         return UniformSlots(jnp.zeros_like(p))
 
     def update_leaf(
-        self, g: Array, slots: UniformSlots, p: Any, t: Any
+        self, g: Array, slots: UniformSlots, p: Array, step: Step
     ) -> tuple[Array, UniformSlots]:
-        weight, first = t
-        average = _moved(slots.average, p, weight, first != 0)
-        return after(average, g), UniformSlots(average)
+        since, every = step.count - whole_number(self.start), whole_number(self.every)
+        share = 1 / as_steps(since // every + 1)
+        weight = jnp.where(since < 0, 1, jnp.where(since % every == 0, share, 0))
+        average = _moved(slots.average, p, weight.astype(step.t.dtype), since <= 0)
+        return ordered_after(average, g), UniformSlots(average)
 
 
 def _moved(old: Array, new: Array, weight: Array, first: Array) -> Array:
@@ -120,41 +128,21 @@ def _moved(old: Array, new: Array, weight: Array, first: Array) -> Array:
     return old + weight * (new - old)
 
 
-class AverageState(NamedTuple):
-    """State of a wrapper that averages: that of what it wraps, and the average so far.
-
-    The newest parameters, which `eval_params` is given, are not yet in the average.
-    """
-
-    inner: Any
-    own: Any
-
-
-register_for_export(AverageState)
-
-
 class Averaging(Wrapper):
-    """A wrapper that averages the parameters for `eval_params` and leaves the steps alone."""
+    """A wrapper that averages the parameters for `eval_params` and leaves the steps alone.
+
+    The newest parameters, which `eval_params` is given, are not yet in the state.
+    """
 
     needs: ClassVar[tuple[str, ...]] = ("params",)
 
-    @compiled
-    def update(
-        self, updates: Tree, state: State, params: Tree | None = None, **extra: Any
-    ) -> tuple[Tree, State]:
-        refuse_other_state(self, state, AverageState)
-        refuse_missing(self, updates, {"params": params})
-        steps, inner = self.inner.update(updates, state.inner, params, **extra)
-        steps, own = self._averaged(steps, state, params)
-        return steps, AverageState(inner, own)
+    def seen_params(self, state: Any, params: Any, updates: Tree, at: At) -> Any:
+        return self.inner.eval_part(state.inner, params, self.inner_at(state, at))
 
-    @compiled
-    def eval_params(self, state: State, params: Tree) -> Tree:
-        return as_came(self._averaged(params, state, params)[1].average, params)
-
-    @abc.abstractmethod
-    def _averaged(self, steps: Tree, state: AverageState, params: Any) -> tuple[Tree, Any]:
-        """The steps, and the state of the average with the newest parameters."""
+    def eval_part(self, state: State, params: Tree, at: At) -> Tree:
+        newest = self.seen_params(state, params, params, at)
+        _, own = self.run_own(params, Running(self.rule, state.own, at), newest, {})
+        return as_came(own.average, params)
 
 
 class ema(Averaging):
@@ -168,16 +156,10 @@ class ema(Averaging):
 
     decay: Hyper = 0.999
 
+    after = _moving
+
     def check(self) -> None:
         self.require("[0, 1)", "decay")
-
-    def init(self, params: Tree) -> State:
-        return AverageState(self.inner.init(params), _moving(self.decay).init(params))
-
-    def _averaged(self, steps: Tree, state: AverageState, params: Any) -> tuple[Tree, Any]:
-        """The average takes in the newest parameters."""
-        newest = self.inner.eval_params(state.inner, params)
-        return run_after(_moving(self.decay), steps, state.own, newest)
 
 
 class polyak_average(Averaging):
@@ -192,27 +174,14 @@ class polyak_average(Averaging):
     start: Hyper = 1  # steps before the first that counts; 0 counts the initial parameters too
     every: Hyper = 1  # steps from one to the next
 
+    after = _uniform
+
     def check(self) -> None:
         self.require("[0, inf)", "start")
         self.require("[1, inf)", "every")
 
-    def init(self, params: Tree) -> State:
-        return AverageState(self.inner.init(params), _uniform().init(params))
 
-    def _averaged(self, steps: Tree, state: AverageState, params: Any) -> tuple[Tree, Any]:
-        """The average takes in the newest parameters if it is their turn."""
-        rule, own = _uniform(), state.own
-        newest = self.inner.eval_params(state.inner, params)
-        refuse_other_state(rule, own, rule.State)
-        numbers = for_all_arrays(self, own.count)
-        start, every = whole(numbers.start), whole(numbers.every)
-        since = own.count - start
-        share = 1 / as_steps(since // every + 1)
-        weight = jnp.where(since < 0, 1, jnp.where(since % every == 0, share, 0))
-        return run_after(rule, steps, own, newest, (weight, since <= 0))
-
-
-def whole(number: Any) -> Array:
+def whole_number(number: Any) -> Array:
     """A number of steps as an integer."""
     return jnp.asarray(number).astype(jnp.int32)
 
@@ -221,12 +190,13 @@ def whole(number: Any) -> Array:
 
 
 class LookaheadSlots(NamedTuple):
-    slow: Array
+    slow: Copy
 
 
 class _lookahead(Rule, called="lookahead"):
     """Turns a step of the fast parameters into one to the new slow ones, when that is due."""
 
+    sync_period: Hyper
     slow_step_size: Hyper
 
     Slots = LookaheadSlots
@@ -236,23 +206,13 @@ class _lookahead(Rule, called="lookahead"):
         return LookaheadSlots(jnp.zeros_like(p))
 
     def update_leaf(
-        self, g: Array, slots: LookaheadSlots, p: Array, t: Any
+        self, g: Array, slots: LookaheadSlots, p: Array, step: Step
     ) -> tuple[Array, LookaheadSlots]:
-        due, first = t
+        due = next_count(step.count) % whole_number(self.sync_period) == 0
         # The first step finds it, so that shapes are enough for init.
-        slow = jnp.where(first != 0, p, slots.slow)
-        step = g - (1 - self.slow_step_size) * jnp.where(due != 0, p + g - slow, 0)
-        return step, LookaheadSlots(jnp.where(due != 0, p + step, slow))
-
-
-class LookaheadState(NamedTuple):
-    """State of `lookahead`: that of what it wraps, and the slow parameters."""
-
-    inner: Any
-    own: Any
-
-
-register_for_export(LookaheadState)
+        slow = jnp.where(step.count == 0, p, slots.slow)
+        u = g - (1 - self.slow_step_size) * jnp.where(due, p + g - slow, 0)
+        return u, LookaheadSlots(jnp.where(due, p + u, slow))
 
 
 class lookahead(Wrapper):
@@ -265,37 +225,19 @@ class lookahead(Wrapper):
     sync_period: Hyper = 5  # steps from one return to the next
     slow_step_size: Hyper = 0.5
 
+    after = _lookahead
     needs: ClassVar[tuple[str, ...]] = ("params",)
 
     def check(self) -> None:
         self.require("[1, inf)", "sync_period")
         self.require("[0, 1]", "slow_step_size")
 
-    def init(self, params: Tree) -> State:
-        slow = _lookahead(self.slow_step_size).init(params)
-        return LookaheadState(self.inner.init(params), slow)
-
-    @compiled
-    def update(
-        self, updates: Tree, state: State, params: Tree | None = None, **extra: Any
-    ) -> tuple[Tree, State]:
-        rule = _lookahead(self.slow_step_size)
-        refuse_other_state(self, state, LookaheadState)
-        refuse_missing(self, updates, {"params": params})
-        own = state.own
-        refuse_other_state(rule, own, rule.State)
-        shared = (is_due(self, "sync_period", own.count), own.count == 0)
-        steps, inner = wide_update(self.inner, updates, state.inner, params, extra)
-        steps, own = run_after(rule, steps, own, params, shared)
-        return as_came(steps, updates), LookaheadState(inner, own)
-
-    @compiled
-    def eval_params(self, state: State, params: Tree) -> Tree:
-        own = state.own
-        return self.inner.eval_params(state.inner, shown(own.count > 0, own.slow, params))
+    def eval_part(self, state: State, params: Tree, at: At) -> Tree:
+        slow = shown(at.count > 0, state.own.slow, params)
+        return self.inner.eval_part(state.inner, slow, self.inner_at(state, at))
 
 
 def is_due(wrapper: Any, period: str, count: Array) -> Array:
     """Whether the step after `count` others ends a period, of which all arrays have one."""
-    steps = whole(getattr(for_all_arrays(wrapper, count), period))
+    steps = whole_number(getattr(for_all_arrays(wrapper, count), period))
     return next_count(count) % steps == 0

@@ -13,10 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from gradtx.engine.refusals import refuse_unfit
-from gradtx.transform import GradientTransformation, State, apply_updates
-from gradtx.tree import Tree, as_came, is_inexact, is_none
-from gradtx.wrappers.around import wide_update
+from gradtx.tree import Tree, is_inexact, is_none
 
 
 def either(pred: Any, yes: Callable[[], Tree], no: Callable[[], Tree]) -> Tree:
@@ -40,44 +37,6 @@ def _is_empty(x: Any) -> bool:
     return getattr(x, "dtype", None) == jax.dtypes.float0
 
 
-def update_if(
-    pred: Any,
-    inner: GradientTransformation,
-    updates: Tree,
-    state: State,
-    params: Tree | None,
-    extra: dict[str, Any],
-    passes: bool = False,
-) -> tuple[Tree, State]:
-    """`inner.update` where `pred` holds; else zeros or, with `passes`, the updates as they are."""
-
-    def updated() -> tuple[Tree, State]:
-        steps, new = inner.update(updates, state, params, **extra)
-        refuse_unfit(inner, steps, updates if passes else params)
-        return steps, new
-
-    return either(
-        pred, updated, lambda: (updates if passes else zero_updates(updates, params), state)
-    )
-
-
-def step_if(
-    pred: Any,
-    inner: GradientTransformation,
-    grads: Tree,
-    state: State,
-    params: Tree,
-    extra: dict[str, Any],
-    passes: bool = False,
-) -> tuple[Tree, State]:
-    """`inner.step` where `pred` holds: what `update_if` does, without a tree of updates."""
-    return either(
-        pred,
-        lambda: inner.step(grads, state, params, **extra),
-        lambda: (apply_updates(params, grads) if passes else params, state),
-    )
-
-
 def zero_updates(updates: Tree, params: Tree | None) -> Tree:
     """Zeros in the dtypes of the updates and, where parameters are given, in their shapes."""
     leaves, treedef = jax.tree.flatten(updates, is_leaf=is_none)
@@ -88,27 +47,27 @@ def zero_updates(updates: Tree, params: Tree | None) -> Tree:
     )
 
 
-def wide_step(
-    inner: GradientTransformation,
-    grads: Tree,
-    state: State,
-    params: Tree,
-    extra: dict[str, Any],
-    before: Tree,
-) -> tuple[Tree, State]:
-    """`inner.step` of gradients that were widened from `before`, in whose dtypes updates leave."""
-    if _dtypes(grads) == _dtypes(before):
-        return inner.step(grads, state, params, **extra)
-    updates, state = wide_update(inner, grads, state, params, extra)
-    return apply_updates(params, as_came(updates, before)), state
-
-
-def _dtypes(tree: Tree) -> list[Any]:
-    return [jnp.result_type(x) for x in jax.tree.leaves(tree) if is_inexact(x)]
-
-
 def all_finite(tree: Tree) -> Array:
     """Whether no array of a tree holds an infinity or a NaN."""
     # Summed as numbers, which needs no array of flags: inf - inf and NaN - NaN are NaN.
     sums = [jnp.sum(x - x) for x in map(jnp.asarray, jax.tree.leaves(tree)) if is_inexact(x)]
     return jnp.stack([jnp.isfinite(x) for x in sums]).all() if sums else jnp.ones((), bool)
+
+
+def ordered_after(first: Array, then: Array) -> Array:
+    """`then`, bound to be found after `first`, which has its shape."""
+    # No number differs from itself and is equal to itself, and no simplification sees that.
+    never = lax.bitwise_and(lax.ne(first, first), lax.eq(first, first))
+    return lax.select(never, jnp.zeros_like(then), then)
+
+
+def shown(ready: Array, slots: Tree, params: Tree) -> Tree:
+    """The slots in the dtypes of the parameters, or the parameters where not `ready`."""
+
+    def pick(p: Any, s: Any) -> Any:
+        if s is None or not is_inexact(p):
+            return p
+        p = jnp.asarray(p)
+        return jnp.where(ready, s, p.astype(s.dtype)).astype(p.dtype)
+
+    return jax.tree.map(pick, params, slots, is_leaf=is_none)

@@ -2,48 +2,40 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, NamedTuple
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import jax.numpy as jnp
 from jax import Array
 
 from gradtx.engine.hyperparameters import for_all_arrays
-from gradtx.engine.placement import zero_count
-from gradtx.engine.refusals import refuse_other_state
-from gradtx.engine.run import next_count
-from gradtx.rule import Hyper, register_for_export
-from gradtx.struct import complaint, converted, static, whole
-from gradtx.transform import (
-    GradientTransformation,
-    State,
-    Wrapper,
-    as_transformation,
-    compiled,
-)
+from gradtx.engine.step import At, next_count
+from gradtx.rule import Hyper
+from gradtx.struct import complaint, static, whole
 from gradtx.tree import Tree
-from gradtx.wrappers.choice import step_if, update_if
+from gradtx.wrappers.base import Turn, Wrapper
 
 
-class ConditionalState(NamedTuple):
-    """State of what runs at some steps: that of what it wraps, and the steps seen."""
-
-    inner: Any
-    step: Any
+def _period(k: Any) -> Array:
+    return jnp.maximum(jnp.round(jnp.asarray(k)).astype(jnp.int32), 1)
 
 
-register_for_export(ConditionalState)
-
-
-class every(GradientTransformation):
+class every(Wrapper):
     """Applies `inner` at steps k, 2k, 3k ... only, where alone its state changes.
 
     At other steps the update is zero or, with `otherwise="pass"`, stays as it came. The gradients
     of other steps are lost on `inner`: `accumulate` gives it their mean.
     """
 
-    k: Hyper = whole()
-    inner: Any = converted(as_transformation)
+    k: Hyper = whole(default=1)
     otherwise: str = static(default="zero")
+
+    skips: ClassVar[bool] = True
+
+    def __init__(self, k: Hyper, inner: Any, otherwise: str = "zero") -> None:
+        for name, value in {"k": k, "inner": inner, "otherwise": otherwise}.items():
+            object.__setattr__(self, name, value)
+        self.__post_init__()
 
     def check(self) -> None:
         self.require("(0, inf)", "k")
@@ -52,30 +44,22 @@ class every(GradientTransformation):
                 complaint(self, f"otherwise is {self.otherwise!r}", 'Pass "zero" or "pass"')
             )
 
-    def init(self, params: Tree) -> State:
-        return ConditionalState(self.inner.init(params), zero_count(params))
+    def _arguments(self) -> tuple[list[Any], dict[str, Any]]:
+        otherwise = {} if self.otherwise == "zero" else {"otherwise": self.otherwise}
+        return [self.k, self.inner], otherwise
 
-    @compiled
-    def update(
-        self, updates: Tree, state: State, params: Tree | None = None, **extra: Any
-    ) -> tuple[Tree, State]:
-        now, passes = self._now(state), self.otherwise == "pass"
-        updates, inner = update_if(now, self.inner, updates, state.inner, params, extra, passes)
-        return updates, ConditionalState(inner, next_count(state.step))
+    @property
+    def passes(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return self.otherwise == "pass"
 
-    @compiled
-    def step(self, grads: Tree, state: State, params: Tree, **extra: Any) -> tuple[Tree, State]:
-        now, passes = self._now(state), self.otherwise == "pass"
-        params, inner = step_if(now, self.inner, grads, state.inner, params, extra, passes)
-        return params, ConditionalState(inner, next_count(state.step))
+    def before(
+        self, updates: Tree, state: Any, params: Tree | None, at: At, extra: Mapping[str, Any]
+    ) -> Turn:
+        now = next_count(at.count) % _period(for_all_arrays(self, at.count).k) == 0
+        return Turn(lambda: updates, state, extra, now)
 
-    def eval_params(self, state: State, params: Tree) -> Tree:
-        return self.inner.eval_params(state.inner, params)
-
-    def _now(self, state: State) -> Array:
-        refuse_other_state(self, state, ConditionalState)
-        k = jnp.round(jnp.asarray(for_all_arrays(self, state.step).k)).astype(jnp.int32)
-        return next_count(state.step) % jnp.maximum(k, 1) == 0
+    def inner_count(self, count: Any) -> Any:
+        return count // _period(for_all_arrays(self, count).k)
 
 
 class Conditional(Wrapper):
@@ -84,32 +68,16 @@ class Conditional(Wrapper):
     should_transform_fn: Any = static()
     forward_extra_args: bool = static(default=False)
 
-    passes: ClassVar[bool]  # whether updates stay as they are at other steps
+    skips: ClassVar[bool] = True
 
     def own_extras(self) -> frozenset[str] | None:
         return None if self.forward_extra_args else frozenset()
 
-    def init(self, params: Tree) -> State:
-        return ConditionalState(self.inner.init(params), zero_count(params))
-
-    @compiled
-    def update(
-        self, updates: Tree, state: State, params: Tree | None = None, **extra: Any
-    ) -> tuple[Tree, State]:
-        now, old = self._now(state, extra), state.inner
-        updates, inner = update_if(now, self.inner, updates, old, params, extra, self.passes)
-        return updates, ConditionalState(inner, next_count(state.step))
-
-    @compiled
-    def step(self, grads: Tree, state: State, params: Tree, **extra: Any) -> tuple[Tree, State]:
-        now, old = self._now(state, extra), state.inner
-        params, inner = step_if(now, self.inner, grads, old, params, extra, self.passes)
-        return params, ConditionalState(inner, next_count(state.step))
-
-    def _now(self, state: State, extra: dict[str, Any]) -> Array:
-        refuse_other_state(self, state, ConditionalState)
+    def before(
+        self, updates: Tree, state: Any, params: Tree | None, at: At, extra: Mapping[str, Any]
+    ) -> Turn:
         given = extra if self.forward_extra_args else {}
-        found = self.should_transform_fn(state.step, **given)
+        found = self.should_transform_fn(at.count, **given)
         shape, dtype = jnp.shape(found), jnp.result_type(found)
         if shape != () or dtype != jnp.dtype(bool):
             raise TypeError(
@@ -119,7 +87,7 @@ class Conditional(Wrapper):
                     "Let it return one bool",
                 )
             )
-        return jnp.asarray(found)
+        return Turn(lambda: updates, state, extra, jnp.asarray(found))
 
 
 class conditionally_transform(Conditional):
@@ -138,5 +106,3 @@ class conditionally_mask(Conditional):
 
     The function is that of `conditionally_transform`.
     """
-
-    passes: ClassVar[bool] = False

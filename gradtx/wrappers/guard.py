@@ -10,7 +10,8 @@ makes no tree of updates.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,21 +19,19 @@ from jax import Array
 
 from gradtx.engine.hyperparameters import for_all_arrays, narrowed
 from gradtx.engine.placement import zero_count
-from gradtx.engine.refusals import refuse_missing, refuse_other_state
-from gradtx.engine.run import next_count, run
-from gradtx.rule import Hyper, register_for_export
+from gradtx.engine.step import At, next_count
+from gradtx.rule import Hyper, times
 from gradtx.struct import complaint, static, whole
-from gradtx.transform import State, Wrapper, compiled
+from gradtx.transform import State
 from gradtx.transforms.filter import following
-from gradtx.tree import Tree, as_came, global_norm, is_inexact, real_dtype, widened, widest
-from gradtx.wrappers.around import wide_update
-from gradtx.wrappers.choice import all_finite, either, step_if, update_if, wide_step, zero_updates
+from gradtx.tree import Tree, global_norm, real_dtype_of, widened
+from gradtx.wrappers.base import Turn, Wrapper
+from gradtx.wrappers.choice import all_finite
 
 
-class ApplyIfFiniteState(NamedTuple):
-    """State of `apply_if_finite`."""
+class FiniteOwn(NamedTuple):
+    """What `apply_if_finite` remembers."""
 
-    inner: Any
     notfinite_count: Any  # in a row, up to now
     total_notfinite: Any
     frozen: Any  # the flag: there were too many in a row, and nothing moves any more
@@ -51,43 +50,27 @@ class apply_if_finite(Wrapper):
     def check(self) -> None:
         self.require("[0, inf)", "max_consecutive_errors")
 
-    def init(self, params: Tree) -> State:
-        return ApplyIfFiniteState(
-            self.inner.init(params),
-            zero_count(params),
-            zero_count(params),
-            zero_count(params) > 0,
-        )
+    Own = FiniteOwn
+    skips: ClassVar[bool] = True
 
-    @compiled
-    def update(
-        self, updates: Tree, state: State, params: Tree | None = None, **extra: Any
-    ) -> tuple[Tree, State]:
-        good, state = self._judged(updates, state)
-        updates, inner = update_if(good, self.inner, updates, state.inner, params, extra)
-        return updates, state._replace(inner=inner)
+    def init_own(self, params: Tree, at: At) -> FiniteOwn:
+        return FiniteOwn(zero_count(params), zero_count(params), zero_count(params) > 0)
 
-    @compiled
-    def step(self, grads: Tree, state: State, params: Tree, **extra: Any) -> tuple[Tree, State]:
-        good, state = self._judged(grads, state)
-        params, inner = step_if(good, self.inner, grads, state.inner, params, extra)
-        return params, state._replace(inner=inner)
-
-    def _judged(self, updates: Tree, state: State) -> tuple[Array, ApplyIfFiniteState]:
-        refuse_other_state(self, state, ApplyIfFiniteState)
-        most = for_all_arrays(self, state.notfinite_count).max_consecutive_errors
+    def before(
+        self, updates: Tree, state: Any, params: Tree | None, at: At, extra: Mapping[str, Any]
+    ) -> Turn:
+        most = for_all_arrays(self, at.count).max_consecutive_errors
         finite = all_finite(updates)
         in_a_row = jnp.where(finite, 0, next_count(state.notfinite_count))
         frozen = state.frozen | (in_a_row.astype(jnp.float32) > jnp.asarray(most, jnp.float32))
         total = jnp.where(finite, state.total_notfinite, next_count(state.total_notfinite))
-        return finite & ~frozen, ApplyIfFiniteState(state.inner, in_a_row, total, frozen)
+        new = state._replace(notfinite_count=in_a_row, total_notfinite=total, frozen=frozen)
+        return Turn(lambda: updates, new, extra, finite & ~frozen)
 
 
-class SkipOutliersState(NamedTuple):
-    """State of `skip_outliers`: `mean` and `deviation` are those of steps that were taken."""
+class OutliersOwn(NamedTuple):
+    """What `skip_outliers` remembers: `mean` and `deviation` are those of steps taken."""
 
-    inner: Any
-    taken_count: Any
     mean: Any
     deviation: Any
     skipped_count: Any  # in a row, up to now
@@ -121,38 +104,19 @@ class skip_outliers(Wrapper):
         if self.watch not in ("norm", "value"):
             raise ValueError(complaint(self, f"watch is {self.watch!r}", 'Pass "norm" or "value"'))
 
-    def init(self, params: Tree) -> State:
-        real = real_dtype(widest([p for p in jax.tree.leaves(params) if is_inexact(p)]))
-        return SkipOutliersState(
-            self.inner.init(params),
-            zero_count(params),
-            zero_count(params).astype(real),
-            zero_count(params).astype(real),
-            zero_count(params),
-            zero_count(params),
-        )
+    Own = OutliersOwn
+    skips: ClassVar[bool] = True
 
-    @compiled
-    def update(
-        self, updates: Tree, state: State, params: Tree | None = None, **extra: Any
-    ) -> tuple[Tree, State]:
-        usual, state = self._judged(updates, state, extra)
-        updates, inner = update_if(usual, self.inner, updates, state.inner, params, extra)
-        return updates, state._replace(inner=inner)
+    def init_own(self, params: Tree, at: At) -> OutliersOwn:
+        real = real_dtype_of(params)
+        mean, deviation = (zero_count(params).astype(real) for _ in range(2))
+        return OutliersOwn(mean, deviation, zero_count(params), zero_count(params))
 
-    @compiled
-    def step(self, grads: Tree, state: State, params: Tree, **extra: Any) -> tuple[Tree, State]:
-        usual, state = self._judged(grads, state, extra)
-        params, inner = step_if(usual, self.inner, grads, state.inner, params, extra)
-        return params, state._replace(inner=inner)
-
-    def _judged(
-        self, updates: Tree, state: State, extra: dict[str, Any]
-    ) -> tuple[Array, SkipOutliersState]:
-        refuse_other_state(self, state, SkipOutliersState)
-        refuse_missing(self, updates, extra)
+    def before(
+        self, updates: Tree, state: Any, params: Tree | None, at: At, extra: Mapping[str, Any]
+    ) -> Turn:
         real = state.mean.dtype
-        numbers = narrowed(for_all_arrays(self, state.taken_count), real)
+        numbers = narrowed(for_all_arrays(self, at.count), real)
         if self.watch == "norm":
             seen = global_norm(updates).astype(real)
             finite = jnp.isfinite(seen)
@@ -160,7 +124,7 @@ class skip_outliers(Wrapper):
             value = extra.get("value")
             seen = jnp.asarray(0.0 if value is None else value).astype(real)
             finite = jnp.isfinite(seen) & all_finite(updates)
-        t = next_count(state.taken_count).astype(real)
+        t = next_count(state.gradient_step).astype(real)
         warm = t <= numbers.warmup_steps
         limit = numbers.z_threshold * state.deviation
         far = (seen - state.mean > limit) & (limit > 0) & ~warm
@@ -169,20 +133,18 @@ class skip_outliers(Wrapper):
         mean, deviation = following(
             state.mean, state.deviation, jnp.where(taken, seen, state.mean), t, warm, numbers.decay
         )
-        return taken, SkipOutliersState(
-            state.inner,
-            jnp.where(taken, next_count(state.taken_count), state.taken_count),
-            jnp.where(taken, mean, state.mean),
-            jnp.where(taken, deviation, state.deviation),
-            jnp.where(taken, 0, next_count(state.skipped_count)),
-            jnp.where(taken, state.total_skipped, next_count(state.total_skipped)),
+        new = state._replace(
+            mean=jnp.where(taken, mean, state.mean),
+            deviation=jnp.where(taken, deviation, state.deviation),
+            skipped_count=jnp.where(taken, 0, next_count(state.skipped_count)),
+            total_skipped=jnp.where(taken, state.total_skipped, next_count(state.total_skipped)),
         )
+        return Turn(lambda: updates, new, extra, taken)
 
 
-class DynamicLossScaleState(NamedTuple):
-    """State of `dynamic_loss_scale`."""
+class LossScaleOwn(NamedTuple):
+    """What `dynamic_loss_scale` remembers."""
 
-    inner: Any
     loss_scale: Any  # what the next loss is to be multiplied by
     good_steps: Any  # since the scale last changed
     total_skipped: Any
@@ -208,43 +170,20 @@ class dynamic_loss_scale(Wrapper):
         self.require("(0, inf)", "growth_interval", "growth_factor")
         self.require("(0, 1]", "backoff_factor")
 
-    def init(self, params: Tree) -> State:
+    Own = LossScaleOwn
+    skips: ClassVar[bool] = True
+
+    def init_own(self, params: Tree, at: At) -> LossScaleOwn:
+        real = real_dtype_of(params)
+        start = jnp.asarray(for_all_arrays(self, at.count).initial_scale, real)
         count = zero_count(params)
-        real = real_dtype(widest([p for p in jax.tree.leaves(params) if is_inexact(p)]))
-        start = jnp.asarray(for_all_arrays(self, count).initial_scale, real)
-        return DynamicLossScaleState(
-            self.inner.init(params), start + count.astype(real), count, zero_count(params)
-        )
+        return LossScaleOwn(start + count.astype(real), count, zero_count(params))
 
-    @compiled
-    def update(
-        self, updates: Tree, state: State, params: Tree | None = None, **extra: Any
-    ) -> tuple[Tree, State]:
-        factor, finite, state = self._judged(updates, state)
-
-        def good() -> Any:
-            grads = run((), widened(updates), (), None, factor)[0]
-            steps, inner = wide_update(self.inner, grads, state.inner, params, extra)
-            return as_came(steps, updates), inner
-
-        updates, inner = either(finite, good, lambda: (zero_updates(updates, params), state.inner))
-        return updates, state._replace(inner=inner)
-
-    @compiled
-    def step(self, grads: Tree, state: State, params: Tree, **extra: Any) -> tuple[Tree, State]:
-        factor, finite, state = self._judged(grads, state)
-
-        def good() -> Any:
-            unscaled = run((), widened(grads), (), None, factor)[0]
-            return wide_step(self.inner, unscaled, state.inner, params, extra, grads)
-
-        params, inner = either(finite, good, lambda: (params, state.inner))
-        return params, state._replace(inner=inner)
-
-    def _judged(self, updates: Tree, state: State) -> tuple[Array, Array, DynamicLossScaleState]:
-        refuse_other_state(self, state, DynamicLossScaleState)
+    def before(
+        self, updates: Tree, state: Any, params: Tree | None, at: At, extra: Mapping[str, Any]
+    ) -> Turn:
         real = state.loss_scale.dtype
-        numbers = narrowed(for_all_arrays(self, state.good_steps), real)
+        numbers = narrowed(for_all_arrays(self, at.count), real)
         scale = jnp.maximum(state.loss_scale, numbers.min_scale)
         finite = all_finite(updates)
         good = jnp.where(finite, next_count(state.good_steps), 0)
@@ -252,20 +191,12 @@ class dynamic_loss_scale(Wrapper):
         grown = jnp.minimum(scale * numbers.growth_factor, jnp.maximum(numbers.max_scale, scale))
         new = jnp.where(grows, grown, scale)
         new = jnp.where(finite, new, jnp.maximum(scale * numbers.backoff_factor, numbers.min_scale))
-        return (
-            1 / scale,
-            finite,
-            DynamicLossScaleState(
-                state.inner,
-                new,
-                jnp.where(grows, 0, good),
-                jnp.where(finite, state.total_skipped, next_count(state.total_skipped)),
-            ),
+        kept = state._replace(
+            loss_scale=new,
+            good_steps=jnp.where(grows, 0, good),
+            total_skipped=jnp.where(finite, state.total_skipped, next_count(state.total_skipped)),
         )
-
-
-for _state in (ApplyIfFiniteState, SkipOutliersState, DynamicLossScaleState):
-    register_for_export(_state)
+        return Turn(lambda: times(1 / scale, widened(updates)), kept, extra, finite)
 
 
 def loss_scale(state: State) -> Array:
@@ -273,6 +204,7 @@ def loss_scale(state: State) -> Array:
 
     Finds the `dynamic_loss_scale` in the state of any optimizer; 1 if there is none.
     """
-    nodes = jax.tree.leaves(state, is_leaf=lambda x: isinstance(x, DynamicLossScaleState))
-    found = [node.loss_scale for node in nodes if isinstance(node, DynamicLossScaleState)]
+    kinds = (dynamic_loss_scale.State, dynamic_loss_scale.Part)
+    nodes = jax.tree.leaves(state, is_leaf=lambda x: isinstance(x, kinds))
+    found = [node.loss_scale for node in nodes if isinstance(node, kinds)]
     return found[0] if found else jnp.ones((), jnp.float32)

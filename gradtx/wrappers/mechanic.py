@@ -5,23 +5,19 @@ from __future__ import annotations
 from collections import namedtuple
 from typing import Any, ClassVar, NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jax import Array
 
-from gradtx.engine.hyperparameters import for_all_arrays, narrowed
-from gradtx.engine.refusals import refuse_missing, refuse_other_state
-from gradtx.engine.run import measured, next_count, run
-from gradtx.rule import Hyper, JointRule, register_for_export
-from gradtx.transform import State, Wrapper, compiled
-from gradtx.tree import Tree, abs2, is_inexact, real_dtype, root, widest
+from gradtx.rule import Copy, Hyper, JointRule, Step
+from gradtx.tree import abs2, root
+from gradtx.wrappers.base import Wrapper
 
 N = 6
 DECAYS = tuple(1 - 0.1**i for i in range(1, N + 1))
 
 
 class MechanicSlots(NamedTuple):
-    x0: Array
+    x0: Copy
 
 
 MechanicGlobals = namedtuple(  # what each of the learners remembers
@@ -36,16 +32,17 @@ class MechanicSums(NamedTuple):
     along: Array  # <x, x0 - x>
 
 
-class scale_by_mechanic(JointRule):
-    """The part of `mechanic` that follows the wrapped transformation."""
+class _mechanic(JointRule, called="mechanic"):
+    """Measures the gradients that come in and scales the steps that `inner` makes of them."""
 
-    weight_decay: Hyper = 1e-2
-    eps: Hyper = 1e-8
-    s_init: Hyper = 1e-6
+    weight_decay: Hyper
+    eps: Hyper
+    s_init: Hyper
 
     Slots = MechanicSlots
     Globals = MechanicGlobals
     Sums = MechanicSums
+    needs: ClassVar[tuple[str, ...]] = ("params",)
 
     def init_leaf(self, p: Array) -> MechanicSlots:
         return MechanicSlots(p)
@@ -53,9 +50,7 @@ class scale_by_mechanic(JointRule):
     def init_globals(self) -> Any:
         return MechanicGlobals(*[0.0] * (3 * N), *[self.s_init] * N)
 
-    def measure_leaf(
-        self, g: Array, slots: MechanicSlots, p: Array, known: Any = None
-    ) -> MechanicSums:
+    def measure_leaf(self, g: Array, slots: MechanicSlots, p: Array, known: Any) -> MechanicSums:
         # Written unlike what Adam and `update_leaf` make of them: what two passes have in common,
         # XLA would store.
         squares = jnp.sum(abs2(2 * g)) / 4, jnp.sum(abs2(p))
@@ -80,20 +75,10 @@ class scale_by_mechanic(JointRule):
         return new, (1 - scale / (total + self.eps), scale)
 
     def update_leaf(
-        self, g: Array, slots: MechanicSlots, p: Array, t: Any
+        self, g: Array, slots: MechanicSlots, p: Array, step: Step
     ) -> tuple[Array, MechanicSlots]:
-        back, scale = t
+        back, scale = step.shared
         return back * (slots.x0 - p) + scale * g, slots
-
-
-class MechanicState(NamedTuple):
-    """State of `mechanic`: that of what it wraps, and its own."""
-
-    inner: Any
-    tuner: Any
-
-
-register_for_export(MechanicState)
 
 
 class mechanic(Wrapper):
@@ -109,39 +94,9 @@ class mechanic(Wrapper):
     eps: Hyper = 1e-8
     s_init: Hyper = 1e-6  # the scale before the first step, for every decay
 
+    after = _mechanic
     needs: ClassVar[tuple[str, ...]] = ("params",)
 
     def check(self) -> None:
         self.require("[0, inf)", "weight_decay")
         self.require("(0, inf)", "eps", "s_init")
-
-    def _tuner(self) -> scale_by_mechanic:
-        return scale_by_mechanic(self.weight_decay, self.eps, self.s_init)
-
-    def init(self, params: Tree) -> State:
-        return MechanicState(self.inner.init(params), self._tuner().init(params))
-
-    @compiled
-    def update(
-        self, updates: Tree, state: State, params: Tree | None = None, **extra: Any
-    ) -> tuple[Tree, State]:
-        tuner = self._tuner()
-        refuse_other_state(self, state, MechanicState)
-        refuse_missing(self, updates, {"params": params})
-        own = state.tuner
-        refuse_other_state(tuner, own, tuner.State)
-        sums = measured(for_all_arrays(tuner, own.count), updates, own, params, own.count)
-        steps, inner = self.inner.update(updates, state.inner, params, **extra)
-        old = MechanicGlobals(*(getattr(own, name) for name in MechanicGlobals._fields))
-        arrays = [g for g in jax.tree.leaves(updates) if is_inexact(g)]
-        real = real_dtype(widest([*arrays, *old]))
-        numbers = narrowed(for_all_arrays(tuner, own.count), real)
-        new, shared = numbers.decide(
-            MechanicSums(*(x.astype(real) for x in sums)),
-            MechanicGlobals(*(x.astype(real) for x in old)),
-            next_count(own.count).astype(real),
-        )
-        steps, (own,) = run((tuner,), steps, (own,), params, shared=shared)
-        kept = (x.astype(y.dtype) for x, y in zip(new, old, strict=True))
-        own = own._replace(**dict(zip(MechanicGlobals._fields, kept, strict=True)))
-        return steps, MechanicState(inner, own)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import jax
@@ -10,14 +10,12 @@ import jax.numpy as jnp
 from jax import Array
 
 from gradtx.engine.placement import bound_to, zero_count
-from gradtx.engine.refusals import refuse_missing, refuse_other_state
+from gradtx.engine.step import At
 from gradtx.paths import aligned, matches
-from gradtx.rule import register_for_export
 from gradtx.struct import complaint, nearest, static
-from gradtx.transform import State, Wrapper, compiled
+from gradtx.transform import State
 from gradtx.tree import (
     Tree,
-    as_came,
     dot,
     global_norm,
     is_inexact,
@@ -25,21 +23,18 @@ from gradtx.tree import (
     listed,
     named_leaves,
     real_dtype,
+    real_dtype_of,
     widest,
 )
-from gradtx.wrappers.around import wide_update
+from gradtx.wrappers.base import Wrapper
 
 METRICS = ("grad_norm", "update_norm", "update_ratio", "cosine", "effective_learning_rate")
 
 
-class MonitorState(NamedTuple):
-    """State of `monitor`: that of what it wraps, and its numbers of the last step by name."""
+class MonitorOwn(NamedTuple):
+    """What `monitor` remembers: its numbers of the last step, by name."""
 
-    inner: Any
     metrics: dict[str, Any]
-
-
-register_for_export(MonitorState)
 
 
 class monitor(Wrapper):
@@ -55,6 +50,8 @@ class monitor(Wrapper):
     metrics: str | Sequence[str] = static(default=METRICS)
     name: str = static(default="")  # comes before the others, to tell monitors apart
 
+    Own = MonitorOwn
+    looks_back: ClassVar[bool] = True
     needs: ClassVar[tuple[str, ...]] = ("params",)
 
     def check(self) -> None:
@@ -64,7 +61,7 @@ class monitor(Wrapper):
                     complaint(self, f"there is no metric {name!r}", nearest(name, [*METRICS])[:-1])
                 )
 
-    def init(self, params: Tree) -> State:
+    def init_own(self, params: Tree, at: At) -> MonitorOwn:
         paths = [path for path, p in named_leaves(params) if is_inexact(p)]
         unused = [
             pattern
@@ -79,24 +76,25 @@ class monitor(Wrapper):
                     "Mend the pattern or leave it out",
                 )
             )
-        real = real_dtype(widest([p for p in jax.tree.leaves(params) if is_inexact(p)]))
+        real = real_dtype_of(params)
         names = [
             self._key(pattern, metric)
             for pattern in _strings(self.patterns)
             for metric in _strings(self.metrics)
         ]
-        return MonitorState(
-            self.inner.init(params), {name: zero_count(params).astype(real) for name in names}
-        )
+        return MonitorOwn({name: zero_count(params).astype(real) for name in names})
 
-    @compiled
-    def update(
-        self, updates: Tree, state: State, params: Tree | None = None, **extra: Any
-    ) -> tuple[Tree, State]:
-        refuse_other_state(self, state, MonitorState)
-        refuse_missing(self, updates, {"params": params})
-        # Measured before they are rounded to the dtype in which they leave.
-        steps, inner = wide_update(self.inner, updates, state.inner, params, extra)
+    def finish(
+        self,
+        steps: Tree,
+        before: Any,
+        state: Any,
+        updates: Tree,
+        params: Tree | None,
+        at: At,
+        extra: Mapping[str, Any],
+    ) -> tuple[Tree, Any]:
+        """Measures the steps before they are rounded to the dtype in which they leave."""
         treedef = jax.tree.structure(updates, is_leaf=is_none)
         us = aligned(self, treedef, steps, "updates that come out")
         ps = aligned(self, treedef, params, "parameters") if params is not None else us
@@ -115,7 +113,7 @@ class monitor(Wrapper):
                 old = state.metrics[key]
                 # Bound to it, or the memory of what is not read could not be used again.
                 found[key] = bound_to(old, numbers[metric].astype(old.dtype))
-        return as_came(steps, updates), MonitorState(inner, found)
+        return steps, state._replace(metrics=found)
 
     def _key(self, pattern: str, metric: str) -> str:
         return "/".join([*([self.name] if self.name else []), metric, pattern])
@@ -128,7 +126,7 @@ def _strings(given: Any) -> tuple[str, ...]:
 
 def _measured(gs: list[Any], us: list[Any], ps: list[Any]) -> dict[str, Array]:
     """All metrics of these gradients, updates and parameters; what nobody reads is not computed."""
-    real = real_dtype(widest([*gs, *us, *ps]))
+    real = real_dtype_of([gs, us, ps])
     g, u, p = (global_norm(x).astype(real) for x in (gs, us, ps))
     # Both have length one in the product, which neither overflows nor underflows.
     cosine = dot(_scaled(us, _inverse(u)), _scaled(gs, _inverse(g))).astype(real)
@@ -162,9 +160,10 @@ def metrics(state: State) -> dict[str, Array]:
     it has one; what would stand twice gets `_2`, `_3` ... behind it.
     """
     found: dict[str, Array] = {}
-    nodes = jax.tree.leaves(state, is_leaf=lambda x: isinstance(x, MonitorState))
+    kinds = (monitor.State, monitor.Part)
+    nodes = jax.tree.leaves(state, is_leaf=lambda x: isinstance(x, kinds))
     for node in nodes:
-        if not isinstance(node, MonitorState):
+        if not isinstance(node, kinds):
             continue
         for usual, value in [*node.metrics.items(), *metrics(node.inner).items()]:
             name, repeats = usual, 1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -9,11 +11,12 @@ from jax.core import Tracer
 
 from gradtx.engine.host import KINDS, put
 from gradtx.struct import complaint, static
-from gradtx.transform import State, Wrapper, compiled
+from gradtx.transform import State, compiled
 from gradtx.tree import Tree
+from gradtx.wrappers.base import Transparent
 
 
-class offload(Wrapper):
+class offload(Transparent):
     """Keeps the state of another transformation in another memory, on the device while it updates.
 
     `where` is a memory kind of JAX: "pinned_host" or, outside of `jit` only, "unpinned_host". Under
@@ -36,6 +39,26 @@ class offload(Wrapper):
                 )
             )
 
+    def around_init(self, init: Callable[..., State], params: Tree) -> State:
+        return self.put(init(params), self.where)
+
+    def around_update(
+        self, update: Callable[..., Any], updates: Tree, state: State, params: Tree | None
+    ) -> tuple[Tree, State]:
+        updates, new = update(updates, self.put(state, "device"), params)
+        return updates, self.put(new, self.where)
+
+    def around_step(
+        self, step: Callable[..., Any], grads: Tree, state: State, params: Tree
+    ) -> tuple[Tree, State]:
+        params, new = step(grads, self.put(state, "device"), params)
+        return params, self.put(new, self.where)
+
+    def around_eval(self, eval_params: Callable[..., Any], state: State, params: Tree) -> Tree:
+        return eval_params(self.put(state, "device"), params)
+
+    # A program cannot leave arrays in just any memory: these are moved outside of it.
+
     def init(self, params: Tree) -> State:
         return self.put(self.inner.init(params), self.where)
 
@@ -50,7 +73,7 @@ class offload(Wrapper):
         return run(self, grads, state, params, **extra)
 
     def eval_params(self, state: State, params: Tree) -> Tree:
-        return self.inner.eval_params(self.put(state, "device"), params)
+        return self.around_eval(self.inner.eval_params, state, params)
 
     def put(self, state: State, kind: str) -> State:
         """The state with its arrays in a kind of memory."""
@@ -69,15 +92,17 @@ class offload(Wrapper):
 def _updated(
     tx: offload, updates: Tree, state: State, params: Tree | None, **extra: Any
 ) -> tuple[Tree, State]:
-    updates, new = tx.inner.update(updates, tx.put(state, "device"), params, **extra)
-    return updates, tx.put(new, tx.where)
+    return tx.around_update(partial(_with, tx.inner.update, extra), updates, state, params)
 
 
 def _stepped(
     tx: offload, grads: Tree, state: State, params: Tree, **extra: Any
 ) -> tuple[Tree, State]:
-    params, new = tx.inner.step(grads, tx.put(state, "device"), params, **extra)
-    return params, tx.put(new, tx.where)
+    return tx.around_step(partial(_with, tx.inner.step, extra), grads, state, params)
+
+
+def _with(call: Callable[..., Any], extra: dict[str, Any], *args: Any) -> Any:
+    return call(*args, **extra)
 
 
 _compiled_update, _compiled_step = compiled(_updated), compiled(_stepped)

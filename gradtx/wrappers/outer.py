@@ -7,6 +7,7 @@ ema_nesterov    at every step, looks ahead along the moving average of the steps
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, NamedTuple
 
 import jax
@@ -15,23 +16,25 @@ from jax import Array, lax
 
 from gradtx.chain import chain
 from gradtx.engine.hyperparameters import for_all_arrays
-from gradtx.engine.refusals import refuse_missing, refuse_other_state
-from gradtx.engine.run import next_count
-from gradtx.rule import Hyper, Rule, register_for_export
+from gradtx.engine.placement import zero_count
+from gradtx.engine.run import Running
+from gradtx.engine.step import At, next_count
+from gradtx.rule import Copy, Hyper, Rule, Step
 from gradtx.struct import converted
-from gradtx.transform import State, Wrapper, apply_updates, as_transformation, compiled
+from gradtx.transform import State, apply_updates, as_transformation
 from gradtx.transforms.momentum import scale_by_momentum
 from gradtx.transforms.scale import scale_by_learning_rate
-from gradtx.tree import Tree, as_came, is_inexact, is_none
-from gradtx.wrappers.around import run_after, shown, wide_update
+from gradtx.tree import Tree, is_inexact, is_none
 from gradtx.wrappers.average import is_due
+from gradtx.wrappers.base import Wrapper
+from gradtx.wrappers.choice import shown
 
 
 class SlowSlots(NamedTuple):
-    slow: Array
+    slow: Copy
 
 
-class _way(Rule, called="outer"):
+class _displacement(Rule, called="outer"):
     """Turns a step of the fast parameters into the way back from them to the slow ones."""
 
     Slots = SlowSlots
@@ -40,31 +43,31 @@ class _way(Rule, called="outer"):
     def init_leaf(self, p: Array) -> SlowSlots:
         return SlowSlots(jnp.zeros_like(p))
 
-    def update_leaf(self, g: Array, slots: SlowSlots, p: Array, t: Any) -> tuple[Array, SlowSlots]:
+    def update_leaf(
+        self, g: Array, slots: SlowSlots, p: Array, step: Step
+    ) -> tuple[Array, SlowSlots]:
         # The first step finds it, so that shapes are enough for init.
-        slow = jnp.where(t != 0, p, slots.slow)
+        slow = jnp.where(step.count == 0, p, slots.slow)
         return slow - (p + g), SlowSlots(slow)
 
 
-class _return(Rule, called="outer"):
+class _jump_back(Rule, called="outer"):
     """Turns a step of the fast parameters into one to the slow ones, when that is due."""
 
     Slots = SlowSlots
     needs: ClassVar[tuple[str, ...]] = ("params",)
 
-    def update_leaf(self, g: Array, slots: SlowSlots, p: Array, t: Any) -> tuple[Array, SlowSlots]:
-        return jnp.where(t != 0, slots.slow - p, g), slots
+    def update_leaf(
+        self, g: Array, slots: SlowSlots, p: Array, step: Step
+    ) -> tuple[Array, SlowSlots]:
+        return jnp.where(step.shared != 0, slots.slow - p, g), slots
 
 
-class OuterState(NamedTuple):
-    """State of `outer`: those of both optimizers, and the slow parameters."""
+class OuterOwn(NamedTuple):
+    """What `outer` remembers."""
 
-    inner: Any
-    outer: Any
-    own: Any
-
-
-register_for_export(OuterState)
+    outer: Any  # the state of `optimizer`
+    steps: Array  # those that it has taken
 
 
 class outer(Wrapper):
@@ -75,44 +78,56 @@ class outer(Wrapper):
     `inner` as its own. With `sgd(a)` it is `lookahead`; with momentum see `diloco`.
     """
 
-    optimizer: Any = converted(as_transformation)
+    optimizer: Any = converted(as_transformation, hyperparameter=False)
     every: Hyper = 10  # steps from one to the next
 
+    Own = OuterOwn
+    kinds: ClassVar[Mapping[str, str]] = {"outer": "state"}
+    after = _displacement
     needs: ClassVar[tuple[str, ...]] = ("params",)
 
     def check(self) -> None:
         self.require("[1, inf)", "every")
 
-    def init(self, params: Tree) -> State:
-        return OuterState(self.inner.init(params), self.optimizer.init(params), _way().init(params))
+    def init_own(self, params: Tree, at: At) -> OuterOwn:
+        return OuterOwn(
+            self.optimizer.init_part(params, at.inside("optimizer")), zero_count(params)
+        )
 
-    @compiled
-    def update(
-        self, updates: Tree, state: State, params: Tree | None = None, **extra: Any
-    ) -> tuple[Tree, State]:
-        refuse_other_state(self, state, OuterState)
-        refuse_missing(self, updates, {"params": params})
-        own, before = state.own, _way()
-        refuse_other_state(before, own, before.State)
-        due = is_due(self, "every", own.count)
-        steps, inner = wide_update(self.inner, updates, state.inner, params, extra)
-        back, own = run_after(before, steps, own, params, own.count == 0)
+    def finish(
+        self,
+        steps: Tree,
+        before: Any,
+        state: Any,
+        updates: Tree,
+        params: Tree | None,
+        at: At,
+        extra: Mapping[str, Any],
+    ) -> tuple[Tree, Any]:
+        due = is_due(self, "every", at.count)
+        back, own = self.run_own(steps, Running(self.rule, state.own, at), params, extra)
+        there = at.inside("optimizer")._replace(count=state.steps)
 
         def moved(slow: Tree, outer: Any) -> tuple[Tree, Any]:
             way = jax.tree.map(lambda s, w: None if s is None else w, slow, back, is_leaf=is_none)
-            moves, outer = self.optimizer.update(way, outer, slow, **extra)
+            moves, outer = self.optimizer.update_part(way, outer, slow, there, extra)
             return apply_updates(slow, moves), outer
 
-        slow, outer = lax.cond(due, moved, lambda *same: same, own.slow, state.outer)
-        own = own._replace(slow=slow)
-        after = _return()
-        steps, _ = run_after(after, steps, after.State(*own), params, due)
-        return as_came(steps, updates), OuterState(inner, outer, own)
+        slow, new = lax.cond(due, moved, lambda *same: same, own.slow, state.outer)
+        jump = Running(_jump_back(), _jump_back.Part(slow), at, due)
+        steps, _ = self.run_own(steps, jump, params, extra)
+        taken = jnp.where(due, next_count(state.steps), state.steps)
+        return steps, state._replace(own=own._replace(slow=slow), outer=new, steps=taken)
 
-    @compiled
-    def eval_params(self, state: State, params: Tree) -> Tree:
-        own = state.own
-        return self.inner.eval_params(state.inner, shown(own.count > 0, own.slow, params))
+    def moments(self, at: At, state: State | None = None) -> Iterator[tuple[Any, At]]:
+        yield from Wrapper.moments(self, at, state)
+        count = at.count // self.every if state is None else state.steps
+        inside = at.inside("optimizer")._replace(count=count)
+        yield from self.optimizer.moments(inside, None if state is None else state.outer)
+
+    def eval_part(self, state: State, params: Tree, at: At) -> Tree:
+        slow = shown(at.count > 0, state.own.slow, params)
+        return self.inner.eval_part(state.inner, slow, self.inner_at(state, at))
 
 
 def diloco(
@@ -134,30 +149,23 @@ class DriftSlots(NamedTuple):
 
 
 class _drift(Rule, called="ema_nesterov"):
-    """Turns a step from a point ahead into one to the next; `t` has beta at both."""
+    """Turns a step from a point ahead into one to the next."""
 
+    beta: Hyper
     decay: Hyper
 
     Slots = DriftSlots
+    needs: ClassVar[tuple[str, ...]] = ("beta_next",)
 
     def init_leaf(self, p: Array) -> DriftSlots:
         return DriftSlots(jnp.zeros_like(p))
 
-    def update_leaf(self, g: Array, slots: DriftSlots, p: Any, t: Any) -> tuple[Array, DriftSlots]:
-        beta, beta_next = t
-        gone = g + beta * slots.drift
+    def update_leaf(
+        self, g: Array, slots: DriftSlots, p: Any, step: Step
+    ) -> tuple[Array, DriftSlots]:
+        gone = g + self.beta * slots.drift
         drift = self.decay * slots.drift + (1 - self.decay) * gone
-        return g + beta_next * drift, DriftSlots(drift)
-
-
-class EmaNesterovState(NamedTuple):
-    """State of `ema_nesterov`: that of what it wraps, and the average of the steps."""
-
-    inner: Any
-    own: Any
-
-
-register_for_export(EmaNesterovState)
+        return g + step.extra["beta_next"] * drift, DriftSlots(drift)
 
 
 class ema_nesterov(Wrapper):
@@ -171,31 +179,18 @@ class ema_nesterov(Wrapper):
     beta: Hyper = 0.3
     decay: Hyper = 0.99
 
+    after = _drift
     needs: ClassVar[tuple[str, ...]] = ("params",)
 
     def check(self) -> None:
         self.require("[0, inf)", "beta")
         self.require("[0, 1)", "decay")
 
-    def init(self, params: Tree) -> State:
-        return EmaNesterovState(self.inner.init(params), _drift(self.decay).init(params))
+    def given(self, before: Any, inner: Any, at: At) -> dict[str, Any]:
+        return {"beta_next": jnp.asarray(for_all_arrays(self, next_count(at.count)).beta)}
 
-    @compiled
-    def update(
-        self, updates: Tree, state: State, params: Tree | None = None, **extra: Any
-    ) -> tuple[Tree, State]:
-        refuse_other_state(self, state, EmaNesterovState)
-        refuse_missing(self, updates, {"params": params})
-        rule, own = _drift(self.decay), state.own
-        refuse_other_state(rule, own, rule.State)
-        beta, beta_next = self._beta(own.count), self._beta(next_count(own.count))
-        steps, inner = wide_update(self.inner, updates, state.inner, params, extra)
-        steps, own = run_after(rule, steps, own, params, (beta, beta_next))
-        return as_came(steps, updates), EmaNesterovState(inner, own)
-
-    @compiled
-    def eval_params(self, state: State, params: Tree) -> Tree:
-        beta = self._beta(state.own.count)
+    def eval_part(self, state: State, params: Tree, at: At) -> Tree:
+        beta = for_all_arrays(self, at.count).beta
 
         def back(p: Any, m: Any) -> Any:
             if m is None or not is_inexact(p):
@@ -204,7 +199,4 @@ class ema_nesterov(Wrapper):
             return (p.astype(m.dtype) - jnp.asarray(beta).astype(m.dtype) * m).astype(p.dtype)
 
         behind = jax.tree.map(back, params, state.own.drift, is_leaf=is_none)
-        return self.inner.eval_params(state.inner, behind)
-
-    def _beta(self, count: Array) -> Any:
-        return for_all_arrays(self, count).beta
+        return self.inner.eval_part(state.inner, behind, self.inner_at(state, at))

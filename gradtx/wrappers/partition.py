@@ -6,13 +6,14 @@ it no state.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gradtx.engine.step import At
 from gradtx.paths import (
     UNMOVED,
     Labels,
@@ -29,47 +30,68 @@ from gradtx.paths import (
 )
 from gradtx.struct import complaint, converted, shown, static
 from gradtx.transform import (
+    Clocked,
     GradientTransformation,
     State,
     all_as_transformations,
-    as_transformation,
     compiled,
     refuse_other_parts,
 )
 from gradtx.tree import Tree, is_inexact, is_none, named_leaves
+from gradtx.wrappers.base import Transparent
 
 
-class partition(GradientTransformation):
+class partition(Clocked):
     """Routes every array to a transformation of its own.
 
     The keys of `transforms` are path patterns, of which the first that fits counts:
     `partition({"head/*": adam(1e-3), "*": freeze()})`. With `labels` they are labels, and `labels`
     is a (prefix) tree of them, a function `(path, array) -> label`, or one of the whole tree, as in
-    Optax. The state is a dict with the same keys. Raises `ValueError` listing arrays without an
-    entry and entries without an array, but for those that are `optional`.
+    Optax. The state is a dict with the same keys, as strings. Raises `ValueError` listing arrays
+    without an entry and entries without an array, but for those that are `optional`.
     """
 
     transforms: Mapping[Any, Any] = converted(all_as_transformations)
     labels: Labels | None = static(default=None)
     optional: tuple[Any, ...] = static(default=())  # entries that need no array
 
-    def init(self, params: Tree) -> State:
+    def check(self) -> None:
+        if "count" in self.transforms:
+            raise ValueError(
+                complaint(
+                    "partition",
+                    "an entry is named 'count', as the step count in the state is",
+                    'Name it otherwise: the pattern "*/count" fits the same arrays',
+                )
+            )
+
+    @property
+    def _part_names(self) -> tuple[Any, ...]:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return tuple(map(str, self.transforms))
+
+    def init_part(self, params: Tree, at: At) -> State:
         keys = route(self, self.transforms, self.labels, params)
         wanted = {key: tx for key, tx in self.transforms.items() if key not in self.optional}
         refuse_unused(self, wanted, keys, params)
-        return {key: tx.init(_only(params, keys, key)) for key, tx in self.transforms.items()}
+        return {
+            str(key): tx.init_part(_only(params, keys, key), at.inside(key))
+            for key, tx in self.transforms.items()
+        }
 
-    @compiled
-    def update(
-        self, updates: Tree, state: State, params: Tree | None = None, **extra: Any
+    def update_part(
+        self, updates: Tree, state: State, params: Tree | None, at: At, extra: Mapping[str, Any]
     ) -> tuple[Tree, State]:
-        refuse_other_parts(self, state, self.transforms)
+        refuse_other_parts(self, state, self._part_names)
         came, (updates, model) = updates, _seen(self, updates, params)
         keys = route(self, self.transforms, self.labels, model)
         merged, new = updates, {}
         for key, tx in self.transforms.items():
-            part, new[key] = tx.update(
-                _only(updates, keys, key), state[key], _only(params, keys, key), **extra
+            part, new[str(key)] = tx.update_part(
+                _only(updates, keys, key),
+                state[str(key)],
+                _only(params, keys, key),
+                at.inside(key),
+                extra,
             )
             merged = _with(merged, keys, key, part)
         return as_they_came(merged, came), new
@@ -85,16 +107,20 @@ class partition(GradientTransformation):
                 found[i] = route_.because(why[i]) if k == key else found[i]
         return found
 
-    def eval_params(self, state: State, params: Tree) -> Tree:
-        refuse_other_parts(self, state, self.transforms, "eval_params")
+    def moments(self, at: At, state: State | None = None) -> Iterator[tuple[Any, At]]:
+        yield self, at
+        for key, tx in self.transforms.items():
+            yield from tx.moments(at.inside(key), None if state is None else state[str(key)])
+
+    def eval_part(self, state: State, params: Tree, at: At) -> Tree:
         keys = route(self, self.transforms, self.labels, params)
         for key, tx in self.transforms.items():
-            part = tx.eval_params(state[key], _only(params, keys, key))
+            part = tx.eval_part(state[str(key)], _only(params, keys, key), at.inside(key))
             params = _with(params, keys, key, part)
         return params
 
 
-class masked(GradientTransformation):
+class masked(Transparent):
     """Applies `inner` to some arrays only; the update of the others is zero.
 
     `mask` is a path pattern, a (prefix) tree of bools, a function `(path, array) -> bool`, or one
@@ -102,7 +128,6 @@ class masked(GradientTransformation):
     from Optax, which lets them pass.
     """
 
-    inner: Any = converted(as_transformation)
     mask: Labels = static()
     outside: str = static(default="zero")
 
@@ -112,18 +137,15 @@ class masked(GradientTransformation):
                 complaint(self, f"outside is {self.outside!r}", 'Pass "zero" or "pass"')
             )
 
-    def init(self, params: Tree) -> State:
-        return self.inner.init(_only(params, _flags(self, self.mask, params), True))
+    def around_init(self, init: Callable[..., State], params: Tree) -> State:
+        return init(_only(params, _flags(self, self.mask, params), True))
 
-    @compiled
-    def update(
-        self, updates: Tree, state: State, params: Tree | None = None, **extra: Any
+    def around_update(
+        self, update: Callable[..., Any], updates: Tree, state: State, params: Tree | None
     ) -> tuple[Tree, State]:
         came, (updates, model) = updates, _seen(self, updates, params)
         flags = _flags(self, self.mask, model)
-        part, state = self.inner.update(
-            _only(updates, flags, True), state, _only(params, flags, True), **extra
-        )
+        part, state = update(_only(updates, flags, True), state, _only(params, flags, True))
         rest = updates if self.outside == "pass" else zeros(updates)
         return as_they_came(_with(rest, flags, True, part), came), state
 
@@ -133,9 +155,9 @@ class masked(GradientTransformation):
         inside = self.inner.routes(_only(params, flags, True))
         return [r if flag else outside for r, flag in zip(inside, flags, strict=True)]
 
-    def eval_params(self, state: State, params: Tree) -> Tree:
+    def around_eval(self, eval_params: Callable[..., Any], state: State, params: Tree) -> Tree:
         flags = _flags(self, self.mask, params)
-        part = self.inner.eval_params(state, _only(params, flags, True))
+        part = eval_params(state, _only(params, flags, True))
         return _with(params, flags, True, part)
 
 

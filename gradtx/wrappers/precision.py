@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import abc
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, NamedTuple
 
 import jax
@@ -20,17 +20,16 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from gradtx.engine.hyperparameters import for_all_arrays
-from gradtx.engine.placement import zero_count
-from gradtx.engine.refusals import explained, refuse_missing, refuse_mixed, refuse_other_state
+from gradtx.engine.keys import array_key, random_key
+from gradtx.engine.refusals import explained, refuse_mixed
 from gradtx.engine.rounding import is_narrow, round_to, seed_from_key
-from gradtx.engine.run import next_count, step_key
+from gradtx.engine.step import At
 from gradtx.paths import aligned
-from gradtx.rule import CountState, Rule, register_for_export
+from gradtx.rule import Rule, Step
 from gradtx.struct import static
-from gradtx.transform import State, Wrapper, compiled
-from gradtx.tree import Tree, is_inexact, is_none, named_leaves, widest
-from gradtx.wrappers.around import wide_update
+from gradtx.transform import State
+from gradtx.tree import Tree, is_inexact, is_none, widest
+from gradtx.wrappers.base import Wrapper
 
 
 class _Beside(NamedTuple):
@@ -49,18 +48,18 @@ class _beside(Rule, called="master_weights"):
             return _Beside(p)
         return _Beside(jnp.zeros(p.shape, np.int16 if self.content == "bits" else p.dtype))
 
-    def update_leaf(self, g: Array, slots: _Beside, p: Array, t: Array) -> tuple[Array, _Beside]:
+    def update_leaf(self, g: Array, slots: _Beside, p: Array, step: Step) -> tuple[Array, _Beside]:
         return g, slots
 
 
-def _arrays_beside(params: Tree, content: Callable[[Any], str | None]) -> Tree:
+def _arrays_beside(params: Tree, at: At, content: Callable[[Any], str | None]) -> Tree:
     """New arrays beside those parameters for whose dtype there is a `content`."""
     leaves, treedef = jax.tree.flatten(params, is_leaf=is_none)
     contents = [content(jnp.result_type(p)) if is_inexact(p) else None for p in leaves]
     found = [None] * len(leaves)
     for kind in dict.fromkeys(c for c in contents if c is not None):
         chosen = [p if c == kind else None for p, c in zip(leaves, contents, strict=True)]
-        new = _beside(kind).init(treedef.unflatten(chosen)).array
+        new = _beside(kind).init_part(treedef.unflatten(chosen), at).array
         found = [
             x if y is None else y for x, y in zip(found, treedef.flatten_up_to(new), strict=True)
         ]
@@ -113,33 +112,26 @@ class Moving(Wrapper):
 
     needs: ClassVar[tuple[str, ...]] = ("params",)
 
-    @compiled
-    def update(
-        self, updates: Tree, state: State, params: Tree | None = None, **extra: Any
+    def update_part(
+        self, updates: Tree, state: State, params: Tree | None, at: At, extra: Mapping[str, Any]
     ) -> tuple[Tree, State]:
-        updates, _, state = self._moved(updates, state, params, extra, exactly=False)
+        updates, _, state = self._moved(updates, state, params, at, extra, to_master=False)
         return updates, state
 
-    @compiled
-    def step(self, grads: Tree, state: State, params: Tree, **extra: Any) -> tuple[Tree, State]:
-        _, params, state = self._moved(grads, state, params, extra, exactly=True)
+    def step_part(
+        self, grads: Tree, state: State, params: Tree, at: At, extra: Mapping[str, Any]
+    ) -> tuple[Tree, State]:
+        _, params, state = self._moved(grads, state, params, at, extra, to_master=True)
         return params, state
 
     @abc.abstractmethod
     def _moved(
-        self, updates: Tree, state: Any, params: Any, extra: Any, exactly: bool
+        self, updates: Tree, state: Any, params: Any, at: At, extra: Any, to_master: bool
     ) -> tuple[Tree, Tree, Any]:
-        """The updates, the parameters and the new state; `exactly`: no update has to lead there."""
+        """The updates, the parameters and the new state; `to_master`: no update has to lead there.
 
-
-class StochasticRoundingState(NamedTuple):
-    """State of `stochastic_rounding`: that of what it wraps, and the count of its own."""
-
-    inner: Any
-    rounding: CountState
-
-
-register_for_export(StochasticRoundingState)
+        Only `master_weights` tells the two apart.
+        """
 
 
 class stochastic_rounding(Moving):
@@ -151,32 +143,26 @@ class stochastic_rounding(Moving):
     is rounded once more, to their dtype.
     """
 
-    key: Any = 0  # a number or a random key
-
-    def init(self, params: Tree) -> State:
-        count = zero_count(params)
-        for_all_arrays(self, count)
-        return StochasticRoundingState(self.inner.init(params), CountState(count))
+    key: Any = random_key(default=0)
 
     def _moved(
-        self, updates: Tree, state: Any, params: Any, extra: Any, exactly: bool
+        self, updates: Tree, state: Any, params: Any, at: At, extra: Any, to_master: bool
     ) -> tuple[Tree, Tree, Any]:
-        refuse_other_state(self, state, StochasticRoundingState)
-        refuse_missing(self, updates, {"params": params, **extra})
+        self.refuse(updates, state, params, extra)
         params = updates if params is None else params  # there is none to be moved
-        count = state.rounding.count
-        numbers = for_all_arrays(self, count)
-        steps, inner = wide_update(self.inner, updates, state.inner, params, extra)
-        paths = [path for path, _ in named_leaves(updates)]
+        steps, inner = self.inner_update(updates, state, params, at, extra)
+        flat = jax.tree_util.tree_flatten_with_path(updates, is_leaf=is_none)[0]
 
         def move(i: int, p: Array, u: Array, own: None, given: Any) -> tuple[Array, Array, None]:
-            key = step_key(numbers, paths[i], count) if is_narrow(p.dtype) else None
+            key = None
+            if is_narrow(p.dtype):
+                source = array_key(self.key, type(self).__name__, at, flat[i][0])
+                key = jax.random.fold_in(source, at.count)
             return *_rounded_at_random(p, u, key, given=given), None
 
         blank = jax.tree.map(lambda _: None, updates)
         updates, params, _ = _moved(self, updates, steps, params, blank, move)
-        own = CountState(next_count(count))
-        return updates, params, StochasticRoundingState(inner, own)
+        return updates, params, state._replace(inner=inner)
 
 
 @_on_one_array
@@ -199,14 +185,10 @@ def _plainly(p: Array, u: Array, given: Any) -> tuple[Array, Array]:
 # Kahan's sum ------------------------------------------------------------------------------------
 
 
-class KahanState(NamedTuple):
-    """State of `kahan`: that of what it wraps, and what rounding has lost so far."""
+class KahanOwn(NamedTuple):
+    """What `kahan` remembers."""
 
-    inner: Any
-    lost: Any
-
-
-register_for_export(KahanState)
+    lost: Any  # what rounding has lost so far
 
 
 class kahan(Moving):
@@ -217,16 +199,18 @@ class kahan(Moving):
     parameters about as good as float64 ones too.
     """
 
-    def init(self, params: Tree) -> State:
-        return KahanState(self.inner.init(params), _arrays_beside(params, lambda _: "zeros"))
+    Own = KahanOwn
+    kinds: ClassVar[Mapping[str, str]] = {"lost": "signed"}
+
+    def init_own(self, params: Tree, at: At) -> KahanOwn:
+        return KahanOwn(_arrays_beside(params, at, lambda _: "zeros"))
 
     def _moved(
-        self, updates: Tree, state: Any, params: Any, extra: Any, exactly: bool
+        self, updates: Tree, state: Any, params: Any, at: At, extra: Any, to_master: bool
     ) -> tuple[Tree, Tree, Any]:
-        refuse_other_state(self, state, KahanState)
-        refuse_missing(self, updates, {"params": params, **extra})
+        self.refuse(updates, state, params, extra)
         params = updates if params is None else params  # there is none to be moved
-        steps, inner = wide_update(self.inner, updates, state.inner, params, extra)
+        steps, inner = self.inner_update(updates, state, params, at, extra)
         updates, params, lost = _moved(
             self,
             updates,
@@ -235,7 +219,7 @@ class kahan(Moving):
             state.lost,
             lambda i, p, u, lost, given: _compensated(p, u, lost, given=given),
         )
-        return updates, params, KahanState(inner, lost)
+        return updates, params, state._replace(inner=inner, lost=lost)
 
 
 @_on_one_array
@@ -251,14 +235,10 @@ def _compensated(p: Array, u: Array, lost: Array, given: Any) -> tuple[Array, Ar
 # Master weights ---------------------------------------------------------------------------------
 
 
-class MasterWeightsState(NamedTuple):
-    """State of `master_weights`: that of what it wraps, and what parameters lack of float32."""
+class MasterOwn(NamedTuple):
+    """What `master_weights` remembers."""
 
-    inner: Any
-    master: Any
-
-
-register_for_export(MasterWeightsState)
+    master: Any  # what parameters lack of float32
 
 
 class master_weights(Moving):
@@ -272,35 +252,37 @@ class master_weights(Moving):
 
     split: bool = static(default=False)
 
-    def init(self, params: Tree) -> State:
+    Own = MasterOwn
+    kinds: ClassVar[Mapping[str, str]] = {"master": "copy"}
+
+    def init_own(self, params: Tree, at: At) -> MasterOwn:
         def content(dtype: Any) -> str | None:
             if not is_narrow(dtype):
                 return None
             return "bits" if self.split and dtype == jnp.bfloat16 else "copy"
 
-        return MasterWeightsState(self.inner.init(params), _arrays_beside(params, content))
+        return MasterOwn(_arrays_beside(params, at, content))
 
     def _moved(
-        self, updates: Tree, state: Any, params: Any, extra: Any, exactly: bool
+        self, updates: Tree, state: Any, params: Any, at: At, extra: Any, to_master: bool
     ) -> tuple[Tree, Tree, Any]:
-        refuse_other_state(self, state, MasterWeightsState)
-        refuse_missing(self, updates, {"params": params, **extra})
+        self.refuse(updates, state, params, extra)
         params = updates if params is None else params  # there is none to be moved
         ps, treedef = jax.tree.flatten(params, is_leaf=is_none)
         owns = aligned(self, treedef, state.master, "state", "parameters")
         masters = treedef.unflatten(map(_joined, ps, owns))
-        steps, inner = wide_update(self.inner, updates, state.inner, masters, extra)
+        steps, inner = self.inner_update(updates, state, masters, at, extra)
 
         def move(i: int, p: Array, u: Array, own: Any, given: Any) -> tuple[Array, Array, Any]:
-            return _followed(p, u, own, given=given, exactly=exactly)
+            return _followed(p, u, own, given=given, to_master=to_master)
 
         updates, params, master = _moved(self, updates, steps, params, state.master, move)
-        return updates, params, MasterWeightsState(inner, master)
+        return updates, params, state._replace(inner=inner, master=master)
 
 
-@functools.partial(jax.jit, static_argnames=("given", "exactly"))
+@functools.partial(jax.jit, static_argnames=("given", "to_master"))
 def _followed(
-    p: Array, u: Array, own: Array | None, given: Any, exactly: bool
+    p: Array, u: Array, own: Array | None, given: Any, to_master: bool
 ) -> tuple[Array, Array, Array | None]:
     if own is None:
         return *_plainly(p, u, given), None
@@ -309,7 +291,7 @@ def _followed(
     split = own.dtype == np.int16
     target = _upper(master) if split else round_to(master, p.dtype)
     u, new = _led(p.astype(target.dtype), target, given)
-    new = target if exactly else round_to(new, p.dtype)
+    new = target if to_master else round_to(new, p.dtype)
     if split:
         # Where an update was rounded, the half above can be another than that of the master.
         below = _bits(master) - _bits(new)

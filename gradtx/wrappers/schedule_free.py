@@ -17,94 +17,120 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from gradtx.engine.hyperparameters import for_all_arrays, narrowed
-from gradtx.engine.refusals import refuse_missing, refuse_other_state
-from gradtx.engine.run import next_count
-from gradtx.rule import Hyper, Rule, register_for_export
-from gradtx.struct import complaint, fields_below
-from gradtx.transform import State, Wrapper, compiled
-from gradtx.tree import Tree, as_came, is_inexact, is_none, real_dtype, widest
-from gradtx.wrappers.around import after, run_after, shown, wide_update
+from gradtx.engine.hyperparameters import for_all_arrays
+from gradtx.engine.step import At, next_count
+from gradtx.paths import by_path
+from gradtx.rule import Hyper, JointRule, Rule, Step
+from gradtx.schedules.base import evaluate
+from gradtx.struct import complaint
+from gradtx.transform import State
+from gradtx.tree import Tree, is_inexact, is_none, real_dtype
+from gradtx.wrappers.base import Wrapper
+from gradtx.wrappers.choice import ordered_after, shown
 
 
 class PrimalSlots(NamedTuple):
     z: Array
 
 
-class _primal(Rule, called="schedule_free"):
-    """Turns a step of z into one of y; `t` has the weight of z in x, and b now and next."""
-
-    Slots = PrimalSlots
-    needs: ClassVar[tuple[str, ...]] = ("params",)
-
-    def init_leaf(self, p: Array) -> PrimalSlots:
-        return PrimalSlots(jnp.zeros_like(p))
-
-    def update_leaf(
-        self, g: Array, slots: PrimalSlots, p: Array, t: Any
-    ) -> tuple[Array, PrimalSlots]:
-        weight, b, b_next, first = t
-        # The first step finds it, so that shapes are enough for init.
-        z = jnp.where(first != 0, p, slots.z)
-        some = b > 0
-        change = jnp.where(some, b_next / jnp.where(some, b, 1), 1)
-        to_z = weight + (1 - weight) * (1 - change)
-        along = (1 - weight) * jnp.where(some, change * (1 - b), 1 - b_next)
-        # From the new z, so that the old one is not read once its memory is taken.
-        z = z + g
-        # After z, and as a difference: the compiler would else multiply `along` with numbers of
-        # `inner`, or move the sign of a step, only where it knows them, and round otherwise.
-        return to_z * (z - p) - along * after(z, -g), PrimalSlots(z)
+class _Known(NamedTuple):
+    weight: Any  # of z in x
+    b: Any
+    b_next: Any
 
 
-def _stepped(
-    wrapper: Any, updates: Tree, state: Any, params: Tree | None, extra: Any, weight: Any
-) -> tuple[Tree, Any, Any]:
-    """The updates of y, the states of `inner` and of the rule, once z weighs `weight` in x."""
-    own, rule = state.own, _primal()
-    now = for_all_arrays(wrapper, own.count).b1
-    then = for_all_arrays(wrapper, next_count(own.count)).b1
-    steps, inner = wide_update(wrapper.inner, updates, state.inner, params, extra)
-    shared = (weight, now, then, own.count == 0)
-    steps, own = run_after(rule, steps, own, params, shared)
-    return as_came(steps, updates), inner, own
+def _step_of_y(g: Array, p: Array, z: Array, known: _Known, step: Step) -> tuple[Array, Array]:
+    """The step of y, and the new z, from the step g of z."""
+    weight, b, b_next = known
+    # The first step finds it, so that shapes are enough for init.
+    z = jnp.where(step.count == 0, p, z)
+    some = b > 0
+    change = jnp.where(some, b_next / jnp.where(some, b, 1), 1)
+    to_z = weight + (1 - weight) * (1 - change)
+    along = (1 - weight) * jnp.where(some, change * (1 - b), 1 - b_next)
+    # From the new z, so that the old one is not read once its memory is taken.
+    z = z + g
+    # After z, and as a difference: the compiler would else multiply `along` with numbers of
+    # `inner`, or move the sign of a step, only where it knows them, and round otherwise.
+    return to_z * (z - p) - along * ordered_after(z, -g), z
 
 
-def _average(wrapper: Any, state: Any, params: Tree) -> Tree:
-    """x, asked of `inner` as its own parameters; y itself where nothing of x is in it."""
-    own = state.own
-    b1 = for_all_arrays(wrapper, own.count).b1
+class Between(Wrapper):
+    """A wrapper that trains at y, between the iterates z of `inner` and their average x.
 
-    def solve(p: Any, z: Any) -> Any:
-        if z is None or not is_inexact(p):
-            return None
-        b = jnp.asarray(b1).astype(real_dtype(z.dtype))
-        some = b > 0
-        y = jnp.asarray(p).astype(z.dtype)
-        # In this form x is y, to the last bit, where z is.
-        off = jnp.where(some, (1 - b) / jnp.where(some, b, 1), 0)
-        return y + off.astype(z.dtype) * (y - z)
+    Its field `b1` is the part of x in y.
+    """
 
-    x = jax.tree.map(solve, params, own.z, is_leaf=is_none)
-    return wrapper.inner.eval_params(state.inner, shown(own.count > 0, x, params))
+    def given(self, before: Any, inner: Any, at: At) -> dict[str, Any]:
+        return {"b_next": jnp.asarray(self.b1_at(next_count(at.count)))}
+
+    def b1_at(self, count: Any) -> Any:
+        this: Any = self
+        return for_all_arrays(this, count).b1
+
+    def eval_part(self, state: State, params: Tree, at: At) -> Tree:
+        """x, asked of `inner` as its own parameters; y itself where nothing of x is in it."""
+        own = state.own
+        b1 = self.b1_at(at.count)
+
+        def solve(p: Any, z: Any) -> Any:
+            if z is None or not is_inexact(p):
+                return None
+            b = jnp.asarray(b1).astype(real_dtype(z.dtype))
+            some = b > 0
+            y = jnp.asarray(p).astype(z.dtype)
+            # In this form x is y, to the last bit, where z is.
+            off = jnp.where(some, (1 - b) / jnp.where(some, b, 1), 0)
+            return y + off.astype(z.dtype) * (y - z)
+
+        x = jax.tree.map(solve, params, own.z, is_leaf=is_none)
+        x = shown(at.count > 0, x, params)
+        return self.inner.eval_part(state.inner, x, self.inner_at(state, at))
 
 
 # Schedule-free ---------------------------------------------------------------------------------
 
 
-class ScheduleFreeState(NamedTuple):
-    """State of `schedule_free`: that of what it wraps, two numbers, and z."""
-
-    inner: Any
+class PrimalGlobals(NamedTuple):
     peak: Array  # the largest learning rate so far
     weight_sum: Array
-    own: Any
 
 
-register_for_export(ScheduleFreeState)
+class _weighted(JointRule, called="schedule_free"):
+    """Turns a step of z into one of y, with weights that follow the learning rate."""
+
+    b1: Hyper
+    weight_lr_power: Hyper
+    r: Hyper
+    window: Hyper | None
+
+    Slots = PrimalSlots
+    Globals = PrimalGlobals
+    needs: ClassVar[tuple[str, ...]] = ("params", "rate", "b_next")
+
+    def init_leaf(self, p: Array) -> PrimalSlots:
+        return PrimalSlots(jnp.zeros_like(p))
+
+    def decide(
+        self, sums: Any, globals_: PrimalGlobals, t: Array, **extra: Array
+    ) -> tuple[PrimalGlobals, _Known]:
+        peak = jnp.maximum(globals_.peak, extra["rate"])
+        weight = t**self.r * peak**self.weight_lr_power
+        total = globals_.weight_sum + weight
+        some = total > 0  # not where a warm-up begins at zero
+        share = jnp.where(some, weight / jnp.where(some, total, 1), 0)
+        if self.window is not None:
+            share = jnp.minimum(1, share * ((1 - self.b1) * self.window))
+        return PrimalGlobals(peak, total), _Known(share, self.b1, extra["b_next"])
+
+    def update_leaf(
+        self, g: Array, slots: PrimalSlots, p: Array, step: Step
+    ) -> tuple[Array, PrimalSlots]:
+        u, z = _step_of_y(g, p, slots.z, step.shared, step)
+        return u, PrimalSlots(z)
 
 
-class schedule_free(Wrapper):
+class schedule_free(Between):
     """Trains between the iterates of any optimizer and their average, without a falling schedule.
 
     z = z + u, x = (1 - c) x + c z, y = (1 - b1) z + b1 x with c = w / (sum of w) and w = t^r
@@ -114,82 +140,90 @@ class schedule_free(Wrapper):
     Differs from Optax, whose weights are one step ahead of the learning rate.
     """
 
-    weight_learning_rate: Hyper | None = None  # what w follows; None: the learning rate of `inner`
+    # What w follows, read where `inner` reads its own; None: the learning rate of `inner` itself.
+    weight_learning_rate: Hyper | None = None
     b1: Hyper = 0.9  # the part of x in y
     weight_lr_power: Hyper = 2.0
     r: Hyper = 0.0  # the power of t in the weights
     window: Hyper | None = None  # 1 / (1 - b1) is the same as None
 
+    after = _weighted
     needs: ClassVar[tuple[str, ...]] = ("params",)
 
     def check(self) -> None:
         self.require("[0, 1]", "b1")
         self.require("[0, inf)", "weight_lr_power", "r")
         self.require("(0, inf)", "window")
-        self._rate()
+        self._rates(At(0))
 
-    def _rate(self) -> Any:
-        """The learning rate that the weights follow, read where `inner` has it: it is the same."""
+    def given(self, before: Any, inner: Any, at: At) -> dict[str, Any]:
+        then, now = self.inner_at(before, at), next_count(at.count)
+        rate = jnp.asarray(self._rates(then, before.inner)[0])
+        if _steps(self.inner, before.inner, then) is not None:
+            # Where `inner` has taken no step, its learning rate has not been in use.
+            after = then._replace(count=now)
+            old, new = (_steps(self.inner, s, a) for s, a in ((before.inner, then), (inner, after)))
+            rate = jnp.where(new > old, rate, 0)
+        return {**Between.given(self, before, inner, at), "rate": rate}
+
+    def _rates(self, at: At, state: Any = None) -> list[Any]:
+        """The learning rate that the weights follow, read where `inner` has it."""
         if self.weight_learning_rate is not None:
-            return self.weight_learning_rate
-        fields = fields_below(self.inner)
-        found = [value for path, value, _ in fields if path[-1] == "learning_rate"]
-        if len(found) == 1:
-            return found[0]
+            count = at.count if state is None else _steps(self.inner, state, at)
+            return [evaluate(self.weight_learning_rate, at.count if count is None else count)]
+        found = [
+            (part.learning_rate, moment.count)
+            for part, moment in self.inner.moments(at, state)
+            if "learning_rate" in part._leaves
+        ]
+        alike = [rate for rate, _ in found if not isinstance(rate, by_path | dict | list | tuple)]
+        if len(found) == len(alike) == 1:
+            return [] if state is None else [evaluate(*found[0])]
         raise ValueError(
             complaint(
                 type(self).__name__,
-                f"there are {len(found)} learning rates in {self.inner}",
+                f"there are {len(found)} learning rates in {self.inner}"
+                if len(found) != 1
+                else f"the learning rate of {self.inner} differs between arrays",
                 "Pass the one that the weights shall follow: weight_learning_rate=...",
             )
         )
 
-    def init(self, params: Tree) -> State:
-        own = _primal().init(params)
-        real = real_dtype(widest([p for p in jax.tree.leaves(params) if is_inexact(p)]))
-        peak, weight_sum = (jnp.zeros((), real) + own.count.astype(real) for _ in range(2))
-        return ScheduleFreeState(self.inner.init(params), peak, weight_sum, own)
 
-    @compiled
-    def update(
-        self, updates: Tree, state: State, params: Tree | None = None, **extra: Any
-    ) -> tuple[Tree, State]:
-        refuse_other_state(self, state, ScheduleFreeState)
-        refuse_missing(self, updates, {"params": params})
-        refuse_other_state(_primal(), state.own, _primal.State)
-        count, dtype = state.own.count, state.peak.dtype
-        whole = self.with_fields(weight_learning_rate=self._rate())
-        numbers: Any = narrowed(for_all_arrays(whole, count), dtype)
-        peak = jnp.maximum(state.peak, numbers.weight_learning_rate)
-        weight = next_count(count).astype(dtype) ** numbers.r * peak**numbers.weight_lr_power
-        total = state.weight_sum + weight
-        some = total > 0  # not where a warm-up begins at zero
-        share = jnp.where(some, weight / jnp.where(some, total, 1), 0)
-        window = numbers.window
-        if window is not None:
-            share = jnp.minimum(1, share * ((1 - numbers.b1) * window))
-        updates, inner, own = _stepped(whole, updates, state, params, extra, share)
-        return updates, ScheduleFreeState(inner, peak, total, own)
-
-    @compiled
-    def eval_params(self, state: State, params: Tree) -> Tree:
-        return _average(self, state, params)
+def _steps(inner: Any, state: Any, at: At) -> Array | None:
+    """How many steps have been taken below wrappers that skip some; None if there are none."""
+    steps = None
+    while isinstance(inner, Wrapper):
+        at = inner.inner_at(state, at)
+        steps = at.count if inner.skips else steps
+        inner, state = inner.inner, state.inner
+    return steps
 
 
 # Primal averaging ------------------------------------------------------------------------------
 
 
-class GpaState(NamedTuple):
-    """State of `gpa`: that of what it wraps, and z."""
+class _decaying(Rule, called="gpa"):
+    """Turns a step of z into one of y, with a weight that falls by a decay."""
 
-    inner: Any
-    own: Any
+    decay: Hyper
+    b1: Hyper
+
+    Slots = PrimalSlots
+    needs: ClassVar[tuple[str, ...]] = ("params", "b_next")
+
+    def init_leaf(self, p: Array) -> PrimalSlots:
+        return PrimalSlots(jnp.zeros_like(p))
+
+    def update_leaf(
+        self, g: Array, slots: PrimalSlots, p: Array, step: Step
+    ) -> tuple[Array, PrimalSlots]:
+        known = _Known(1 - self.decay, self.b1, step.extra["b_next"])
+        u, z = _step_of_y(g, p, slots.z, known, step)
+        return u, PrimalSlots(z)
 
 
-register_for_export(GpaState)
-
-
-class gpa(Wrapper):
+class gpa(Between):
     """Trains between the iterates of any optimizer and their moving average.
 
     z = z + u, x = decay x + (1 - decay) z, y = (1 - b1) z + b1 x; `eval_params` is x. Generalized
@@ -201,25 +235,8 @@ class gpa(Wrapper):
     decay: Hyper = 0.9967  # 0.9^(1 / 32)
     b1: Hyper = 0.7  # the part of x in y
 
+    after = _decaying
     needs: ClassVar[tuple[str, ...]] = ("params",)
 
     def check(self) -> None:
         self.require("[0, 1]", "decay", "b1")
-
-    def init(self, params: Tree) -> State:
-        return GpaState(self.inner.init(params), _primal().init(params))
-
-    @compiled
-    def update(
-        self, updates: Tree, state: State, params: Tree | None = None, **extra: Any
-    ) -> tuple[Tree, State]:
-        refuse_other_state(self, state, GpaState)
-        refuse_missing(self, updates, {"params": params})
-        refuse_other_state(_primal(), state.own, _primal.State)
-        weight = 1 - jnp.asarray(for_all_arrays(self, state.own.count).decay)
-        updates, inner, own = _stepped(self, updates, state, params, extra, weight)
-        return updates, GpaState(inner, own)
-
-    @compiled
-    def eval_params(self, state: State, params: Tree) -> Tree:
-        return _average(self, state, params)

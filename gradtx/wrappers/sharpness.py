@@ -7,6 +7,7 @@ asam          `sam` in a neighbourhood as large as the parameters
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar, NamedTuple
 
 import jax
@@ -14,38 +15,38 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from gradtx.engine.hyperparameters import for_all_arrays
-from gradtx.engine.placement import zero_count
-from gradtx.engine.refusals import refuse_missing, refuse_other_state
-from gradtx.engine.run import next_count, run
+from gradtx.engine.run import Running, run
+from gradtx.engine.step import At
 from gradtx.paths import aligned
-from gradtx.rule import CountState, Hyper, Rule, register_for_export
+from gradtx.rule import Copy, Hyper, Rule, Step
 from gradtx.struct import static
-from gradtx.transform import State, Wrapper, apply_updates, compiled
+from gradtx.transform import State, apply_updates
 from gradtx.tree import Tree, abs2, as_came, global_norm, is_inexact, is_none, root, widened
-from gradtx.wrappers.around import run_after, shown, wide_update
-from gradtx.wrappers.average import is_due, whole
+from gradtx.wrappers.average import is_due, whole_number
+from gradtx.wrappers.base import Turn, Wrapper
+from gradtx.wrappers.choice import shown
 
 
 class _weigh(Rule, called="sam"):
-    """Multiplies by `t` and by the size of the parameters, |p| + eta, to a power."""
+    """Multiplies by one number and by the size of the parameters, |p| + eta, to a power."""
 
     eta: Hyper
     power: int = static()
 
     needs: ClassVar[tuple[str, ...]] = ("params",)
 
-    def update_leaf(self, g: Array, slots: Any, p: Array, t: Any) -> tuple[Array, Any]:
+    def update_leaf(self, g: Array, slots: Any, p: Array, step: Step) -> tuple[Array, Any]:
         size = (root(abs2(p)) if jnp.iscomplexobj(p) else jnp.abs(p)) + self.eta
-        return t * size**self.power * g, slots
+        return step.shared * size**self.power * g, slots
 
 
-def _ascent(wrapper: Any, updates: Tree, params: Tree | None, count: Array) -> Tree:
+def _ascent(wrapper: Any, updates: Tree, params: Tree | None, at: At) -> Tree:
     """The way uphill of length rho, zero where the gradient is."""
-    numbers = for_all_arrays(wrapper, count)
+    numbers = for_all_arrays(wrapper, at.count)
 
     def weigh(power: int, factor: Any) -> Tree:
         rule = _weigh(0.0 if wrapper.eta is None else wrapper.eta, power)
-        return run((rule,), updates, (rule.State(count),), params, shared=factor)[0]
+        return run([Running(rule, rule.Part(), at, factor)], updates, params)[0]
 
     length = global_norm(updates if wrapper.eta is None else weigh(1, 1.0))
     some = length >= jnp.finfo(length.dtype).tiny
@@ -54,7 +55,7 @@ def _ascent(wrapper: Any, updates: Tree, params: Tree | None, count: Array) -> T
 
 
 class StartSlots(NamedTuple):
-    start: Array
+    start: Copy
 
 
 class _start(Rule, called="sam"):
@@ -67,20 +68,10 @@ class _start(Rule, called="sam"):
         return StartSlots(jnp.zeros_like(p))
 
     def update_leaf(
-        self, g: Array, slots: StartSlots, p: Array, t: Any
+        self, g: Array, slots: StartSlots, p: Array, step: Step
     ) -> tuple[Array, StartSlots]:
-        start = jnp.where(t != 0, p, slots.start)
+        start = jnp.where(step.shared != 0, p, slots.start)
         return start - p + g, StartSlots(start)
-
-
-class SamState(NamedTuple):
-    """State of `sam`: that of what it wraps, and the parameters without the way uphill."""
-
-    inner: Any
-    own: Any
-
-
-register_for_export(SamState)
 
 
 class sam(Wrapper):
@@ -96,62 +87,51 @@ class sam(Wrapper):
     eta: Hyper | None = None  # in ASAM's size of an entry, |p| + eta
     sync_period: Hyper = 2  # updates for a step; each but the last goes uphill
 
+    after = _start
+    skips: ClassVar[bool] = True
     needs: ClassVar[tuple[str, ...]] = ("params",)
 
     def check(self) -> None:
         self.require("[0, inf)", "rho", "eta")
         self.require("[1, inf)", "sync_period")
 
-    def init(self, params: Tree) -> State:
-        return SamState(self.inner.init(params), _start().init(params))
-
-    @compiled
-    def update(
-        self, updates: Tree, state: State, params: Tree | None = None, **extra: Any
+    def update_part(
+        self, updates: Tree, state: State, params: Tree | None, at: At, extra: Mapping[str, Any]
     ) -> tuple[Tree, State]:
-        refuse_other_state(self, state, SamState)
-        refuse_missing(self, updates, {"params": params})
-        rule, own = _start(), state.own
-        refuse_other_state(rule, own, rule.State)
-        wide = widened(updates)
-        first = self._phase(own.count) == 0
-        _, new = run_after(rule, wide, own, params, first)
+        self.refuse(updates, state, params, extra)
+        rule, wide = self.rule, widened(updates)
+        first = self._phase(at.count) == 0
+        _, own = self.run_own(wide, Running(rule, state.own, at, first), params, extra)
 
         def ascend(inner: Any) -> tuple[Tree, Any]:
-            return as_came(_ascent(self, wide, params, own.count), updates), inner
+            return as_came(_ascent(self, wide, params, at), updates), inner
 
         def descend(inner: Any) -> tuple[Tree, Any]:
-            start = as_came(new.start, params)
-            steps, inner = wide_update(self.inner, updates, inner, start, extra)
-            steps, _ = run_after(rule, steps, new, params, 0.0)
+            start = as_came(own.start, params)
+            steps, inner = self.inner_update(updates, state, start, at, extra)
+            steps, _ = self.run_own(steps, Running(rule, own, at, 0.0), params, extra)
             return as_came(steps, updates), inner
 
-        due = is_due(self, "sync_period", own.count)
+        due = is_due(self, "sync_period", at.count)
         steps, inner = lax.cond(due, descend, ascend, state.inner)
-        return steps, SamState(inner, new)
+        new = self._counted(Turn(lambda: updates, state, extra, due), state)
+        return steps, new._replace(inner=inner, own=own)
 
-    @compiled
-    def eval_params(self, state: State, params: Tree) -> Tree:
-        away = self._phase(state.own.count) > 0
-        return self.inner.eval_params(state.inner, shown(away, state.own.start, params))
+    def eval_part(self, state: State, params: Tree, at: At) -> Tree:
+        away = self._phase(at.count) > 0
+        start = shown(away, state.own.start, params)
+        return self.inner.eval_part(state.inner, start, self.inner_at(state, at))
+
+    def inner_count(self, count: Any) -> Any:
+        return count // whole_number(for_all_arrays(self, count).sync_period)
 
     def _phase(self, count: Array) -> Array:
-        return count % whole(for_all_arrays(self, count).sync_period)
+        return count % whole_number(for_all_arrays(self, count).sync_period)
 
 
 def asam(inner: Any, rho: Hyper = 0.5, eta: Hyper = 0.01, sync_period: Hyper = 2) -> sam:
     """Adaptive SAM: `sam` whose way uphill does not depend on the scale of the parameters."""
     return sam(inner, rho, eta, sync_period)
-
-
-class OpaqueSamState(NamedTuple):
-    """State of `opaque_sam`: that of what it wraps, and how often it ran."""
-
-    inner: Any
-    own: CountState
-
-
-register_for_export(OpaqueSamState)
 
 
 class opaque_sam(Wrapper):
@@ -169,22 +149,14 @@ class opaque_sam(Wrapper):
     def check(self) -> None:
         self.require("[0, inf)", "rho", "eta")
 
-    def init(self, params: Tree) -> State:
-        return OpaqueSamState(self.inner.init(params), CountState(zero_count(params)))
-
-    @compiled
-    def update(
-        self, updates: Tree, state: State, params: Tree | None = None, **extra: Any
-    ) -> tuple[Tree, State]:
-        refuse_other_state(self, state, OpaqueSamState)
-        refuse_missing(self, updates, {"params": params, **extra})
-        refuse_other_state(self, state.own, CountState)
-        grads, count = updates, state.own.count
+    def before(
+        self, updates: Tree, state: Any, params: Tree | None, at: At, extra: Mapping[str, Any]
+    ) -> Turn:
+        grads = updates
         if any(map(is_inexact, jax.tree.leaves(updates))):
-            away = _ascent(self, widened(updates), params, count)
+            away = _ascent(self, widened(updates), params, at)
             grads = self._from(extra["grad_fn"](apply_updates(params, away)), updates)
-        steps, inner = wide_update(self.inner, grads, state.inner, params, extra)
-        return as_came(steps, updates), OpaqueSamState(inner, CountState(next_count(count)))
+        return Turn(lambda: grads, state, extra)
 
     def _from(self, found: Tree, updates: Tree) -> Tree:
         """The gradients that a function gave, for the arrays that had one before."""

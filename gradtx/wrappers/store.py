@@ -9,16 +9,14 @@ blockwise("float8_e4m3fn") narrow floating numbers, scaled by block ("float8_e5m
 from __future__ import annotations
 
 import abc
-import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
-from jax.core import Tracer
 
 from gradtx.engine.codes import (
     Companded,
@@ -32,13 +30,15 @@ from gradtx.engine.codes import (
     scales_shape,
 )
 from gradtx.engine.host import on_device
-from gradtx.engine.placement import bound_to, sharding_of
+from gradtx.engine.keys import salt
+from gradtx.engine.placement import bound_to
 from gradtx.engine.rounding import is_narrow, seed
-from gradtx.engine.slots import is_stored, map_slots, separate, together
+from gradtx.engine.slots import Declared, is_stored, map_slots, separate, together
 from gradtx.rule import register_for_export
 from gradtx.struct import Struct, Table, complaint, converted, static
-from gradtx.transform import State, Wrapper, compiled
-from gradtx.tree import Tree, as_came, is_inexact, is_none, listed, path_salt, wide
+from gradtx.transform import State
+from gradtx.tree import Tree, as_came, is_inexact, is_none, listed, wide
+from gradtx.wrappers.base import Transparent
 
 for kind in (
     *(RandomlyRounded, Floats, RandomFloats),
@@ -46,22 +46,16 @@ for kind in (
 ):
     register_for_export(kind)
 
-SQUARES = frozenset(
-    ("nu", "nu_max", "sum_of_squares", "e_g", "e_x", "v", "means", "instability", "bounds")
-)
-"""Slots that hold squares: never negative, and moved by so little that rounding to nearest would
-leave them where they are."""
-
 
 class Format(Struct, abc.ABC):
     """A way of keeping the arrays of a slot."""
 
     @abc.abstractmethod
-    def kind(self, slot: str) -> Any:
+    def kind(self, square: bool) -> Any:
         """The type of `Stored` for a slot of this name; another type for plain arrays."""
 
     @abc.abstractmethod
-    def blank(self, slot: str, shape: tuple[int, ...]) -> Any:
+    def blank(self, square: bool, shape: tuple[int, ...]) -> Any:
         """What an array is kept in, as shapes; `None` for as it is."""
 
 
@@ -78,12 +72,12 @@ class rounded(Format):
         if self.dtype not in ("bfloat16", "float16"):
             raise _unknown(f"rounded({self.dtype!r})", self.dtype, ("bfloat16", "float16"))
 
-    def kind(self, slot: str) -> Any:
-        at_random = slot in SQUARES if self.stochastic is None else self.stochastic
+    def kind(self, square: bool) -> Any:
+        at_random = square if self.stochastic is None else self.stochastic
         return RandomlyRounded if at_random else Array
 
-    def blank(self, slot: str, shape: tuple[int, ...]) -> Any:
-        narrow, kind = jax.ShapeDtypeStruct(shape, jnp.dtype(self.dtype)), self.kind(slot)
+    def blank(self, square: bool, shape: tuple[int, ...]) -> Any:
+        narrow, kind = jax.ShapeDtypeStruct(shape, jnp.dtype(self.dtype)), self.kind(square)
         return RandomlyRounded(narrow) if kind is RandomlyRounded else narrow
 
 
@@ -113,14 +107,14 @@ class blockwise(Format):
                     complaint(self, f"{name} is {value!r}", f"Pass an integer from {least} on")
                 )
 
-    def kind(self, slot: str) -> Any:
-        at_random = slot in SQUARES if self.stochastic is None else self.stochastic
+    def kind(self, square: bool) -> Any:
+        at_random = square if self.stochastic is None else self.stochastic
         return _CODES[self.code][at_random]
 
-    def blank(self, slot: str, shape: tuple[int, ...]) -> Any:
+    def blank(self, square: bool, shape: tuple[int, ...]) -> Any:
         if math.prod(shape) < self.min_size:
             return None
-        kind, signed = self.kind(slot), slot not in SQUARES if self.signed is None else self.signed
+        kind, signed = self.kind(square), not square if self.signed is None else self.signed
         codes = self.code if kind in (Floats, RandomFloats) else "int8" if signed else "uint8"
         scales = scales_shape(shape, _CODES[self.code][2] if self.block is None else self.block)
         return kind(
@@ -172,26 +166,25 @@ def _as_format(called: str, format: Any) -> Format:
     return _SHORT[name]
 
 
-class store(Wrapper):
+class store(Transparent):
     """Keeps slots of another transformation in less memory: `store(adam(1e-3), {"nu": "int8"})`.
 
     The keys are names of slots, or ends of their paths in `tx.memory(params)`; the values formats:
     "bfloat16", "int8" (8-bit dynamic codes), "float16", "float8_e4m3fn", "float8_e5m2" (both scaled
     by block), or `rounded` and `blockwise` with arguments. Arithmetic stays in float32. Complex,
-    scalar and empty arrays stay as they are. The state is that of `inner` in other clothes.
+    scalar and empty arrays stay as they are. The state is that of `inner`, compressed.
     """
 
     formats: Any = converted(_as_formats)
 
-    def init(self, params: Tree) -> State:
-        state = self.inner.init(params)
-        unused, known = set(self.formats), set()
+    def around_init(self, init: Callable[..., State], params: Tree) -> State:
+        state = init(params)
+        unused, seen = set(self.formats), set()
 
-        def keep(path: str, slot: Any, _: bool) -> Any:
-            known.add(path)
+        def keep(path: str, slot: Any, known: Declared) -> Any:
+            seen.add(path)
             key = self._key_of(path)
             unused.discard(key)
-            name = path.rsplit("/", 1)[-1]
             if key is None:
                 return slot
             if is_stored(slot):
@@ -202,11 +195,11 @@ class store(Wrapper):
                         "Give one of them the format of this slot",
                     )
                 )
-            return _kept(self.formats[key], name, slot)
+            return _kept(self.formats[key], known.kind == "square", slot)
 
         state = map_slots(keep, state)
         if unused:
-            ends = {path.rsplit("/", 1)[-1] for path in known} - {"count"}
+            ends = {path.rsplit("/", 1)[-1] for path in seen} - {"count"}
             names = ", ".join(map(repr, sorted(ends))) or "none"
             raise ValueError(
                 complaint(
@@ -217,20 +210,20 @@ class store(Wrapper):
             )
         return state
 
-    @compiled
-    def update(
-        self, updates: Tree, state: State, params: Tree | None = None, **extra: Any
+    def around_update(
+        self, update: Callable[..., Any], updates: Tree, state: State, params: Tree | None
     ) -> tuple[Tree, State]:
-        steps, new = self.inner.update(updates, self._opened(state), params, **extra)
+        steps, new = update(updates, self._opened(state), params)
         return as_came(steps, updates), self._closed(new, state)
 
-    @compiled
-    def step(self, grads: Tree, state: State, params: Tree, **extra: Any) -> tuple[Tree, State]:
-        params, new = self.inner.step(grads, self._opened(state), params, **extra)
+    def around_step(
+        self, step: Callable[..., Any], grads: Tree, state: State, params: Tree
+    ) -> tuple[Tree, State]:
+        params, new = step(grads, self._opened(state), params)
         return params, self._closed(new, state)
 
-    def eval_params(self, state: State, params: Tree) -> Tree:
-        return self.inner.eval_params(map_slots(lambda _, slot, __: _decoded(slot), state), params)
+    def around_eval(self, eval_params: Callable[..., Any], state: State, params: Tree) -> Tree:
+        return eval_params(map_slots(lambda _, slot, __: _decoded(slot), state), params)
 
     def _key_of(self, path: str) -> Any:
         fitting = (key for key in self.formats if f"/{path}".endswith(f"/{key}"))
@@ -239,8 +232,8 @@ class store(Wrapper):
     def _opened(self, state: State) -> State:
         """The state with plain wide arrays where it is not the engine that reads it."""
 
-        def opened(path: str, slot: Any, by_engine: bool) -> Any:
-            return slot if by_engine or self._key_of(path) is None else _decoded(slot)
+        def opened(path: str, slot: Any, known: Declared) -> Any:
+            return slot if known.by_engine or self._key_of(path) is None else _decoded(slot)
 
         return map_slots(opened, state)
 
@@ -249,8 +242,8 @@ class store(Wrapper):
         before: dict[str, Any] = {}
         map_slots(lambda path, slot, _: before.setdefault(path, slot), old)
 
-        def closed(path: str, slot: Any, by_engine: bool) -> Any:
-            if by_engine or self._key_of(path) is None:
+        def closed(path: str, slot: Any, known: Declared) -> Any:
+            if known.by_engine or self._key_of(path) is None:
                 return slot
             return _encoded(path, before[path], slot)
 
@@ -278,7 +271,7 @@ def _encoded(path: str, old: Any, new: Any) -> Any:
             return y.astype(x.dtype) if is_inexact(x) else y
         # A state from elsewhere need not count its steps: its bits tell one step from another.
         bits = lax.bitcast_convert_type(y.astype(np.float32), np.uint32)
-        return x.encode(y, seed(path_salt(path), jnp.sum(bits, dtype=np.uint32), path))
+        return x.encode(y, seed(salt((), (path,)), jnp.sum(bits, dtype=np.uint32), path))
 
     treedef = _structure(old)
     xs, ys = separate("store", treedef, old), separate("store", treedef, new)
@@ -290,34 +283,23 @@ def _structure(slot: Any) -> Any:
     return jax.tree.structure(slot[0] if is_stored(slot) else slot, is_leaf=is_none)
 
 
-def _kept(format: Format, name: str, slot: Any) -> Any:
+def _kept(format: Format, square: bool, slot: Any) -> Any:
     """A tree of new arrays as a slot in this format."""
 
     def keep(x: Any) -> Any:
         if not is_inexact(x) or jnp.iscomplexobj(x) or x.ndim == 0 or x.size == 0:
             return x
-        blank = format.blank(name, x.shape)
+        blank = format.blank(square, x.shape)
         return x if blank is None else on_device(lambda x: place(x, blank), x)
 
     def place(x: Array, blank: Any) -> Any:
-        if isinstance(x, Tracer):
-            kept = _encode(x, blank)
-            bound = (bound_to(x, y) if y.shape == x.shape else y for y in jax.tree.leaves(kept))
-            return jax.tree.unflatten(jax.tree.structure(kept), bound)
-        own = sharding_of(x)
-        leaves, treedef = jax.tree.flatten(blank)
-        places = treedef.unflatten(own if y.shape == x.shape else None for y in leaves)
-        return _encode_at(places, treedef, tuple(leaves))(x)
+        kept = _encode(x, blank)
+        bound = (bound_to(x, y) if y.shape == x.shape else y for y in jax.tree.leaves(kept))
+        return jax.tree.unflatten(jax.tree.structure(kept), bound)
 
     treedef = _structure(slot)
-    return together(format.kind(name), treedef, [keep(x) for x in treedef.flatten_up_to(slot)])
+    return together(format.kind(square), treedef, [keep(x) for x in treedef.flatten_up_to(slot)])
 
 
 def _encode(x: Array, blank: Any) -> Any:
     return blank.encode(x, None) if isinstance(blank, Stored) else x.astype(blank.dtype)
-
-
-@functools.lru_cache(maxsize=256)
-def _encode_at(places: Any, treedef: Any, leaves: tuple[Any, ...]) -> Any:
-    blank = treedef.unflatten(leaves)
-    return jax.jit(lambda x: _encode(x, blank), out_shardings=places)

@@ -1,0 +1,162 @@
+"""Rules on one array, as compiled functions: in wide arithmetic, out in the dtypes that came in."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import types
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+
+from gradtx.engine.codes import Stored
+from gradtx.engine.hyperparameters import with_constants_outside
+from gradtx.engine.rounding import seed
+from gradtx.engine.step import Step
+from gradtx.tree import is_inexact, real_dtype, widest
+
+Rule = Any
+"""A `gradtx.rule.Rule`, which is built on this package."""
+
+cast = lax.convert_element_type
+
+
+class Job(NamedTuple):
+    """What is to be done for one array: the rules, and what they get."""
+
+    rules: Sequence[Rule]
+    steps: Sequence[Step]
+    g: Array
+    slots: Sequence[Any]
+    p: Array | None
+    salts: dict[int, tuple[np.uint32, Array]]
+
+
+@jax.jit
+def one_array(job: Job) -> tuple[Array, tuple[Any, ...]]:
+    """The update of one array by all rules, and their new slots."""
+    dtype = _dtype_of(job)
+    with promotion(dtype):
+        u, new = _through(job, range(len(job.rules)), cast(job.g, dtype), dtype)
+    return cast(u, job.g.dtype), new
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def before_batch(split: int, job: Job) -> tuple[list[Array], Any, tuple[Any, ...]]:
+    """The rules before the one that is batched, and the first half of that."""
+    dtype = _dtype_of(job)
+    with promotion(dtype):
+        u, new = _through(job, range(split), cast(job.g, dtype), dtype)
+        with jax.named_scope(type(job.rules[split]).__name__):
+            xs, kept = with_constants_outside(job.rules[split]).before_leaf(
+                u, *_arguments(job, split, dtype)
+            )
+    return xs, kept, new
+
+
+@jax.jit
+def batched(rule: Rule, x: Array) -> Array:
+    """The middle of a rule that is batched, of one array or of one that stands for a batch."""
+    with jax.named_scope(type(rule).__name__), promotion(x.dtype):
+        return together(rule, x)
+
+
+def together(rule: Rule, x: Array) -> Array:
+    """`rule.together(x)`, without the hyperparameters: the arrays of a batch may differ in them."""
+    return type(rule).together(_Blind(rule), x)
+
+
+class _Blind:
+    """A rule that shows static fields only."""
+
+    def __init__(self, rule: Rule) -> None:
+        self._rule = rule
+
+    def __getattr__(self, name: str) -> Any:
+        rule = self._rule
+        if name in rule._leaves:
+            raise TypeError(
+                f"`together` of {type(rule).__name__} uses the hyperparameter {name!r}, in which "
+                "the arrays of a batch may differ. Use it in before_leaf or after_leaf"
+            )
+        value = getattr(rule, name)
+        if isinstance(value, types.MethodType) and value.__self__ is rule:
+            return types.MethodType(value.__func__, self)
+        return value
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def after_batch(
+    split: int, job: Job, results: list[Array], kept: Any, new: tuple[Any, ...]
+) -> tuple[Array, tuple[Any, ...]]:
+    """The second half of the rule that is batched, and the rules after it."""
+    dtype = _dtype_of(job)
+    with promotion(dtype):
+        with jax.named_scope(type(job.rules[split]).__name__):
+            u, own = with_constants_outside(job.rules[split]).after_leaf(results, kept)
+        own = _as_before(job, split, u, own)
+        u, rest = _through(job, range(split + 1, len(job.rules)), u, dtype)
+    return cast(u, job.g.dtype), (*new, own, *rest)
+
+
+def _dtype_of(job: Job) -> Any:
+    return widest([x for x in jax.tree.leaves((job.g, job.slots, job.p)) if is_inexact(x)])
+
+
+def _through(
+    job: Job, places: Sequence[int], u: Array, dtype: Any
+) -> tuple[Array, tuple[Any, ...]]:
+    """Some of the rules, one after the other."""
+    kept = []
+    for k in places:
+        rule = with_constants_outside(job.rules[k])
+        with jax.named_scope(type(rule).__name__):
+            u, new = rule.update_leaf(u, *_arguments(job, k, dtype))
+        kept.append(_as_before(job, k, u, new))
+    return u, tuple(kept)
+
+
+def _arguments(job: Job, k: int, dtype: Any) -> tuple[Any, Array | None, Step]:
+    """The slots of rule `k` and the parameters, both wide, and the step."""
+    p = None if job.p is None else cast(job.p, dtype)
+    return wide_slots(job.slots[k], dtype), p, job.steps[k]
+
+
+def wide_slots(slots: Any, dtype: Any) -> Any:
+    """Slots as arrays of at least float32; whole numbers stay as they are."""
+    return type(slots)(*(_wide(slot, dtype) for slot in slots))
+
+
+def _wide(slot: Any, dtype: Any) -> Array:
+    if isinstance(slot, Stored):
+        return slot.decode(real_dtype(dtype))
+    if not is_inexact(slot):
+        return slot
+    is_complex = jnp.issubdtype(slot.dtype, jnp.complexfloating)
+    return cast(slot, dtype if is_complex else real_dtype(dtype))
+
+
+def promotion(dtype: Any) -> contextlib.AbstractContextManager[Any]:
+    """Rules mix real numbers with complex arrays, which strict promotion would refuse."""
+    mixed = jnp.issubdtype(dtype, jnp.complexfloating)
+    return jax.numpy_dtype_promotion("standard") if mixed else contextlib.nullcontext()
+
+
+def _as_before(job: Job, k: int, u: Array, new: Any) -> Any:
+    """The new slots in the dtypes of the old ones, or stored as they; shapes must be the same."""
+    if u.shape != job.g.shape:
+        raise ValueError(f"the update would come out with shape {u.shape}")
+    old, kept = job.slots[k], []
+    for name, x, y in zip(old._fields, old, new, strict=True):
+        if x.shape != y.shape:
+            raise ValueError(f"slot {name!r} has shape {x.shape} and would become {y.shape}")
+        if isinstance(x, Stored):
+            array, count = job.salts[k]
+            kept.append(x.encode(y, seed(array, count, name) if x.random else None))
+        else:
+            kept.append(cast(y, x.dtype))
+    return type(old)(*kept)

@@ -1,0 +1,57 @@
+"""Steps that agree with the gradient, entry by entry: `cautious`."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, ClassVar
+
+import jax.numpy as jnp
+from jax import Array
+
+from gradtx.axes import Axes, within
+from gradtx.engine.step import At
+from gradtx.rule import Hyper, Rule, Step
+from gradtx.struct import static
+from gradtx.transforms.decay import same_direction
+from gradtx.tree import Tree, real_dtype
+from gradtx.wrappers.base import Wrapper
+
+
+class _cautious_mask(Rule, called="cautious"):
+    """Keeps the entries of `g` that agree with those of `p`, here the gradient."""
+
+    floor: Hyper
+    axes: Axes | Any
+    descends: bool = static()
+
+    needs: ClassVar[tuple[str, ...]] = ("params",)
+
+    def update_leaf(self, g: Array, slots: Any, p: Array, step: Step) -> tuple[Array, Any]:
+        u = jnp.where(same_direction(-g if self.descends else g, p), g, 0)
+        axes = within(self.axes, g.ndim)
+        number = math.prod(g.shape[i] for i in axes)
+        # Counted in what is kept, so that no mask is held beside it.
+        count = jnp.sum(u != 0, axis=axes, keepdims=True, dtype=real_dtype(g.dtype))
+        return u * (1 / jnp.maximum(count * (1 / max(number, 1)), self.floor)), slots
+
+
+class cautious(Wrapper):
+    """Zeroes the entries of another transformation's update that disagree with the gradient.
+
+    u = u m / max(mean(m), floor) with m = 1 where u g > 0; the mean is over one array.
+    Liang+ 2024, 2411.16085. It is made for a direction: `chain(cautious(scale_by_adam()),
+    add_decayed_weights(0.1), scale_by_learning_rate(1e-3))`; around a complete optimizer, whose
+    updates point down, give `descends=True`.
+    """
+
+    floor: Hyper = 1e-3  # of the share of entries kept, by whose inverse the rest grows
+    axes: Any = None  # stacked axes have shares of their own
+    descends: bool = static(default=False)
+
+    after = _cautious_mask
+
+    def check(self) -> None:
+        self.require("(0, 1]", "floor")
+
+    def seen_params(self, state: Any, params: Any, updates: Tree, at: At) -> Any:
+        return updates
