@@ -84,8 +84,6 @@ class Struct(Node):
         fields = dataclasses.fields(cls)  # pyright: ignore[reportArgumentType]
         cls._statics = tuple(f.name for f in fields if f.metadata.get("static"))
         cls._leaves = tuple(f.name for f in fields if not f.metadata.get("static"))
-        others = (f.name for f in fields if not f.metadata.get("hyperparameter", True))
-        cls._others = frozenset(others)
         cls._converters = {f.name: f.metadata["convert"] for f in fields if "convert" in f.metadata}
         cls._wholes = frozenset(f.name for f in fields if _is_whole(f))
         others = (f.name for f in fields if not f.metadata.get("hyperparameter", True))
