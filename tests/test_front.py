@@ -143,7 +143,7 @@ def test_integers_that_mean_reals_are_floats() -> None:
         gradtx.every(2, gradtx.scale(gradtx.join_schedules([1, 2], [5]))),
     )
     ints = [x for x in jax.tree.leaves(whole) if isinstance(x, int)]
-    assert sorted(ints) == [0, 2, 5, 10, 2**40]
+    assert sorted(ints) == [0, 2, 5, 10]
 
 
 def test_gradient_of_an_optimizer_with_whole_numbers() -> None:

@@ -34,7 +34,7 @@ class warmup_cosine_decay_schedule(Schedule):
                 complaint(
                     self,
                     "the warm-up is longer than the run",
-                    "decay_steps counts the whole run, warm-up included",
+                    "Count the whole run in decay_steps, warm-up included",
                 )
             )
 
@@ -82,7 +82,7 @@ class wsd_schedule(Schedule):
                 complaint(
                     self,
                     "warm-up and decay are longer than the run",
-                    "total_steps counts the whole run, warm-up and decay included",
+                    "Count the whole run in total_steps, warm-up and decay included",
                 )
             )
 
