@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gradtx.struct import Struct, fields_below
-from gradtx.tree import is_inexact
+from gradtx.tree import is_inexact, wide
 
 
 def parts(value: Any) -> Iterator[Any]:
@@ -61,20 +61,17 @@ def with_floats(change: Callable[[float], Any], tx: Any) -> Any:
 
 
 def loss(params: Any) -> Any:
-    """1 + |p|^2 / 2."""
+    """1 + |p|^2 / 2, in NumPy where nothing is traced."""
     leaves = [x for x in jax.tree.leaves(params) if is_inexact(x)]
     traced = any(isinstance(x, jax.core.Tracer) for x in leaves)
     xp: Any = jnp if traced else np
-    total = xp.ones((), np.float32)
+    squares = []
     for x in leaves:
-        real = jnp.promote_types(jnp.finfo(x.dtype).dtype, np.float32)
-        wide = jnp.promote_types(x.dtype, np.float32)
-        x = x.astype(wide) if traced else np.asarray(x).astype(wide)
+        x = x.astype(wide(x.dtype)) if traced else np.asarray(x).astype(wide(x.dtype))
         is_complex = jnp.issubdtype(x.dtype, np.complexfloating)
-        square = xp.sum(xp.square(x.real) + xp.square(x.imag) if is_complex else xp.square(x))
-        both = jnp.promote_types(total.dtype, real)
-        total = total.astype(both) + square.astype(both) / 2
-    return total
+        squares.append(xp.sum(x.real**2 + x.imag**2 if is_complex else x**2))
+    dtype = np.result_type(np.float32, *(x.dtype for x in squares))
+    return xp.asarray(1 + sum(x.astype(dtype) / 2 for x in squares), dtype)
 
 
 def _loss_of_arrays(params: Any) -> Any:

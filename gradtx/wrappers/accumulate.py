@@ -232,7 +232,7 @@ class accumulate(Wrapper):
             return self.every.value
         return jnp.maximum(jnp.round(jnp.asarray(every)), 1).astype(jnp.int32)
 
-    def _scalar(self, name: str, extra: dict[str, Any], dtype: Any) -> Array | None:
+    def _scalar(self, name: str, extra: Mapping[str, Any], dtype: Any) -> Array | None:
         given = extra.get(name)
         if given is None:
             return None

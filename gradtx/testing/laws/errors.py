@@ -98,6 +98,15 @@ def strings_as_hyperparameters(e: Evidence) -> None:
             raise AssertionError(f"{path} took a string")
 
 
+def _replaced(e: Evidence, path: str, value: Any, mention: str) -> Any:
+    """The transformation with another value, or None if the constructor refuses it and says so."""
+    try:
+        return e.tx.replace({path: value})
+    except (TypeError, ValueError) as error:
+        three_parts(error, mention)
+        return None
+
+
 @law(10)
 def hyperparameters_with_axes(e: Evidence) -> None:
     """An array of numbers is refused with its shape, before anything is computed with it."""
@@ -105,7 +114,9 @@ def hyperparameters_with_axes(e: Evidence) -> None:
     kinds = (jnp.asarray(np.full(3, 0.1)), np.full((1,), 0.1), np.full((4, 3), 0.1))
     for index, path in enumerate(hyperparameters(e.tx)):
         for value in kinds if index == 0 else kinds[:1]:
-            broad = e.tx.replace({path: value})
+            broad = _replaced(e, path, value, str(value.shape))
+            if broad is None:
+                continue
             error = refused(lambda g, s, p, o=broad: update(o, g, s, p), e.params, state, e.params)
             three_parts(error, path.split(".")[-1], str(value.shape), "vmap")
 
@@ -115,7 +126,9 @@ def hyperparameters_that_are_trees_of_another_model(e: Evidence) -> None:
     """A tree of numbers that does not fit the parameters is refused with its paths."""
     state = jax.eval_shape(e.tx.init, e.params)
     for path, x in hyperparameters(e.tx).items():
-        wrong = e.tx.replace({path: {"dense": x, "elsewhere": x}})
+        wrong = _replaced(e, path, {"dense": x, "elsewhere": x}, "elsewhere")
+        if wrong is None:
+            continue
         error = refused(lambda g, s, p, o=wrong: update(o, g, s, p), e.params, state, e.params)
         three_parts(error, path.split(".")[-1], "elsewhere")
 
@@ -128,7 +141,9 @@ def patterns_without_an_array(e: Evidence) -> None:
             ({"*/bais": x, "*": x}, "*/bais"),
             ({"*/bias": x}, "no entry for"),
         ):
-            wrong = e.tx.replace({path: gradtx.by_path(table)})
+            wrong = _replaced(e, path, gradtx.by_path(table), "by_path({")
+            if wrong is None:
+                continue
             try:
                 shapes_of(start_and_update, wrong, e.grads[0], e.params)
             except ValueError as error:

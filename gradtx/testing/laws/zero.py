@@ -35,6 +35,20 @@ def zero_gradients_from_the_first_step_on(e: Evidence) -> None:
 
 
 @law(4)
+def gradients_after_zeros(e: Evidence) -> None:
+    """After zero gradients ordinary ones are finite too.
+
+    Not in float16, where an ordinary gradient over an eps of 1e-16 is truly infinite.
+    """
+    params, grads = e.mixed
+    state = e.tx.init(params)
+    for g in (zeros(grads), zeros(grads), grads, zeros(grads)):
+        updates, state = e.data[0](e.tx, g, state, params)
+        wide = {k: u for k, u in updates.items() if k != "float16 float16"}
+        finite(wide, "ordinary gradients after zeros")
+
+
+@law(4)
 def zero_gradients_after_others(e: Evidence) -> None:
     """Zero gradients after a step that was not zero."""
     params, grads = e.mixed
