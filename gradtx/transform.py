@@ -56,6 +56,7 @@ class GradientTransformation(Struct, abc.ABC):
 
     needs: ClassVar[tuple[str, ...]] = ()  # arguments of `update` that it cannot do without
     wants: ClassVar[tuple[str, ...]] = ()  # those that it uses where they are given
+    tables: ClassVar[tuple[str, ...]] = ()  # those whose order counts: it gets a dict as a `Table`
 
     @abc.abstractmethod
     def init(self, params: Tree) -> State:
@@ -84,15 +85,19 @@ class GradientTransformation(Struct, abc.ABC):
     @functools.cached_property
     def wanted_extras(self) -> frozenset[str] | None:
         """The extra arguments of which it or a part inside it makes use; `None` if of any."""
-        wanted = self.own_extras()
+        wanted = [self.own_extras(), *(part.wanted_extras for part in self._inside())]
+        return None if None in wanted else frozenset().union(*filter(None, wanted))
+
+    @functools.cached_property
+    def table_extras(self) -> frozenset[str]:
+        """The extra arguments whose order counts for it or a part inside it."""
+        return frozenset(self.tables).union(*(part.table_extras for part in self._inside()))
+
+    def _inside(self) -> list[GradientTransformation]:
+        """The transformations in its fields."""
         below = [getattr(self, name) for name in self._leaves]
-        for part in jax.tree.leaves(below, is_leaf=lambda x: isinstance(x, GradientTransformation)):
-            if not isinstance(part, GradientTransformation):
-                continue
-            if wanted is None or part.wanted_extras is None:
-                return None
-            wanted |= part.wanted_extras
-        return wanted
+        leaves = jax.tree.leaves(below, is_leaf=lambda x: isinstance(x, GradientTransformation))
+        return [part for part in leaves if isinstance(part, GradientTransformation)]
 
     def eval_params(self, state: State, params: Tree) -> Tree:
         """The parameters to evaluate the model with: `params`, unless a part averages them."""
@@ -378,7 +383,7 @@ class Clocked(GradientTransformation):
 
     @compiled
     def eval_params(self, state: State, params: Tree) -> Tree:
-        count, part = self._without_count(state)
+        count, part = self._without_count(state, "eval_params")
         return self.eval_part(part, params, At(count))
 
     def _part_of(self, state: State) -> State:
@@ -387,9 +392,9 @@ class Clocked(GradientTransformation):
     def _with_count(self, count: Array, part: State) -> State:
         return {"count": count, **part}
 
-    def _without_count(self, state: State) -> tuple[Array, State]:
+    def _without_count(self, state: State, method: str = "update") -> tuple[Array, State]:
         """The count and the state as a part. Raises for a state of another transformation."""
-        refuse_other_parts(self, state, ("count", *self._part_names))
+        refuse_other_parts(self, state, ("count", *self._part_names), method)
         return state["count"], {name: part for name, part in state.items() if name != "count"}
 
 
