@@ -5,11 +5,12 @@ OLDEST ?= .venv-oldest
 ARGS ?=
 JOBS ?= 2
 
-.PHONY: help compare test lint test-oldest notebook bench clean
+.PHONY: help compare test test-all lint test-oldest notebook bench clean
 
 help:
 	@echo "make compare      compare the basic optimizers on real data (ARGS='--list' and more)"
-	@echo "make test         lint, types, then all tests"
+	@echo "make test         lint, types, then the tests that take minutes"
+	@echo "make test-all     all tests, with XLA as users have it"
 	@echo "make test-oldest  the tests with the oldest JAX that is supported"
 	@echo "make bench        ratios of time and memory beside Optax"
 	@echo "make notebook     execute the notebooks in place"
@@ -18,7 +19,11 @@ compare: $(VENV)/compare
 	$(VENV)/bin/gradtx compare $(ARGS)
 
 test: lint
-	$(VENV)/bin/python -m pytest -n $(JOBS) $(ARGS)
+	$(VENV)/bin/python -m pytest -n $(JOBS) --dist loadgroup $(ARGS)
+
+test-all: lint
+	GRADTX_TEST_XLA="as it is" $(VENV)/bin/python -m pytest -n $(JOBS) --dist loadgroup \
+		-m "slow or not slow" $(ARGS)
 
 lint: $(VENV)/test
 	$(VENV)/bin/ruff check .
@@ -26,7 +31,7 @@ lint: $(VENV)/test
 	$(VENV)/bin/pyright --pythonpath $(VENV)/bin/python
 
 test-oldest: $(OLDEST)/test
-	$(OLDEST)/bin/python -m pytest -n $(JOBS) $(ARGS)
+	$(OLDEST)/bin/python -m pytest -n $(JOBS) --dist loadgroup $(ARGS)
 
 bench: $(VENV)/test
 	$(VENV)/bin/python -m benchmarks $(ARGS)

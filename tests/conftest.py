@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import os
 import pathlib
 from collections.abc import Iterator
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-os.environ["XLA_FLAGS"] = (
-    os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+# Compiling is most of what tests cost, and less optimising makes it five times as fast. It changes
+# how machine code is made, not how operations are fused and buffers assigned, which the law on
+# memory is about. `make test-all` leaves XLA as users have it.
+os.environ["XLA_FLAGS"] = " ".join(
+    [
+        os.environ.get("XLA_FLAGS", ""),
+        "--xla_force_host_platform_device_count=8",
+        "--xla_backend_optimization_level=0"
+        " --xla_cpu_use_fusion_emitters=false"
+        " --xla_cpu_parallel_codegen_split_count=1"
+        # Without fused multiply-add, which this level contracts now here, now there.
+        " --xla_cpu_max_isa=AVX"
+        if os.environ.get("GRADTX_TEST_XLA") != "as it is"
+        else "",
+    ]
 )
 
 import jax
@@ -18,9 +32,22 @@ from laws.conftest import pytest_terminal_summary as pytest_terminal_summary
 
 CACHE = pathlib.Path(__file__).parent.parent / ".cache" / "jax"
 jax.config.update("jax_compilation_cache_dir", str(CACHE))
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """All tests of a row of the catalogue, else of a file, run in one process, one by one.
+
+    They share what they compile: `-n 2 --dist loadgroup` hands such groups to the workers.
+    """
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None:
+            row = getattr(item, "callspec", None) and item.callspec.params.get("row")
+            group = getattr(row, "name", None) or item.path.stem
+            item.add_marker(pytest.mark.xdist_group(group))
 
 
 _done = itertools.count(1)
@@ -30,6 +57,7 @@ def pytest_runtest_teardown() -> None:
     """Lets go of what is compiled: Linux gives a process 65530 mappings, a test takes about 20."""
     if next(_done) % 500 == 0:
         jax.clear_caches()
+        gc.collect()
 
 
 @pytest.fixture

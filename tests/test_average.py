@@ -310,7 +310,7 @@ def test_the_outer_optimizer_runs_when_it_is_due() -> None:
     seen = []
     for t in range(1, 10):
         p, state = tx.step(jnp.ones(()), state, p)
-        assert int(state.outer["scale_by_learning_rate"].count) == t // 3
+        assert int(state.steps) == t // 3
         seen.append(round(float(p), 6))
     # All of the first way, half of the second, nothing of the third.
     assert seen == [-0.1, -0.2, -0.3, -0.4, -0.5, -0.45, -0.55, -0.65, -0.45]

@@ -46,7 +46,7 @@ def test_state_is_keyed_by_names():
     """`state["scale_by_adam"].mu` is there whatever stands before it."""
     params = arrays(0)
     short, long = gradtx.adam(1e-3), chain(gradtx.clip(1.0), gradtx.adam(1e-3))
-    assert set(long.init(params)) == {"clip", "scale_by_adam", "scale_by_learning_rate"}
+    assert set(long.init(params)) == {"count", "clip", "scale_by_adam", "scale_by_learning_rate"}
     for name, state in short.init(params).items():
         assert_same(long.init(params)[name], state)
 
@@ -159,7 +159,7 @@ def test_partition_state_is_keyed_by_its_entries():
     """Each entry remembers its own arrays only; what is frozen costs nothing."""
     tx = partition({"*/bias": gradtx.adam(1e-3), "*": freeze()})
     state = tx.init(arrays(0))
-    assert set(state) == {"*/bias", "*"}
+    assert set(state) == {"count", "*/bias", "*"}
     assert [x.shape for x in jax.tree.leaves(state["*/bias"]["scale_by_adam"].mu)] == [(3,)]
     assert jax.tree.leaves(state["*"]) == []
 

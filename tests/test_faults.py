@@ -70,6 +70,7 @@ def test_e7_second_moment_of_bfloat16_decays() -> None:
         assert left == (1.0 if faulty else pytest.approx(0.999**5000, rel=1e-3))
 
 
+@pytest.mark.slow  # law 3 does it in two steps
 @pytest.mark.parametrize("name", catalogue.optimizers)
 def test_decays_are_not_rounded_to_one(name: str) -> None:
     """A decay of 0.999 is 1 in bfloat16: steps of narrow gradients are those of wide ones.
@@ -99,6 +100,7 @@ def test_optax_rounds_decays_to_one() -> None:
         assert np.isnan(np.asarray(tx.update(g, tx.init(g))[0], np.float32)).all()
 
 
+@pytest.mark.slow  # law 3 does it for more kinds of numbers
 @pytest.mark.parametrize("is_wide", [False, True])
 @pytest.mark.parametrize("name", catalogue.optimizers)
 def test_numpy_hyperparameters_widen_nothing(
@@ -132,6 +134,7 @@ def test_small_steps_of_narrow_parameters_are_not_lost_in_the_average(dtype: Any
 # Division by zero --------------------------------------------------------------------------------
 
 
+@pytest.mark.slow  # law 4 does it for each row
 def test_zero_gradients_are_not_divided_by() -> None:
     """E4, E13: for every row zero gradients give finite updates, and so do small ones after them.
 

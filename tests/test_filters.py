@@ -104,7 +104,7 @@ def test_examples_are_clipped_one_by_one() -> None:
     sizes = np.sqrt((gs["a"] ** 2).sum((1, 2)) + gs["b"] ** 2)
     share = np.minimum(1, 3.5 / sizes)
     assert 0 < (share < 1).sum() < 7
-    tx = gradtx.differentially_private_aggregate(3.5, 0.0)
+    tx = gradtx.differentially_private_aggregate(3.5, 0.0, key=0)
     u, _ = tx.update(
         jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), gs), tx.init(params), params
     )
@@ -115,7 +115,7 @@ def test_examples_are_clipped_one_by_one() -> None:
 def test_the_noise_has_the_deviation_of_the_sum() -> None:
     """noise_multiplier l2_norm_clip / B, new at every step."""
     params, gs = jnp.zeros(20_000), jnp.zeros((5, 20_000))
-    tx = gradtx.differentially_private_aggregate(2.0, 1.5)
+    tx = gradtx.differentially_private_aggregate(2.0, 1.5, key=0)
     first, state = tx.update(gs, tx.init(params), params)
     second, _ = tx.update(gs, state, params)
     assert float(first.std()) == pytest.approx(1.5 * 2 / 5, rel=0.03)
@@ -125,7 +125,7 @@ def test_the_noise_has_the_deviation_of_the_sum() -> None:
 def test_examples_that_differ_in_number_are_refused() -> None:
     params = {"a": jnp.zeros(3), "b": jnp.zeros(())}
     gs = {"a": jnp.zeros((7, 3)), "b": jnp.zeros(6)}
-    tx = gradtx.differentially_private_aggregate(1.0, 1.0)
+    tx = gradtx.differentially_private_aggregate(1.0, 1.0, key=0)
     with pytest.raises(ValueError, match=r"'b' it is \[6\]"):
         tx.update(gs, tx.init(params), params)
 

@@ -148,7 +148,7 @@ def test_conditions(make: str, between: float) -> None:
         u, state = tx.update(P, state, P)
         seen.append(float(u[0]))
     assert seen == [between, 2.0, between, 2.0]
-    assert int(state.inner.count) == 2
+    assert int(state.gradient_step) == 2
 
 
 def test_a_condition_is_one_bool() -> None:

@@ -89,9 +89,10 @@ def test_meta_gradients(name: str, x64: None) -> None:
     assert float(exact["learning_rate"]) != 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", catalogue.optimizers)
 def test_meta_gradients_in_float32(name: str) -> None:
-    """In float32 they are finite too."""
+    """In float32 they are finite too, for longer than law 4 looks."""
     hyper = {k: jnp.asarray(v, jnp.float32) for k, v in hyperparameters(name).items()}
     loss = functools.partial(loss_after, name, dtype=jnp.float32)
     assert all(np.isfinite(x) for x in jax.jit(jax.grad(loss))(hyper).values())

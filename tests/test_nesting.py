@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 import optax
 import pytest
 from laws.cases import (
@@ -52,28 +52,29 @@ def nested(names: Any) -> Any:
     return tx
 
 
+@pytest.mark.parametrize("dtype", ["bfloat16", pytest.param("float32", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("outer", MAKERS)
-def test_every_pair_is_stable(outer: str) -> None:
-    """State and updates keep tree, shapes and dtypes, for narrow parameters too; so does `step`."""
+def test_every_pair_is_stable(outer: str, dtype: str) -> None:
+    """State and updates keep tree, shapes and dtypes; so does `step`."""
+    params, grads = (arrays(seed, dtype, SHAPES) for seed in (0, 1))
     for inner in MAKERS:
         tx = nested([outer, inner])
         if outer.startswith("store") and inner.startswith("store"):
             with pytest.raises(ValueError, match="another store inside keeps the slot"):
-                tx.init(arrays(0, shapes=SHAPES))
+                tx.init(params)
             continue
-        for dtype in ("float32", "bfloat16"):
-            params, grads = (arrays(seed, dtype, SHAPES) for seed in (0, 1))
-            # Shapes would not tell which memory the arrays of `offload` are in.
-            in_host = "offload" in (outer, inner)
-            state = tx.init(params) if in_host else jax.eval_shape(tx.init, params)
-            us, new = jax.eval_shape(lambda *a, tx=tx: update(tx, *a), grads, state, params)
-            assert avals(new) == avals(state), inner
-            assert avals(us) == avals(grads), inner
-            ps, new = jax.eval_shape(lambda *a, tx=tx: step(tx, *a), grads, state, params)
-            assert avals(new) == avals(state), inner
-            assert avals(ps) == avals(params), inner
-            shown = jax.eval_shape(tx.eval_params, state, params)
-            assert avals(shown) == avals(params), inner
+        # Shapes would not tell which memory the arrays of `offload` are in.
+        in_host = "offload" in (outer, inner)
+        state = tx.init(params) if in_host else jax.eval_shape(tx.init, params)
+
+        def calls(grads: Any, state: Any, params: Any, tx: Any = tx) -> Any:
+            stepped = step(tx, grads, state, params)
+            return *update(tx, grads, state, params), *stepped, tx.eval_params(state, params)
+
+        us, new, ps, after, shown = jax.eval_shape(calls, grads, state, params)
+        assert avals(new) == avals(after) == avals(state), inner
+        assert avals(us) == avals(grads), inner
+        assert avals(ps) == avals(shown) == avals(params), inner
 
 
 def drawn(number: int) -> list[tuple[str, ...]]:
@@ -87,7 +88,13 @@ def drawn(number: int) -> list[tuple[str, ...]]:
     return found
 
 
-@pytest.mark.parametrize("names", drawn(16), ids="-".join)
+@pytest.mark.parametrize(
+    "names",
+    [
+        pytest.param(names, id="-".join(names), marks=[pytest.mark.slow] if number > 7 else [])
+        for number, names in enumerate(drawn(16))
+    ],
+)
 def test_drawn_triples(names: tuple[str, ...]) -> None:
     """`step` is update and apply; jit, scan and pickle change nothing; zeros are finite."""
     tx, params = nested(names), arrays(0, shapes=SHAPES)
@@ -99,7 +106,7 @@ def test_drawn_triples(names: tuple[str, ...]) -> None:
         p, state = step(tx, g, state, p)
         us, other = update(tx, g, other, q)
         q = gradtx.apply_updates(q, us)
-    assert_close((p, state), (q, other), rtol=1e-5, atol=1e-6)
+    assert_close((p, state), (q, other), rtol=1e-5)
     assert_same(pickle.loads(pickle.dumps(state)), state)
     assert avals(tx.eval_params(state, p)) == avals(params)
 
@@ -107,9 +114,9 @@ def test_drawn_triples(names: tuple[str, ...]) -> None:
         p, state = carry
         return step(tx, g, state, p), None
 
-    stacked = jax.tree.map(lambda *xs: jnp.stack(xs), *gs)
+    stacked = jax.tree.map(lambda *xs: np.stack(xs), *jax.device_get(gs))
     scanned, _ = jax.jit(lambda: jax.lax.scan(body, (params, start), stacked))()
-    assert_close(scanned, (p, state), rtol=1e-5, atol=1e-6)
+    assert_close(scanned, (p, state), rtol=1e-5)
     p, state = params, start
     for _ in range(3):
         p, state = step(tx, zeros(gs[0]), state, p)

@@ -43,7 +43,7 @@ from gradtx import catalogue
 
 ROWS = {**catalogue.optimizers, **catalogue.links}
 EXACT = 1e-12  # float64, every step on its own
-SINGLE = 5e-6  # float32, less than a hundred roundings of 6e-8
+ROUNDINGS = 2.0**-21  # of float32, that a formula makes between what is rounded in `trajectory`
 
 
 RESOLVED_ALL = {**RESOLVED, **OF_AVERAGES, **OF_MATRICES, **OF_SIDES}
@@ -60,10 +60,10 @@ class Case:
     theirs: dict[str, Any]
     along: float = 1.0  # what its updates are multiplied by
 
-    def expected(self, dtype: Any = jnp.float64) -> Run:
+    def expected(self, dtype: Any = jnp.float64, rng: Any = None) -> Run:
         is_complex = bool(jnp.issubdtype(dtype, jnp.complexfloating))
         drawn = {"draws": draws(jnp.dtype(dtype))} if self.reference in AT_RANDOM else {}
-        return trajectory(self.reference, is_complex, self.along, **self.theirs, **drawn)
+        return trajectory(self.reference, is_complex, self.along, rng, **self.theirs, **drawn)
 
 
 def case(build: Any, reference: Any, theirs: dict[str, Any] | None = None, **hyper: Any) -> Case:
@@ -322,13 +322,26 @@ def in_float32(name: str) -> dict[str, float]:
     return {k: float(np.float32(a.default)) for k, a in arguments if isinstance(a.default, float)}
 
 
+def room(found: Case, expected: Run) -> float:
+    """How far float32 may lead from the float64 reference, with a factor of room.
+
+    That is what the reference does when all that it hands on is rounded at every step, so a method
+    that amplifies roundings (an iteration, a ratio of differences) has as much more room.
+    """
+    jolted = [found.expected(jnp.float32, np.random.default_rng(seed)) for seed in (1, 2)]
+    return 8 * (ROUNDINGS + max(error(one, expected) for one in jolted))
+
+
 @pytest.mark.parametrize("name", ROWS)
 def test_float32(name: str) -> None:
-    """In float32 every step stays within 5e-6 of the float64 reference."""
+    """In float32 every step stays as near to the float64 reference as roundings allow."""
     found = of_row(name, "float32")
     if name in BARE:
         found = dataclasses.replace(found, theirs={**in_float32(name), **found.theirs})
-    assert error(runs("float32")[name], found.expected(jnp.float32)) < SINGLE
+    expected = found.expected(jnp.float32)
+    limit = room(found, expected)
+    assert limit < 1e-3
+    assert error(runs("float32")[name], expected) < limit
 
 
 @pytest.mark.parametrize("name", ROWS)

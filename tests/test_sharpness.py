@@ -155,7 +155,7 @@ def test_the_inner_optimizer_counts_its_own_steps() -> None:
         g = jnp.full(2, 5.0 if t % 3 == 0 else 1.0)
         p, state = tx.step(g, state, p)
         inner = state.inner["scale_by_adam"]
-        assert int(inner.count) == t // 3
+        assert int(state.gradient_step) == t // 3
         np.testing.assert_allclose(inner.mu, 5 * (1 - 0.9 ** (t // 3)), rtol=1e-5)
 
 

@@ -106,7 +106,7 @@ def test_compositions_are_what_they_print(name):
     _assert_is_its_print(COMPOSED[name]())
 
 
-@given(st.floats(allow_nan=False), st.booleans(), st.integers())
+@given(st.floats(allow_nan=False), st.booleans(), st.integers(-(2**63), 2**64 - 1))
 @settings(max_examples=50, deadline=None, derandomize=True, database=None)
 def test_numbers_are_what_they_print(rate, nesterov, seed):
     """Any float, flag or integer comes back exactly."""

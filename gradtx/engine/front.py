@@ -29,7 +29,7 @@ def compiled(function: F) -> F:
     others change neither numbers nor speed; mappings among them keep their order.
     """
     parameters = inspect.signature(function).parameters
-    is_update = "state" in parameters
+    is_update = "state" in parameters and not parameters.keys().isdisjoint(("updates", "grads"))
 
     @functools.wraps(function)
     def in_order(*args: Any, **kwargs: Any) -> Any:

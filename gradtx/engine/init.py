@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -22,10 +22,10 @@ from gradtx.tree import Tree, is_inexact, is_none, wide
 Rule = Any
 """A `gradtx.rule.Rule`, which is built on this package."""
 
-Init = Callable[[Any, Tree], Any]
+F = TypeVar("F", bound=Callable[[Any, Tree], Any])
 
 
-def whole(init: Init) -> Init:
+def whole(init: F) -> F:
     """Runs `init(tx, params)` as one compiled program when it is called outside of any trace.
 
     The program is that of arrays, or of shapes alone (`jax.ShapeDtypeStruct`), which may carry a
@@ -41,8 +41,8 @@ def whole(init: Init) -> Init:
         shapes = tuple(x if isinstance(x, jax.ShapeDtypeStruct) else None for x in leaves)
         # What is no array is refused by `init`, with its path.
         numbers = all(hasattr(x, "dtype") or isinstance(x, int | float | complex) for x in leaves)
-        places = {p.device_set: p for p in map(sharding_of, leaves) if p is not None}
-        if not numbers or len({frozenset(devices) for devices in places}) > 1:
+        places = {frozenset(p.device_set): p for p in map(sharding_of, leaves) if p is not None}
+        if not numbers or len(places) > 1:
             return init(tx, params)
         if not any(shapes):
             return jitted(tx, params)
@@ -50,7 +50,7 @@ def whole(init: Init) -> Init:
         with _there(next(iter(places.values()), None)):
             return _from_shapes(init, treedef, shapes)(tx, arrays)
 
-    return call
+    return call  # pyright: ignore[reportReturnType]
 
 
 def _there(place: Sharding | None) -> contextlib.AbstractContextManager[Any]:
@@ -61,7 +61,9 @@ def _there(place: Sharding | None) -> contextlib.AbstractContextManager[Any]:
 
 
 @functools.lru_cache(maxsize=256)
-def _from_shapes(init: Init, treedef: Any, shapes: tuple[Any, ...]) -> Callable[..., Any]:
+def _from_shapes(
+    init: Callable[..., Any], treedef: Any, shapes: tuple[Any, ...]
+) -> Callable[..., Any]:
     def from_shapes(tx: Any, arrays: list[Any]) -> Any:
         rest = iter(arrays)
         leaves = (next(rest) if shape is None else shape for shape in shapes)

@@ -12,19 +12,36 @@ import numpy as np
 from jax import Array
 
 from gradtx.engine.step import At
-from gradtx.struct import complaint, converted
+from gradtx.struct import Struct, complaint, converted, static
+
+
+class Fixed(Struct):
+    """A whole number that chooses code, where a leaf could not hold it or would be traced."""
+
+    value: int = static()
+
+    def __repr__(self) -> str:
+        return repr(self.value)
+
+    def __index__(self) -> int:
+        return self.value
 
 
 def as_seed(called: str, value: Any) -> Any:
-    """A seed as it is kept: an integer or a random key. One that int32 has not becomes a key.
+    """A seed as it is kept: an integer or a random key. No integer is narrowed.
 
-    Raises `TypeError` for what is neither.
+    Raises `TypeError` for what is neither, `ValueError` for one of more than 64 bits.
     """
     if isinstance(value, int | np.integer) and not isinstance(value, bool):
-        return value if -(2**31) <= value < 2**31 else jax.random.key(int(value))
-    if isinstance(value, jax.Array | jax.ShapeDtypeStruct) and _is_seed(value.dtype):
+        if not -(2**63) <= value < 2**64:
+            raise ValueError(
+                complaint(called, f"the key is {value!r}", "Pass an integer of at most 64 bits")
+            )
+        # A leaf of JAX has 32 bits: it would be an error where it is traced.
+        return value if -(2**31) <= value < 2**31 else Fixed(int(value))
+    if isinstance(value, jax.Array | jax.ShapeDtypeStruct | np.ndarray) and _is_seed(value.dtype):
         return value
-    if isinstance(value, np.ndarray) and _is_seed(value.dtype):
+    if isinstance(value, Fixed):
         return value
     raise TypeError(
         complaint(called, f"the key is {value!r}", "Pass an integer, or a key of jax.random.key")
@@ -44,7 +61,11 @@ def _is_seed(dtype: Any) -> bool:
 
 
 def as_key(seed: Any) -> Array:
-    """The random key of a seed; an integer is one, and is never narrowed."""
+    """The random key of a seed."""
+    if isinstance(seed, Fixed):
+        # In two halves, since what JAX makes of 64 bits depends on its settings.
+        low, high = np.uint32(seed.value & 0xFFFFFFFF), np.uint32((seed.value >> 32) & 0xFFFFFFFF)
+        return jax.random.fold_in(jax.random.key(low), high)
     typed = jnp.issubdtype(jnp.result_type(seed), jax.dtypes.prng_key)
     return seed if typed else jax.random.key(seed)
 

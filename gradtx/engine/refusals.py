@@ -94,6 +94,8 @@ def refuse_missing(tx: Any, updates: Tree, given: dict[str, Any]) -> None:
 
 def kind_of_state(state: Any) -> str:
     """What a state is, in words."""
+    if state is None:
+        return "None"
     if hasattr(state, "_fields"):
         return f"a {type(state).__qualname__}({', '.join(state._fields)})"
     return f"a {type(state).__name__}" + (f" of {list(state)}" if isinstance(state, dict) else "")

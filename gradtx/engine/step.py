@@ -17,7 +17,7 @@ class At(NamedTuple):
     parts from the outermost on, keeps their random numbers apart.
     """
 
-    count: Array  # updates done before this one, int32
+    count: Any  # updates done before this one, int32  # pyright: ignore
     place: tuple[str, ...] = ()
 
     def inside(self, name: Any) -> At:
@@ -29,10 +29,10 @@ class Step(NamedTuple):
     """What `update_leaf` gets to know of a step beside its arrays."""
 
     t: Array  # the number of the step, from 1, in the real dtype of the arithmetic
-    count: Array  # the same less one as an int32: exact where `t` is not
+    count: Any  # the same less one as an int32: exact where `t` is not  # pyright: ignore
     shared: Any = None  # what all arrays share: from `Rule.shared` or `JointRule.decide`
     source: Array | None = None  # a random key of this rule and array, if the rule is `random`
-    place: Array | None = None  # how many arrays come before this one, if the rule is `numbered`
+    place: Any = None  # how many arrays come before this one, if the rule is `numbered`
     extra: Mapping[str, Any] = {}  # arguments of `update` that the rule `needs` or `wants`
 
     @property

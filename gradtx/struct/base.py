@@ -21,6 +21,7 @@ from gradtx.struct.equality import fingerprint, same
 from gradtx.struct.judging import (
     as_real,
     refuse_disorder,
+    refuse_iterator,
     refuse_nan,
     refuse_no_number,
     refuse_outside,
@@ -72,8 +73,8 @@ class Struct(Node):
     """
 
     _wholes: ClassVar[frozenset[str]] = frozenset()
-    _converters: ClassVar[dict[str, Callable[[str, Any], Any]]] = {}
     _others: ClassVar[frozenset[str]] = frozenset()  # leaves that are no hyperparameters
+    _converters: ClassVar[dict[str, Callable[[str, Any], Any]]] = {}
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -83,10 +84,10 @@ class Struct(Node):
         fields = dataclasses.fields(cls)  # pyright: ignore[reportArgumentType]
         cls._statics = tuple(f.name for f in fields if f.metadata.get("static"))
         cls._leaves = tuple(f.name for f in fields if not f.metadata.get("static"))
-        others = (f.name for f in fields if not f.metadata.get("hyperparameter", True))
-        cls._others = frozenset(others)
         cls._converters = {f.name: f.metadata["convert"] for f in fields if "convert" in f.metadata}
         cls._wholes = frozenset(f.name for f in fields if _is_whole(f))
+        others = (f.name for f in fields if not f.metadata.get("hyperparameter", True))
+        cls._others = frozenset(others)
         jax.tree_util.register_pytree_with_keys(
             cls, _flatten_with_keys, cls._rebuilt, flatten_func=_flatten
         )
@@ -100,6 +101,7 @@ class Struct(Node):
             if name in self._statics:
                 value = frozen(value, called, name)
             else:
+                refuse_iterator(called, name, value)
                 value = with_functions_wrapped(value, called, name)
                 if name not in self._converters:
                     judged.append(name)

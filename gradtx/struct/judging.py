@@ -62,6 +62,12 @@ def numbers(value: Any) -> Iterator[tuple[Any, float]]:
             yield leaf, float(leaf)
 
 
+def refuse_iterator(called: str, name: str, value: Any) -> None:
+    """Raises `TypeError` for what is used up by reading, such as `model.parameters()`."""
+    if isinstance(value, Iterator):
+        raise TypeError(complaint(called, f"{name} is a {type(value).__name__}", A_NUMBER))
+
+
 def refuse_no_number(called: str, name: str, value: Any) -> None:
     """Raises `TypeError` for what is neither a real number nor an array, schedule or tree of them.
 

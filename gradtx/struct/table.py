@@ -98,7 +98,7 @@ class Table(Mapping[Any, Any]):
         from treescope import repr_lib  # the caller  # pyright: ignore[reportMissingImports]
 
         return repr_lib.render_dictionary_wrapper(
-            type(self), dict(self), path, subtree_renderer, roundtrip_abbreviate=False
+            type(self), self, path, subtree_renderer, roundtrippable=True
         )
 
     def __eq__(self, other: object) -> bool:

@@ -11,29 +11,18 @@ import jax.numpy as jnp
 from jax import Array
 
 from gradtx.engine.hyperparameters import for_all_arrays, narrowed
+from gradtx.engine.keys import Fixed
 from gradtx.engine.placement import zero_count
 from gradtx.engine.run import Running, run
 from gradtx.engine.slots import Declared, declare
 from gradtx.engine.step import At, next_count
 from gradtx.rule import Hyper, Rule, Step, register_for_export, times
 from gradtx.schedules.base import Schedule
-from gradtx.struct import Static, Struct, complaint, converted, static
+from gradtx.struct import Static, complaint, converted, static
 from gradtx.transform import State
 from gradtx.tree import Tree, is_inexact, is_none, real_dtype_of, sum_squares
 from gradtx.wrappers.base import Turn, Wrapper
 from gradtx.wrappers.choice import all_finite
-
-
-class Fixed(Struct):
-    """A whole number that chooses code, in a field that may hold a schedule instead."""
-
-    value: int = static()
-
-    def __repr__(self) -> str:
-        return repr(self.value)
-
-    def __index__(self) -> int:
-        return self.value
 
 
 def _as_every(called: str, every: Any) -> Any:
@@ -179,7 +168,7 @@ class accumulate(Wrapper):
         if self._is_inner:
             return Turn(lambda: updates, state, handed)
         real = state.weight.dtype
-        numbers = for_all_arrays(self, state.taken)
+        numbers = for_all_arrays(self, state.gradient_step)
         micro = next_count(state.mini_step)
         last = micro >= self._length(numbers.every)
         goes_on = state.mini_step > 0
@@ -243,7 +232,7 @@ class accumulate(Wrapper):
             return self.every.value
         return jnp.maximum(jnp.round(jnp.asarray(every)), 1).astype(jnp.int32)
 
-    def _scalar(self, name: str, extra: dict[str, Any], dtype: Any) -> Array | None:
+    def _scalar(self, name: str, extra: Mapping[str, Any], dtype: Any) -> Array | None:
         given = extra.get(name)
         if given is None:
             return None
@@ -271,7 +260,7 @@ class accumulate(Wrapper):
         old = state.noise
         if old is None:
             return None
-        numbers = for_all_arrays(self, state.taken)
+        numbers = for_all_arrays(self, state.gradient_step)
         weight = jnp.where(state.weight > 0, state.weight, 1)
         decay = narrowed(numbers, old.square.dtype).noise_decay
         square = sum_squares(state.total).astype(decay.dtype) / weight**2

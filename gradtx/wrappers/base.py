@@ -47,12 +47,12 @@ class Wrapper(Clocked):
     A subclass says what happens `before` the step of `inner`, and names the rule that runs `after`
     it on its steps, which are at least float32 there; the rule has the wrapper's hyperparameters of
     the same names, and a `JointRule` measures the gradients that came in. The state has the fields
-    `inner`, those of `Own` or, for a rule, `own`, and with `skips` also `taken`.
+    `inner`, those of `Own` or, for a rule, `own`, and with `skips` also `gradient_step`.
 
         what                                  reads its schedules at
         a wrapper                             its count, of all calls of `update`
         `inner`, if the wrapper never skips   the same count
-        `inner`, if it `skips`                `state.taken`, the steps that `inner` has taken
+        `inner`, if it `skips`                `state.gradient_step`, the steps of `inner`
         the rule that runs after              the count of the wrapper
         a transformation of another library   a count of its own
 
@@ -76,7 +76,7 @@ class Wrapper(Clocked):
         fields = {"inner": Declared("state")}
         fields |= {name: Declared(cls.kinds.get(name, "number")) for name in cls.Own._fields}
         fields |= {"own": Declared("state")} if cls.after is not None else {}
-        fields |= {"taken": Declared("number")} if cls.skips else {}
+        fields |= {"gradient_step": Declared("number")} if cls.skips else {}
         cls.State, cls.Part = state_types(cls, fields)
         cls.looks_back = cls.looks_back or cls.after is not None
 
@@ -139,7 +139,7 @@ class Wrapper(Clocked):
         )
 
     def init_part(self, params: Tree, at: At) -> State:
-        zero = {"taken": zero_count(params)} if self.skips else {}
+        zero = {"gradient_step": zero_count(params)} if self.skips else {}
         own = {"own": self.rule.init_part(params, at)} if self.after is not None else {}
         fields = self.init_own(params, at)._asdict()
         inner = self.inner.init_part(params, at.inside("inner"))
@@ -226,7 +226,7 @@ class Wrapper(Clocked):
     def inner_at(self, state: Any, at: At) -> At:
         """The moment at which `inner` is."""
         inside = at.inside("inner")
-        return inside._replace(count=state.taken) if self.skips else inside
+        return inside._replace(count=state.gradient_step) if self.skips else inside
 
     def inner_update(
         self, grads: Tree, state: Any, params: Tree | None, at: At, extra: Mapping[str, Any]
@@ -271,9 +271,13 @@ class Wrapper(Clocked):
         """The state with the step of `inner` counted, if it takes one."""
         if not self.skips:
             return turn.state
-        one_more = next_count(before.taken)
-        taken = one_more if turn.takes is None else jnp.where(turn.takes, one_more, before.taken)
-        return turn.state._replace(taken=taken)
+        one_more = next_count(before.gradient_step)
+        taken = (
+            one_more
+            if turn.takes is None
+            else jnp.where(turn.takes, one_more, before.gradient_step)
+        )
+        return turn.state._replace(gradient_step=taken)
 
     def _with_count(self, count: Array, part: State) -> State:
         return self.State(count, *part)

@@ -124,7 +124,7 @@ class skip_outliers(Wrapper):
             value = extra.get("value")
             seen = jnp.asarray(0.0 if value is None else value).astype(real)
             finite = jnp.isfinite(seen) & all_finite(updates)
-        t = next_count(state.taken).astype(real)
+        t = next_count(state.gradient_step).astype(real)
         warm = t <= numbers.warmup_steps
         limit = numbers.z_threshold * state.deviation
         far = (seen - state.mean > limit) & (limit > 0) & ~warm

@@ -47,8 +47,8 @@ class partition(Clocked):
     The keys of `transforms` are path patterns, of which the first that fits counts:
     `partition({"head/*": adam(1e-3), "*": freeze()})`. With `labels` they are labels, and `labels`
     is a (prefix) tree of them, a function `(path, array) -> label`, or one of the whole tree, as in
-    Optax. The state is a dict with the same keys. Raises `ValueError` listing arrays without an
-    entry and entries without an array, but for those that are `optional`.
+    Optax. The state is a dict with the same keys, as strings. Raises `ValueError` listing arrays
+    without an entry and entries without an array, but for those that are `optional`.
     """
 
     transforms: Mapping[Any, Any] = converted(all_as_transformations)
@@ -67,28 +67,28 @@ class partition(Clocked):
 
     @property
     def _part_names(self) -> tuple[Any, ...]:  # pyright: ignore[reportIncompatibleVariableOverride]
-        return tuple(self.transforms)
+        return tuple(map(str, self.transforms))
 
     def init_part(self, params: Tree, at: At) -> State:
         keys = route(self, self.transforms, self.labels, params)
         wanted = {key: tx for key, tx in self.transforms.items() if key not in self.optional}
         refuse_unused(self, wanted, keys, params)
         return {
-            key: tx.init_part(_only(params, keys, key), at.inside(key))
+            str(key): tx.init_part(_only(params, keys, key), at.inside(key))
             for key, tx in self.transforms.items()
         }
 
     def update_part(
         self, updates: Tree, state: State, params: Tree | None, at: At, extra: Mapping[str, Any]
     ) -> tuple[Tree, State]:
-        refuse_other_parts(self, state, self.transforms)
+        refuse_other_parts(self, state, self._part_names)
         came, (updates, model) = updates, _seen(self, updates, params)
         keys = route(self, self.transforms, self.labels, model)
         merged, new = updates, {}
         for key, tx in self.transforms.items():
-            part, new[key] = tx.update_part(
+            part, new[str(key)] = tx.update_part(
                 _only(updates, keys, key),
-                state[key],
+                state[str(key)],
                 _only(params, keys, key),
                 at.inside(key),
                 extra,
@@ -110,12 +110,12 @@ class partition(Clocked):
     def moments(self, at: At, state: State | None = None) -> Iterator[tuple[Any, At]]:
         yield self, at
         for key, tx in self.transforms.items():
-            yield from tx.moments(at.inside(key), None if state is None else state[key])
+            yield from tx.moments(at.inside(key), None if state is None else state[str(key)])
 
     def eval_part(self, state: State, params: Tree, at: At) -> Tree:
         keys = route(self, self.transforms, self.labels, params)
         for key, tx in self.transforms.items():
-            part = tx.eval_part(state[key], _only(params, keys, key), at.inside(key))
+            part = tx.eval_part(state[str(key)], _only(params, keys, key), at.inside(key))
             params = _with(params, keys, key, part)
         return params
 

@@ -159,10 +159,10 @@ class schedule_free(Between):
     def given(self, before: Any, inner: Any, at: At) -> dict[str, Any]:
         then, now = self.inner_at(before, at), next_count(at.count)
         rate = jnp.asarray(self._rates(then, before.inner)[0])
-        if _steps(self.inner, before.inner, then) is not None:
+        old = _steps(self.inner, before.inner, then)
+        new = _steps(self.inner, inner, then._replace(count=now))
+        if old is not None and new is not None:
             # Where `inner` has taken no step, its learning rate has not been in use.
-            after = then._replace(count=now)
-            old, new = (_steps(self.inner, s, a) for s, a in ((before.inner, then), (inner, after)))
             rate = jnp.where(new > old, rate, 0)
         return {**Between.given(self, before, inner, at), "rate": rate}
 

@@ -1,11 +1,8 @@
-"""What the laws share: the rows, small trees, bitwise comparison, counts of compilations."""
+"""What tests share: the rows and their evidence, small trees, comparison, counting."""
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import re
-from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -13,9 +10,30 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import gradtx
 from gradtx.catalogue import Row, links, optimizers, wrappers
-from gradtx.struct import Struct, fields_below
+from gradtx.testing import Evidence
+from gradtx.testing.ask import (
+    asks_functions as asks_functions,
+    at_random as at_random,
+    extras as extras,
+    hyperparameters as hyperparameters,
+    needs as needs,
+    parts as parts,
+    step as step,
+    update as update,
+    with_floats as with_floats,
+)
+from gradtx.testing.compare import (
+    apart,
+    avals as avals,
+    finite,
+    leaves,
+    same,
+    size,
+    three_parts,
+)
+from gradtx.testing.count import compilations as compilations, counting_traces as _counting
+from gradtx.testing.trees import NARROW as NARROW, WIDE as WIDE, tree as _tree
 
 
 def _keeps_host_memory() -> bool:
@@ -28,93 +46,53 @@ ROWS = {**optimizers, **links, **wrappers}
 HAS_HOST_MEMORY = _keeps_host_memory()
 if not HAS_HOST_MEMORY:
     del ROWS["offload"]
-NARROW = ("float32", "bfloat16", "float16")
-WIDE = (*NARROW, "float64")
 
-over_rows = pytest.mark.parametrize("row", [pytest.param(r, id=r.name) for r in ROWS.values()])
-over_optimizers = pytest.mark.parametrize(
-    "row", [pytest.param(r, id=r.name) for r in optimizers.values()]
-)
+
+def maker(row: Row) -> Any:
+    """What makes the transformation of a row, its learning rate an argument like others."""
+    if row.learning_rate is None:
+        return row.make
+    return functools.partial(row.make, learning_rate=row.learning_rate)
 
 
 @functools.cache
 def build(row: Row) -> Any:
     """The transformation of a row with its published defaults."""
-    return row.make() if row.learning_rate is None else row.make(row.learning_rate)
+    return maker(row)()
 
 
-def parts(value: Any) -> Iterator[Any]:
-    """A transformation and all that are inside it."""
-    if isinstance(value, Struct):
-        yield value
-        for name in value._leaves:
-            yield from parts(getattr(value, name))
-    elif isinstance(value, Mapping):
-        for below in value.values():
-            yield from parts(below)
+@functools.lru_cache(maxsize=1)
+def evidence(row: Row) -> Evidence:
+    """What is found out about a row. Tests run row by row, so the last one is all that is kept."""
+    return Evidence(build(row), maker(row), row.temporary_bytes)
 
 
-def needs(tx: Any) -> set[str]:
-    """What a transformation or a part of it cannot do without."""
-    return {name for part in parts(tx) for name in getattr(part, "needs", ())}
+def over(rows: Any, fast: Any = None) -> Any:
+    """A test for each row; those that are not `fast` run in `make test-all` only."""
+    slow = set(rows) - set(rows if fast is None else fast)
+    return pytest.mark.parametrize(
+        "row",
+        [
+            pytest.param(row, id=name, marks=[pytest.mark.slow] if name in slow else [])
+            for name, row in rows.items()
+        ],
+    )
 
 
-def extras(tx: Any, params: Any, grads: Any) -> dict[str, Any]:
-    """The extra arguments that a transformation needs, for the loss 1 + |p|^2 / 2."""
-
-    def loss(params: Any) -> Any:
-        leaves = jax.tree.leaves(gradtx.tree.sum_squares(params))
-        return 1 + sum(leaves) / 2
-
-    def slope(params: Any) -> Any:
-        found = jax.grad(loss, allow_int=True)(params)
-        # JAX gives the conjugate of the direction in which a complex parameter ascends.
-        return jax.tree.map(lambda g: jnp.conj(g) if gradtx.tree.is_inexact(g) else g, found)
-
-    known = {
-        "value": lambda: loss(params),
-        "grad": lambda: grads,
-        "value_fn": lambda: loss,
-        "grad_fn": lambda: slope,
-        "key": lambda: jax.random.key(0),
-        "max_logits": lambda: {"*": jnp.float32(150.0)},
-    }
-    return {name: known[name]() for name in needs(tx) - {"params"}}
-
-
-def asks_functions(tx: Any) -> bool:
-    """Whether an update needs a function, so that outside of jit it runs as it is."""
-    return any(name.endswith("_fn") for name in needs(tx))
-
-
-def update(tx: Any, grads: Any, state: Any, params: Any) -> Any:
-    """`tx.update` with whatever it needs."""
-    return tx.update(grads, state, params, **extras(tx, params, grads))
-
-
-def step(tx: Any, grads: Any, state: Any, params: Any) -> Any:
-    """`tx.step` with whatever it needs."""
-    return tx.step(grads, state, params, **extras(tx, params, grads))
-
-
-def remembers_values(tx: Any) -> bool:
-    """Whether the state holds something of the values that the parameters had at the start."""
-    states = (tx.init({"p": make(2)}) for make in (jnp.zeros, jnp.ones))
-    ours, other = map(jax.tree.leaves, states)
-    return any((x != y).any() for x, y in zip(ours, other, strict=True))
-
-
-def init_on_shapes(tx: Any, shapes: Any) -> Any:
-    """`tx.init(shapes)`, or None if it remembers values, which shapes have not: it says so."""
-    if not remembers_values(tx):
-        return tx.init(shapes)
-    with pytest.raises(ValueError, match="remembers the values of the parameters") as raised:
-        tx.init(shapes)
-    assert_three_parts(raised.value, "shape", "Call init on arrays")
-    return None
-
-
-update_as_data = jax.jit(update)  # the optimizer is an argument: one trace for all its numbers
+# A row for every kind of state, of need and of wrapper. What other libraries do with a state knows
+# these kinds only.
+KINDS = {
+    *wrappers,
+    *("identity", "scale", "scale_by_momentum", "scale_by_adam", "scale_by_polyak"),
+    *("clip_by_global_norm", "scale_by_dog", "add_noise", "qk_clip", "scale_by_factored_rms"),
+    *("reduce_on_plateau", "cautious", "clip_by_percentile", "scale_by_soap", "scale_by_kron"),
+    *("differentially_private_aggregate", "scale_by_sm3", "projection_simplex"),
+    *("sgd", "adamw", "mechanic", "schedule_free_adamw", "muon", "adafactor", "momo", "prodigy"),
+}
+over_rows = over(ROWS)
+over_kinds = over(ROWS, KINDS)
+over_kinds_of_optimizers = over(optimizers, KINDS)
+over_optimizers = over(optimizers)
 
 
 # Trees -----------------------------------------------------------------------------------------
@@ -124,131 +102,43 @@ SHAPES = {"dense": {"bias": (3,), "kernel": (4, 3)}, "scale": ()}
 
 def tree(seed: int, dtype: Any = "float32", shapes: Any = SHAPES) -> Any:
     """A tree of NumPy arrays with normal entries."""
-    random = np.random.default_rng(seed)
-    return jax.tree.map(
-        lambda shape: np.asarray(random.normal(size=shape), jnp.dtype(dtype)),
-        shapes,
-        is_leaf=lambda x: isinstance(x, tuple),
-    )
+    return _tree(seed, dtype, shapes)
 
 
 def arrays(seed: int, dtype: Any = "float32", shapes: Any = SHAPES) -> Any:
     """The same as JAX arrays."""
-    return jax.tree.map(jnp.asarray, tree(seed, dtype, shapes))
-
-
-def mixed(seed: int = 0) -> tuple[Any, Any]:
-    """Parameters and gradients with an array for each narrow dtype and for mixed pairs."""
-    random = np.random.default_rng(seed)
-    pairs = ("bfloat16 bfloat16", "float16 float16", "float32 bfloat16", "bfloat16 float32")
-    params, grads = {}, {}
-    for pair in pairs:
-        p, g = pair.split()
-        params[pair] = jnp.asarray(random.normal(size=(4, 3)), p)
-        grads[pair] = jnp.asarray(random.normal(size=(4, 3)), g)
-    return params, grads
-
-
-def zeros(values: Any) -> Any:
-    return jax.tree.map(jnp.zeros_like, values)
-
-
-def with_floats(change: Callable[[float], Any], tx: Any) -> Any:
-    """A transformation with every float hyperparameter changed, as JAX would rebuild it."""
-    return jax.tree.map(lambda x: change(x) if type(x) is float else x, tx)
-
-
-def at_random(tx: Any) -> bool:
-    """Whether a transformation draws random numbers."""
-    return any(getattr(part, "random", False) for part in parts(tx))
-
-
-def hyperparameters(tx: Any) -> dict[str, Any]:
-    """The fields of a transformation that hold numbers, by path, each with one that it takes."""
-    return {
-        ".".join(path): value if type(value) in (int, float) else 0.1
-        for path, value, chooses_code in fields_below(tx)
-        if not chooses_code and not isinstance(value, Struct)
-    }
-
-
-def hyperparameter_paths(tx: Any) -> list[str]:
-    """The paths of the fields of a transformation that hold numbers."""
-    return list(hyperparameters(tx))
+    return jax.device_put(_tree(seed, dtype, shapes))
 
 
 # Comparison ------------------------------------------------------------------------------------
 
-
-def avals(values: Any) -> tuple[Any, Any]:
-    """Structure, shapes, dtypes and weakness of the types of a tree."""
-    leaves, treedef = jax.tree.flatten(values)
-    return treedef, [
-        (np.shape(x), jnp.result_type(x), bool(getattr(x, "weak_type", False))) for x in leaves
-    ]
-
-
-def _bytes(x: Any) -> Any:
-    if jnp.issubdtype(getattr(x, "dtype", np.dtype(float)), jax.dtypes.prng_key):
-        x = jax.random.key_data(x)
-    return np.asarray(x).tobytes()
+assert_three_parts = three_parts
 
 
 def assert_same(a: Any, b: Any) -> None:
     """Asserts that two trees agree in structure, dtypes and every bit."""
-    (structure_a, avals_a), (structure_b, avals_b) = avals(a), avals(b)
-    assert structure_a == structure_b
-    assert [x[:2] for x in avals_a] == [x[:2] for x in avals_b]
-    for (path, x), y in zip(
-        jax.tree_util.tree_leaves_with_path(a), jax.tree.leaves(b), strict=True
-    ):
-        assert _bytes(x) == _bytes(y), (jax.tree_util.keystr(path), x, y)
+    same(a, b, "two trees")
 
 
-def assert_close(a: Any, b: Any, rtol: float = 2e-6, atol: float = 1e-7) -> None:
-    """Asserts that two trees agree in structure and, up to rounding, in values."""
+def assert_close(a: Any, b: Any, rtol: float = 2e-6) -> None:
+    """Asserts that two trees agree up to rounding, each array to a share of its largest entry."""
     assert jax.tree.structure(a) == jax.tree.structure(b)
-    for (path, x), y in zip(
-        jax.tree_util.tree_leaves_with_path(a), jax.tree.leaves(b), strict=True
-    ):
-        x, y = (np.asarray(v, complex if jnp.iscomplexobj(v) else float) for v in (x, y))
-        np.testing.assert_allclose(x, y, rtol, atol, err_msg=jax.tree_util.keystr(path))
+    for (path, x), y in zip(leaves(a), jax.tree.leaves(b), strict=True):
+        assert apart(x, y) <= rtol * size(y), (path, x, y)
+
+
+def counting_traces(function: Any) -> tuple[Any, list[None]]:
+    """`jax.jit(function)` and a list that gets one entry for every trace."""
+    traced, traces = _counting(function)
+    return jax.jit(traced), traces
+
+
+def zeros(values: Any) -> Any:
+    return jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), values)
 
 
 def assert_finite(values: Any) -> None:
-    for path, x in jax.tree_util.tree_leaves_with_path(values):
-        if gradtx.tree.is_inexact(x):
-            assert np.isfinite(np.asarray(x, complex)).all(), (jax.tree_util.keystr(path), x)
+    finite(values, "this is not finite")
 
 
-def assert_three_parts(error: BaseException, *mentions: str) -> None:
-    """Asserts that a message says what was called, by a public name, what was seen, what to do."""
-    message = str(error)
-    assert re.fullmatch(r"[^\s_].*: \S.*\. [A-Z].*[.?]", message, re.DOTALL), message
-    for mention in mentions:
-        assert mention in message, (mention, message)
-
-
-# Counting --------------------------------------------------------------------------------------
-
-_events: list[str] = []
-jax.monitoring.register_event_duration_secs_listener(lambda event, *_, **__: _events.append(event))
-
-
-@contextlib.contextmanager
-def compilations() -> Iterator[list[str]]:
-    """A list that gets one entry for every function handed to XLA inside the block."""
-    start, found = len(_events), []
-    yield found
-    found += [e for e in _events[start:] if e == "/jax/core/compile/backend_compile_duration"]
-
-
-def counting_traces(function: Callable[..., Any]) -> tuple[Any, list[None]]:
-    """`jax.jit(function)` and a list that gets one entry for every trace."""
-    traces: list[None] = []
-
-    def traced(*args: Any) -> Any:
-        traces.append(None)
-        return function(*args)
-
-    return jax.jit(traced), traces
+update_as_data = jax.jit(update)  # the optimizer is an argument: one trace for all its numbers

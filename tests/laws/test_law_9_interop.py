@@ -31,8 +31,8 @@ from .cases import (
     build,
     extras,
     needs,
-    over_optimizers,
-    over_rows,
+    over_kinds,
+    over_kinds_of_optimizers,
     update,
 )
 
@@ -61,16 +61,7 @@ def standard_promotion():
 # Optax -----------------------------------------------------------------------------------------
 
 
-@over_rows
-def test_is_a_pair(row):
-    """`init, update = tx` unpacks, as it does for Optax's named tuple."""
-    tx = build(row)
-    init, second = tx
-    assert len(tx) == 2
-    assert (init, second) == (tx.init, tx.update)
-
-
-@over_rows
+@over_kinds
 def test_in_an_optax_chain(row):
     """Between Optax's own links it computes what it computes alone."""
     tx, params, grads = build(row), arrays(0), arrays(1)
@@ -102,7 +93,7 @@ WRAPPERS = {
 
 
 @pytest.mark.usefixtures("standard_promotion")
-@over_rows
+@over_kinds
 @pytest.mark.parametrize("wrapper", WRAPPERS)
 def test_in_optax_wrappers(row, wrapper):
     """Optax's wrappers take it bare and as `to_optax` makes it; states stay stable."""
@@ -130,7 +121,7 @@ def test_numbers_in_optax_wrappers():
         assert_same(results[0], results[1])
 
 
-@over_rows
+@over_kinds
 def test_optax_objects_in_our_chain(row):
     """Optax's links stand in a chain of ours, which still compares, prints and traces as one."""
     tx, clip = build(row), optax.clip_by_global_norm(1.0)
@@ -167,7 +158,7 @@ def _injectable(row):
     return functools.wraps(row.make)(lambda *args, **named: to_optax(row.make(*args, **named)))
 
 
-@over_optimizers
+@over_kinds_of_optimizers
 def test_inject_hyperparams(row):
     """`optax.inject_hyperparams(gradtx.adam)(learning_rate=...)` makes the rate part of a state."""
     factory = optax.inject_hyperparams(_injectable(row))
@@ -179,7 +170,7 @@ def test_inject_hyperparams(row):
     more = extras(tx, params, grads)
     updates, new = jitted(grads, state, params, **more)
     assert avals(new) == avals(state)
-    assert_close(updates, update(tx, grads, tx.init(params), params)[0], rtol=2e-5, atol=1e-7)
+    assert_close(updates, update(tx, grads, tx.init(params), params)[0], rtol=2e-5)
     updates, _ = jitted(grads, new, params, **more)  # a first step may only look
     new.hyperparams["learning_rate"] = new.hyperparams["learning_rate"] / 2
     slower, _ = jitted(grads, new, params, **more)
@@ -187,7 +178,7 @@ def test_inject_hyperparams(row):
 
 
 @pytest.mark.usefixtures("standard_promotion")
-@over_optimizers
+@over_kinds_of_optimizers
 def test_inject_hyperparams_with_schedules_and_narrow_parameters(row):
     """A function of the count is evaluated by Optax, also for bfloat16 parameters."""
     falling = optax.linear_schedule(0.1, 0.0, 9)
@@ -196,7 +187,7 @@ def test_inject_hyperparams_with_schedules_and_narrow_parameters(row):
     _assert_runs(injected, params, **extras(tx, params, params))
 
 
-@over_rows
+@over_kinds
 def test_map_params(row):
     """`optax.tree.map_params` finds every slot that is like the parameters, and no other."""
     tx, params = build(row), arrays(0)
@@ -214,7 +205,7 @@ def test_map_params(row):
             assert mark == "other", path
 
 
-@over_rows
+@over_kinds
 def test_tree_get_and_set(row):
     """`optax.tree.get` finds slots by their names and `optax.tree.set` replaces them."""
     state = build(row).init(arrays(0))
@@ -238,36 +229,33 @@ def test_tree_get_of_adam():
     assert optax.tree.get(state, "mu") is state["scale_by_adam"].mu
 
 
-@over_rows
-def test_unknown_extra_arguments_are_ignored(row):
-    """Arguments that nobody asked for change nothing: arrays and functions alike."""
-    tx, params = build(row), arrays(0)
-    more = {"stranger": jnp.ones(2), "strange_fn": lambda x: x, **extras(tx, params, params)}
-    _assert_runs(tx, params, **more)
-    state, grads = tx.init(params), arrays(1)
-    expected = jax.jit(lambda *a: update(tx, *a))(grads, state, params)
-    assert_same(jax.jit(lambda *a: tx.update(*a, **more))(grads, state, params), expected)
+ONE_CLOCK = {
+    "adam": lambda: gradtx.adam(1e-3),
+    "adamw": lambda: gradtx.adamw(1e-3),
+    "schedule": lambda: gradtx.adamw(gradtx.cosine_decay_schedule(1e-3, 10)),
+    "muon": lambda: gradtx.muon(1e-3, "*/kernel"),
+    "partition": lambda: gradtx.partition({"*/bias": gradtx.adam(0.1), "*": gradtx.adamw(0.1)}),
+    "partition of muon": lambda: gradtx.partition(
+        {"dense/*": gradtx.muon(1e-3, "*/kernel"), "*": gradtx.adam(0.1)}
+    ),
+}
 
 
-@over_rows
-def test_needed_extra_arguments_are_named(row):
-    """What a row needs is asked for by name; a row that needs nothing runs without."""
-    tx, params = build(row), arrays(0)
+@pytest.mark.parametrize("name", ONE_CLOCK)
+def test_one_count(name):
+    """Links that always step together have one clock: `optax.tree.get` finds one `count`."""
+    tx, params = ONE_CLOCK[name](), arrays(0)
     state = tx.init(params)
-    needed = needs(tx) - {"params"}
-    for name in needed:
-        more = {k: v for k, v in extras(tx, params, params).items() if k != name}
-        with pytest.raises((TypeError, ValueError)) as raised:
-            jax.eval_shape(lambda g, more=more: tx.update(g, state, params, **more), params)
-        assert_three_parts(raised.value, name)
-    if not needed:
-        jax.eval_shape(lambda g: tx.update(g, state, params), params)
+    for expected in (0, 1):
+        count = optax.tree.get(state, "count")  # raises where there are more
+        assert (count.dtype, count.shape, int(count)) == (jnp.int32, (), expected)
+        _, state = tx.update(params, state, params)
 
 
 class TestToOptax:
     """`to_optax` makes a real Optax object out of comparable, picklable callables."""
 
-    @over_rows
+    @over_kinds
     def test_is_an_optax_object(self, row):
         tx = build(row)
         made = to_optax(tx)
@@ -280,7 +268,7 @@ class TestToOptax:
         params = arrays(0)
         assert_same(back.init(params), tx.init(params))
 
-    @over_rows
+    @over_kinds
     def test_round_trip(self, row):
         """To Optax and back it still computes the same."""
         tx, params, grads = build(row), arrays(0), arrays(1)
@@ -342,7 +330,7 @@ def test_optax_is_imported_lazily():
 # Frameworks ------------------------------------------------------------------------------------
 
 
-@over_rows
+@over_kinds
 def test_flax_train_state(row):
     """`TrainState` trains, in jit as a static field, and its state dict restores every bit."""
     tx, params, grads = build(row), arrays(0), arrays(1)
@@ -379,7 +367,7 @@ def test_flax_train_state_is_compiled_once():
     assert int(state.step) == 2
 
 
-@over_rows
+@over_kinds
 def test_nnx_optimizer(row):
     """`nnx.Optimizer` takes it as a static attribute and its state as variables."""
     tx = build(row)
@@ -428,7 +416,7 @@ def _equinox_loss(model, x):
     return jax.vmap(model)(x).sum() ** 2
 
 
-@over_rows
+@over_kinds
 def test_equinox(row):
     """A model that holds functions and numbers besides arrays trains as Equinox's docs show."""
     tx, model = build(row), _equinox_model()
@@ -463,10 +451,10 @@ def test_equinox_trains():
         for _ in range(3):
             trained, state = train(tx, trained, state)
         results.append(eqx.filter(trained, eqx.is_inexact_array))
-    assert_close(results[0], results[1], rtol=1e-4, atol=1e-6)
+    assert_close(results[0], results[1], rtol=1e-4)
 
 
-@over_rows
+@over_kinds
 def test_numpyro(row):
     """`optax_to_numpyro` wraps it; a step gives its update."""
     tx, params, grads = build(row), arrays(0), arrays(1)
@@ -480,7 +468,7 @@ def test_numpyro(row):
         assert_close(wrapped.get_params(state), gradtx.apply_updates(params, updates))
 
 
-@over_optimizers
+@over_kinds_of_optimizers
 def test_optimistix(row):
     """`OptaxMinimiser` descends a parabola with it."""
     solver = optimistix.OptaxMinimiser(build(row), rtol=1e-9, atol=1e-9)

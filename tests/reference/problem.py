@@ -56,18 +56,37 @@ Run = tuple[list[Arrays], list[Arrays]]
 """The parameters after every step, and its updates."""
 
 
+def rounded(value: Any, rng: np.random.Generator) -> Any:
+    """All numbers off as if they were rounded to float32, in one direction or the other."""
+    if isinstance(value, dict):
+        return {k: rounded(x, rng) for k, x in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(rounded(x, rng) for x in value)
+    if np.issubdtype(np.asarray(value).dtype, np.inexact):
+        return value * (1 + 2.0**-24 * rng.uniform(-1, 1, np.shape(value)))
+    return value
+
+
 def trajectory(
-    reference: Reference, is_complex: bool = False, along: float = 1.0, **hyper: Any
+    reference: Reference,
+    is_complex: bool = False,
+    along: float = 1.0,
+    rng: np.random.Generator | None = None,
+    **hyper: Any,
 ) -> Run:
-    """A run of a reference: p <- p + along u."""
+    """A run of a reference: p <- p + along u. With `rng` gradients, states, updates are rounded."""
     ps, noise = PARAMS[is_complex], NOISE[is_complex]
     states: State = {}
     parameters, updates = [], []
     for t in range(1, STEPS + 1):
         gs = gradients(ps, {k: x[t - 1] for k, x in noise.items()})
         loss = {"value": value(ps)} if reference in NEED_VALUE else {}
+        if rng is not None:
+            gs, loss, states = rounded((gs, loss, states), rng)
         us, states = reference(gs, ps, t, states, **loss, **at_step(hyper, t))
+        us = us if rng is None else rounded(us, rng)
         ps = {k: p + along * us[k] for k, p in ps.items()}
+        ps = ps if rng is None else rounded(ps, rng)
         parameters.append(ps)
         updates.append(us)
     return parameters, updates

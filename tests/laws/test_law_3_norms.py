@@ -1,4 +1,4 @@
-"""Law 3: arithmetic in float32 at least; hyperparameters neither lose digits nor widen."""
+"""Law 3 for what is no row: norms in all dtypes, kinds of hyperparameters bit by bit."""
 
 from __future__ import annotations
 
@@ -9,78 +9,7 @@ import pytest
 
 import gradtx
 
-from .cases import (
-    NARROW,
-    arrays,
-    asks_functions,
-    assert_close,
-    avals,
-    build,
-    mixed,
-    over_rows,
-    tree,
-    update,
-    update_as_data,
-    with_floats,
-)
-
-
-@over_rows
-def test_slots_are_wide_and_updates_leave_as_they_came(row):
-    """Every floating slot has 32 bits or more; every update has the dtype of its gradient.
-
-    Slots are narrower where storage is asked for.
-    """
-    tx = build(row)
-    for p in NARROW:
-        for g in NARROW:
-            params, grads = tree(0, p), tree(1, g)
-            state = jax.eval_shape(tx.init, params)
-            updates, new = jax.eval_shape(lambda *a: update(tx, *a), grads, state, params)
-            for slot in jax.tree.leaves((state, new)):
-                wide = not gradtx.tree.is_inexact(slot) or jnp.finfo(slot.dtype).bits >= 32
-                assert wide or isinstance(tx, gradtx.store)
-            assert avals(updates) == avals(grads)
-
-
-def _kinds(x64):
-    kinds = {
-        "np.float64": np.float64,
-        "np.float32": np.float32,
-        "np.array": np.asarray,
-        "array": jnp.asarray,
-        "bfloat16 array": lambda x: jnp.asarray(x, jnp.bfloat16),
-    }
-    return {**kinds, "float64 array": lambda x: jnp.asarray(x, jnp.float64)} if x64 else kinds
-
-
-def _assert_no_dtype_moves(tx, dtypes, x64):
-    for dtype in dtypes:
-        params, grads = tree(0, dtype), tree(1, dtype)
-
-        def run(tx, params, grads):
-            state = tx.init(params)
-            return state, update(tx, grads, state, params)
-
-        expected = avals(jax.eval_shape(run, tx, params, grads))
-        for name, kind in _kinds(x64).items():
-            other = with_floats(kind, tx)
-            assert avals(jax.eval_shape(run, other, params, grads)) == expected, name
-            closed = jax.eval_shape(lambda *a, other=other: run(other, *a), params, grads)
-            assert avals(closed) == expected, name
-
-
-@over_rows
-def test_kinds_of_hyperparameters_change_no_dtype(row):
-    """NumPy numbers and arrays, traced or not, give the dtypes that Python floats give."""
-    _assert_no_dtype_moves(build(row), ("bfloat16", "float32"), x64=False)
-
-
-@pytest.mark.usefixtures("x64")
-@over_rows
-def test_kinds_of_hyperparameters_change_no_dtype_with_x64(row):
-    """A float64 hyperparameter widens nothing when 64-bit types are switched on."""
-    _assert_no_dtype_moves(build(row), ("bfloat16", "float32", "float64"), x64=True)
+from .cases import NARROW, arrays, with_floats
 
 
 @pytest.mark.parametrize("kind", [np.float64, np.float32, jnp.asarray])
@@ -92,49 +21,6 @@ def test_kinds_of_hyperparameters_change_no_number(kind):
     found = with_floats(kind, tx).update(grads, state, params)
     for x, y in zip(jax.tree.leaves(expected), jax.tree.leaves(found), strict=True):
         np.testing.assert_array_equal(x, y)
-
-
-@over_rows
-def test_narrow_arrays_get_wide_arithmetic(row):
-    """Updates of narrow arrays are those of the widened arrays, rounded once at the end.
-
-    A hyperparameter cast to bfloat16 (0.999 becomes 1), a slot or a sum kept in it would show. What
-    a function finds for narrow parameters is as narrow. What decides where narrow parameters go
-    shows it in these.
-    """
-    tx, (params, grads) = build(row), mixed()
-    if isinstance(tx, gradtx.kahan | gradtx.master_weights | gradtx.stochastic_rounding):
-        _assert_parameters_follow(tx, grads, params)
-    if asks_functions(tx) or isinstance(
-        tx, gradtx.kahan | gradtx.master_weights | gradtx.stochastic_rounding
-    ):
-        return
-    wide_params, wide_grads = jax.tree.map(lambda x: x.astype(jnp.float32), (params, grads))
-    state, wide_state = tx.init(params), tx.init(wide_params)
-    for _ in range(2):
-        updates, state = update_as_data(tx, grads, state, params)
-        exact, wide_state = update_as_data(tx, wide_grads, wide_state, wide_params)
-        assert_close(state, wide_state)
-        for name, u in updates.items():
-            half_a_digit = float(jnp.finfo(u.dtype).eps) / 2
-            np.testing.assert_allclose(
-                np.asarray(u, np.float64), exact[name], rtol=1.02 * half_a_digit, atol=1e-7
-            )
-
-
-def _assert_parameters_follow(tx, grads, params):
-    """Two steps in narrow parameters end within two roundings of the same steps in wide ones."""
-    wide = jax.tree.map(lambda x: x.astype(jnp.float32), params)
-    wide_grads = jax.tree.map(lambda x: x.astype(jnp.float32), grads)
-    state, wide_state = tx.init(params), tx.init(wide)
-    for _ in range(2):
-        updates, state = update_as_data(tx, grads, state, params)
-        exact, wide_state = update_as_data(tx, wide_grads, wide_state, wide)
-        assert avals(updates) == avals(grads)
-        params, wide = gradtx.apply_updates(params, updates), gradtx.apply_updates(wide, exact)
-    for name, p in params.items():
-        digit = float(max(jnp.finfo(p.dtype).eps, jnp.finfo(grads[name].dtype).eps))
-        np.testing.assert_allclose(np.asarray(p, np.float64), wide[name], rtol=2 * digit, atol=1e-3)
 
 
 # Norms -----------------------------------------------------------------------------------------

@@ -1,0 +1,344 @@
+"""What is found out about a transformation, once; the laws are assertions on it."""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from gradtx.testing.ask import asks_functions, extras, shapes_of, start_and_update, step, update
+from gradtx.testing.count import compilations, counting_traces
+from gradtx.testing.trees import (
+    EMPTY,
+    MIXED,
+    PAIRS,
+    WIDE_PAIRS,
+    complex_pair,
+    jolted,
+    no_gradients,
+    paired,
+    tree,
+    unmoved,
+    widened,
+    zeros,
+)
+from gradtx.transform import apply_updates
+
+STEPS = 3
+
+
+class Path(NamedTuple):
+    """States from the first on and the updates between them."""
+
+    states: list[Any]
+    updates: list[Any]
+
+
+class Alone(NamedTuple):
+    """A run outside of jit, and how many functions each first and second call compiled."""
+
+    path: Path
+    jolts: list[Path]
+    compiled: dict[str, tuple[int, int]]
+    stepped: list[Any]  # parameters and state after each step, the parameters moving along
+
+
+class Meshed(NamedTuple):
+    """Steps with donation on a mesh."""
+
+    params: Any
+    init: dict[str, Any]  # states made in several ways
+    stepped: Any
+    compiled: int
+    traces: int
+    given_away: bool
+
+
+class Evidence:
+    """All that the laws ask of `tx`, each thing found when it is first asked for.
+
+    `make` is the function that made `tx`, whose keyword arguments that are floats by default are
+    hyperparameters. `temporary_bytes` is what the donated step may hold besides parameters,
+    gradients and state, in bytes per float32 parameter.
+    """
+
+    def __init__(
+        self, tx: Any, make: Callable[..., Any] | None = None, temporary_bytes: float = 0.0
+    ) -> None:
+        self.tx, self.make, self.temporary_bytes = tx, make, temporary_bytes
+        self.host: Any = tree(0), [tree(seed) for seed in range(1, 1 + STEPS)]
+        self.params: Any = jax.device_put(self.host[0])
+        self.grads: list[Any] = jax.device_put(self.host[1])
+
+    # One tree in float32 ------------------------------------------------------------------------
+
+    def update(self, grads: Any, state: Any, params: Any) -> Any:
+        """One compiled update, outside of jit where that is one."""
+        if asks_functions(self.tx):
+            return self._jitted(self.tx, grads, state, params)
+        return update(self.tx, grads, state, params)
+
+    @functools.cached_property
+    def _jitted(self) -> Any:
+        return jax.jit(update)
+
+    def path(self, grads: list[Any], params: Any) -> Path:
+        states, updates = [self.tx.init(params)], []
+        for g in grads:
+            u, state = self.update(g, states[-1], params)
+            updates.append(u)
+            states.append(state)
+        return Path(states, updates)
+
+    @functools.cached_property
+    def alone(self) -> Alone:
+        """The standard run, before which all that was compiled is forgotten."""
+        jax.clear_caches()
+        tx, params, g = self.tx, self.params, self.grads[0]
+        compiled = {}
+
+        def counted(name: str, *calls: Callable[[], Any]) -> Any:
+            counts, results = [], []
+            for call in calls:
+                with compilations() as found:
+                    results.append(call())
+                counts.append(len(found))
+            compiled[name] = tuple(counts)
+            return results[-1]
+
+        more = extras(tx, params, g)
+        state = counted("init", lambda: tx.init(params), lambda: tx.init(params))
+        for name, call in (("update", tx.update), ("step", tx.step)):
+            counted(
+                name,
+                lambda call=call: call(g, state, params, **more),
+                lambda call=call: call(g, state, params, **more),
+            )
+        jolts = [self.path(grads, at) for at, grads in self.jolted]
+        stepped, at = [], (params, state)
+        for g in self.grads:
+            at = step(tx, g, at[1], at[0])
+            stepped.append(at)
+        return Alone(self.path(self.grads, params), jolts, compiled, stepped)
+
+    @functools.cached_property
+    def jolted(self) -> list[tuple[Any, list[Any]]]:
+        """Parameters and gradients, every entry off by at most its last digit."""
+        params, grads = self.host
+        return [jax.device_put((jolted(params, s), [jolted(g, s) for g in grads])) for s in (1, 2)]
+
+    @functools.cached_property
+    def jolted_steps(self) -> list[Any]:
+        """Where the steps of `alone` end when all that goes in is off by its last digit."""
+        found = []
+        for params, grads in self.jolted:
+            state = self.tx.init(params)
+            for g in grads:
+                params, state = step(self.tx, g, state, params)
+            found.append((params, state))
+        return found
+
+    @functools.cached_property
+    def in_jit(self) -> tuple[Any, Any]:
+        """State and update of the first step, each inside one `jax.jit`."""
+        tx, params, g = self.tx, self.params, self.grads[0]
+        more = extras(tx, params, g)
+        jitted = jax.jit(lambda *args: tx.update(*args, **more))
+        state = jax.jit(tx.init)(params)
+        first = jitted(g, state, params)
+        return state, (first, jitted(g, first[1], params))
+
+    @functools.cached_property
+    def remembers_values(self) -> bool:
+        """Whether the state holds something of the values that the parameters had at the start."""
+        ours = self.alone.path.states[0]
+        other = self.tx.init(jax.device_put(tree(7)))
+        return any(
+            np.asarray(x).tobytes() != np.asarray(y).tobytes()
+            for x, y in zip(jax.tree.leaves(ours), jax.tree.leaves(other), strict=True)
+            if not jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
+        )
+
+    # Dtypes -------------------------------------------------------------------------------------
+
+    @functools.cached_property
+    def narrow_shapes(self) -> tuple[dict[str, Any], Any]:
+        """What comes out for all pairs of dtypes, and after a step of all of them together.
+
+        That is parameters, gradients, and the shapes of state, updates and next state.
+        """
+        alone = (("bfloat16", "bfloat16"), ("float16", "float16"), ("float32", "bfloat16"))
+        return self._shapes(PAIRS, alone)
+
+    @functools.cached_property
+    def wide_shapes(self) -> tuple[dict[str, Any], Any]:
+        """The same with 64-bit types switched on."""
+        with jax.enable_x64(True):
+            return self._shapes(WIDE_PAIRS, (("bfloat16", "bfloat16"), ("float64", "float64")))
+
+    def _shapes(self, pairs: Any, alone: Any) -> tuple[dict[str, Any], Any]:
+        trees = {"all": paired(pairs)}
+        trees |= {f"{p} {g}": (tree(0, p), tree(1, g)) for p, g in alone}
+        found = {
+            name: (params, grads, shapes_of(start_and_update, self.tx, grads, params))
+            for name, (params, grads) in trees.items()
+        }
+        params, grads, (state, _, _) = found["all"]
+        return found, shapes_of(step, self.tx, grads, state, params)
+
+    @functools.cached_property
+    def data(self) -> tuple[Any, list[None]]:
+        """An update in jit with the transformation as an argument, and its traces."""
+        traced, traces = counting_traces(update)
+        return jax.jit(traced), traces
+
+    @functools.cached_property
+    def mixed(self) -> tuple[Any, Any]:
+        return paired(MIXED)
+
+    @functools.cached_property
+    def mixed_start(self) -> Any:
+        return self.tx.init(self.mixed[0])
+
+    @functools.cached_property
+    def mixed_path(self) -> Path:
+        """Two updates of narrow arrays."""
+        return self._path(*self.mixed)
+
+    @functools.cached_property
+    def wide_path(self) -> tuple[Path, list[Path]]:
+        """The same arrays widened, and with inputs off by the last digit."""
+        params, grads = map(widened, self.mixed)
+        jolts = [self._path(jolted(params, s), jolted(grads, s), self._other) for s in (1, 2)]
+        return self._path(params, grads, self._other), jolts
+
+    @functools.cached_property
+    def _other(self) -> Any:
+        return jax.jit(update)
+
+    def _path(self, params: Any, grads: Any, call: Any = None) -> Path:
+        call = self.data[0] if call is None else call
+        states, updates = [self.tx.init(params)], []
+        for _ in range(2):
+            u, state = call(self.tx, grads, states[-1], params)
+            updates.append(u)
+            states.append(state)
+        return Path(states, updates)
+
+    @functools.cached_property
+    def followed(self) -> list[tuple[Any, Any]]:
+        """Parameters, narrow and wide, after each of two steps made of updates."""
+        params, grads = self.mixed
+        narrow, wide = (params, self.tx.init(params)), (widened(params), None)
+        wide = (wide[0], self.tx.init(wide[0]))
+        found = []
+        for _ in range(2):
+            u, state = self.data[0](self.tx, grads, narrow[1], narrow[0])
+            narrow = apply_updates(narrow[0], u), state
+            u, state = self._other(self.tx, widened(grads), wide[1], wide[0])
+            wide = apply_updates(wide[0], u), state
+            found.append((narrow[0], wide[0]))
+        return found
+
+    @functools.cached_property
+    def complex_path(self) -> tuple[Path, list[Path], Path, Any]:
+        """Updates of a complex array, off by its last digit, turned by a right angle, at zero."""
+        params, grads = complex_pair()
+        call = jax.jit(update)
+        path = self._path(params, grads, call)
+        jolts = [self._path(jolted(params, s), jolted(grads, s), call) for s in (1, 2)]
+        turned = self._path(*jax.tree.map(lambda x: x * x.dtype.type(1j), (params, grads)), call)
+        return path, jolts, turned, call(self.tx, zeros(grads), path.states[0], params)
+
+    # Stacks -------------------------------------------------------------------------------------
+
+    @functools.cached_property
+    def stacked(self) -> tuple[list[Any], list[list[Any]], Any]:
+        """Runs of three optimizers that differ in every number, alone, jolted, and as a stack."""
+        members = [
+            jax.tree.map(lambda x, k=k: x + k if type(x) is int else x * 0.9**k, self.tx)
+            for k in range(3)
+        ]
+        stack = jax.tree.map(lambda *xs: np.stack(_numbers(xs)), *members)
+        call = jax.jit(jax.vmap(_scanned, in_axes=(0, None, None), axis_size=3))
+        grads = jax.tree.map(lambda *xs: np.stack(xs), *self.host[1])
+        alone, jolts = [], []
+        for member in members:
+            other = Evidence(member)
+            if asks_functions(self.tx):
+                other.__dict__["_jitted"] = self._jitted
+            alone.append(other.path(self.grads, self.params))
+            jolts.append([other.path(grads, at) for at, grads in self.jolted])
+        return alone, jolts, jax.device_get(call(stack, grads, self.params))
+
+    # A mesh -------------------------------------------------------------------------------------
+
+    @functools.cached_property
+    def mesh(self) -> Any:
+        """As many devices as divide eight, or None where there is one."""
+        devices = jax.devices()
+        count = max(n for n in (1, 2, 4, 8) if n <= len(devices))
+        return None if count == 1 else Mesh(np.array(devices[:count]), ("x",))
+
+    def placed(self, values: Any) -> Any:
+        def put(x: Any) -> Any:
+            spec = PartitionSpec("x") if np.ndim(x) else PartitionSpec()
+            return jax.device_put(x, NamedSharding(self.mesh, spec))
+
+        return jax.tree.map(put, values)
+
+    @functools.cached_property
+    def meshed(self) -> Meshed:
+        params, grads = self.placed(self.host[0]), self.placed(self.host[1])
+        init = {"init": self.tx.init(params), "jit(init)": jax.jit(self.tx.init)(params)}
+        if not self.remembers_values:
+            shapes = jax.tree.map(
+                lambda p: jax.ShapeDtypeStruct(p.shape, p.dtype, sharding=p.sharding), params
+            )
+            init["init of shapes"] = self.tx.init(shapes)
+        train, traces = counting_traces(functools.partial(_train, self.tx))
+        train = jax.jit(train, donate_argnums=(0, 1))
+        at, gone = (self.placed(self.host[0]), self.tx.init(params)), True
+        with warnings.catch_warnings(), compilations() as compiled:
+            warnings.filterwarnings("error", message=".*donated")
+            for g in grads:
+                before = jax.tree.leaves(at)
+                at = train(*at, g)
+                gone = gone and all(x.is_deleted() for x in before)
+        return Meshed(params, init, at, len(compiled), len(traces), gone)
+
+    # Other leaves -------------------------------------------------------------------------------
+
+    @functools.cached_property
+    def among_others(self) -> tuple[Any, Any, Any, Any, Any]:
+        """Parameters, gradients, state, updates and next state among leaves of all other kinds."""
+        more = {"nothing": np.zeros((0, 3), np.float32)}
+        params = {**self.params, **EMPTY, **more, "unmoved": unmoved()}
+        grads = {**self.grads[0], **EMPTY, **more, "unmoved": no_gradients(unmoved())}
+        state = self.tx.init(params)
+        return params, grads, state, *update(self.tx, grads, state, params)
+
+
+def _numbers(xs: Any) -> Any:
+    return [np.asarray(x, jnp.result_type(x)) for x in xs]
+
+
+def _scanned(tx: Any, grads: Any, params: Any) -> Any:
+    """The last state and the updates over a sequence of gradients."""
+
+    def body(state: Any, g: Any) -> Any:
+        updates, state = update(tx, g, state, params)
+        return state, updates
+
+    return jax.lax.scan(body, tx.init(params), grads)
+
+
+def _train(tx: Any, params: Any, state: Any, grads: Any) -> Any:
+    updates, state = update(tx, grads, state, params)
+    return apply_updates(params, updates), state

@@ -1,0 +1,30 @@
+"""Every law of `gradtx.testing` on every row of the catalogue, row by row."""
+
+from __future__ import annotations
+
+import jax
+import pytest
+
+from gradtx.catalogue import Row
+from gradtx.testing import LAWS, Law
+
+from .cases import ROWS, evidence
+
+
+@pytest.mark.parametrize(
+    ("row", "law"),
+    [pytest.param(row, law, id=f"{name}-{law!r}") for name, row in ROWS.items() for law in LAWS],
+)
+def test_law(row: Row, law: Law) -> None:
+    law.holds(evidence(row))
+
+
+def test_there_are_eight_devices() -> None:
+    """Without them the laws on a mesh would say nothing."""
+    assert len(jax.devices()) == 8
+
+
+def test_every_law_has_a_name_of_its_own() -> None:
+    """A law is asked for by its name, and tells what it says in one line."""
+    assert len({law.name for law in LAWS}) == len(LAWS)
+    assert all(law.title.endswith((".", ":")) for law in LAWS)
