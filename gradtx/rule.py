@@ -18,7 +18,7 @@ from gradtx.engine.joint import NormOf as NormOf, decided
 from gradtx.engine.leaf import together
 from gradtx.engine.refusals import refuse_other_state
 from gradtx.engine.run import Running, run
-from gradtx.engine.slots import Copy as Copy, Declared, Square as Square, declare, declared
+from gradtx.engine.slots import Copy as Copy, Declared, Square as Square, declare, declared, start
 from gradtx.engine.step import At, Step as Step
 from gradtx.paths import Route, reasons
 from gradtx.transform import Clocked, GradientTransformation, State
@@ -98,8 +98,11 @@ class Rule(Clocked):
             cls.__name__ = called
 
     def init_leaf(self, p: Array) -> Any:
-        """The slots of one parameter array before the first step."""
-        return self.Slots()
+        """The slots of one parameter array before the first step.
+
+        By default `p` in a `Copy`, zeros in others, and real zeros in a `Square`.
+        """
+        return self.Slots(*(start(p, kind) for kind, _ in declared(self.Slots).values()))
 
     def shared(self, t: Array) -> Any:
         """`step.shared`: numbers of step `t` (from 1) that are the same for all arrays."""
@@ -230,6 +233,11 @@ class LengthSums(NamedTuple):
     """`Sums` of a rule that looks at the joint norm of all arrays, and at nothing else."""
 
     length: Array
+
+
+def measure_length(rule: Any, g: Array, slots: Any, p: Any, known: Any) -> LengthSums:
+    """`measure_leaf` of such a rule."""
+    return LengthSums(NormOf(g))  # pyright: ignore[reportArgumentType]
 
 
 class scaled(Rule):

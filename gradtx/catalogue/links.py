@@ -3,7 +3,7 @@
 from functools import partial
 
 from gradtx.catalogue.matrices import matrix_links
-from gradtx.catalogue.row import Row, table
+from gradtx.catalogue.row import family, row
 from gradtx.optimizers.adagrad import (
     scale_by_adadelta,
     scale_by_adagrad,
@@ -25,11 +25,7 @@ from gradtx.optimizers.adam_momentum import (
     scale_by_qhm,
     scale_by_simplified_ademamix,
 )
-from gradtx.optimizers.adam_order import (
-    scale_by_acprop,
-    scale_by_adopt,
-    scale_by_laprop,
-)
+from gradtx.optimizers.adam_order import scale_by_acprop, scale_by_adopt, scale_by_laprop
 from gradtx.optimizers.adam_projection import scale_by_adamp
 from gradtx.optimizers.adam_variance import (
     scale_by_adam_atan2,
@@ -44,10 +40,7 @@ from gradtx.optimizers.averaging import (
     scale_by_madgrad,
     scale_by_optimistic_gradient,
 )
-from gradtx.optimizers.estimate import (
-    scale_by_dadapt_adam,
-    scale_by_prodigy,
-)
+from gradtx.optimizers.estimate import scale_by_dadapt_adam, scale_by_prodigy
 from gradtx.optimizers.factored import (
     average_updates,
     scale_by_adam_mini,
@@ -56,27 +49,10 @@ from gradtx.optimizers.factored import (
     scale_by_relative_step,
     scale_by_sm3,
 )
-from gradtx.optimizers.layerwise import (
-    scale_by_fromage,
-    scale_by_lars,
-    scale_by_novograd,
-)
-from gradtx.optimizers.parameter_free import (
-    scale_by_dog,
-    scale_by_dowg,
-    scale_by_ldog,
-)
-from gradtx.optimizers.polyak import (
-    scale_by_momo,
-    scale_by_momo_adam,
-    scale_by_polyak,
-)
-from gradtx.optimizers.sign import (
-    scale_by_lion,
-    scale_by_rprop,
-    scale_by_sign,
-    scale_by_signum,
-)
+from gradtx.optimizers.layerwise import scale_by_fromage, scale_by_lars, scale_by_novograd
+from gradtx.optimizers.parameter_free import scale_by_dog, scale_by_dowg, scale_by_ldog
+from gradtx.optimizers.polyak import scale_by_momo, scale_by_momo_adam, scale_by_polyak
+from gradtx.optimizers.sign import scale_by_lion, scale_by_rprop, scale_by_sign, scale_by_signum
 from gradtx.transform import identity
 from gradtx.transforms.clip import clip, clip_by_global_norm, clip_by_norm
 from gradtx.transforms.decay import (
@@ -119,274 +95,131 @@ from gradtx.transforms.scale import scale, scale_by_learning_rate
 from gradtx.wrappers.cautious import cautious
 
 links = (
-    table(
-        Row("identity", "links", "leaves updates as they are", identity),
-        Row("scale", "links", "multiplies by a number", partial(scale, 0.5)),
-        Row(
-            "scale_by_learning_rate",
-            "links",
-            "multiplies by minus the learning rate",
-            partial(scale_by_learning_rate, 0.1),
+    family(
+        "links",
+        row(identity, "leaves updates as they are"),
+        row(partial(scale, 0.5), "multiplies by a number"),
+        row(partial(scale_by_learning_rate, 0.1), "multiplies by minus the learning rate"),
+        row(scale_by_momentum, "adds a decaying sum"),
+        row(scale_by_adagrad, "divides by the root of the sum"),
+        row(scale_by_rms, "divides by the root mean square"),
+        row(scale_by_stddev, "divides by the standard deviation"),
+        row(scale_by_adadelta, "steps in the unit of the parameter"),
+        row(scale_by_adam, "momentum over root mean square"),
+        row(scale_by_nadam, "Adam looking one step ahead"),
+        row(scale_by_warmed_nadam, "the same, momentum grows"),
+        row(scale_by_adamax, "momentum over the largest gradient"),
+        row(scale_by_amsgrad, "a divisor that never shrinks"),
+        row(scale_by_belief, "divides by the mean surprise"),
+        row(scale_by_yogi, "a divisor that cannot drop fast"),
+        row(scale_by_radam, "trusts the divisor as it is learned"),
+        row(scale_by_adam_atan2, "angle of momentum and divisor"),
+        # Temporary: as stable_adamw
+        row(scale_by_stable_adamw, "slows down where gradients surprise", temporary_bytes=4),
+        row(scale_by_laprop, "divides first, momentum after"),
+        # Temporary: as adopt
+        row(scale_by_adopt, "divides by what was known before", temporary_bytes=4),
+        # Temporary: as acprop
+        row(scale_by_acprop, "divides by the surprise before", temporary_bytes=8),
+        # Temporary: as adan
+        row(scale_by_adan, "Nesterov momentum from gradient changes", temporary_bytes=4),
+        row(partial(descend_proximally, 0.1, 0.1), "a descent step with proximal decay"),
+        row(scale_by_ademamix, "two momenta over one divisor"),
+        row(scale_by_simplified_ademamix, "a long sum over root mean square"),
+        row(scale_by_adamp, "Adam that lengthens nothing scale-free"),
+        row(scale_by_qhm, "part momentum, part gradient"),
+        row(scale_by_qhadam, "the same over root mean square"),
+        # Temporary: as mars
+        row(correct_variance, "adds a part of the gradient's change", temporary_bytes=4),
+        row(scale_by_dog, "distance over gradients"),
+        row(scale_by_ldog, "distance over gradients, per array"),
+        row(scale_by_dowg, "distance over weighted gradients"),
+        # Temporary: the old s times its decay, and eps, for the sums
+        row(scale_by_dadapt_adam, "Adam by D-Adaptation", temporary_bytes=8),
+        row(scale_by_prodigy, "Adam by an estimated distance"),
+        row(scale_by_polyak, "the gap of the loss over |g|^2"),
+        row(scale_by_momo, "momentum with a model of the loss"),
+        # Temporary: the step, for a sum
+        row(scale_by_momo_adam, "Adam with a model of the loss", temporary_bytes=4),
+        # Temporary: the old reward, from which the new one is found twice
+        row(scale_by_cocob, "bets on the sign of every entry", temporary_bytes=4),
+        row(scale_by_madgrad, "dual averaging with cube roots"),
+        # Temporary: the gradient of the step before
+        row(
+            scale_by_optimistic_gradient, "twice the gradient less the last one", temporary_bytes=4
         ),
-        Row("scale_by_momentum", "links", "adds a decaying sum", scale_by_momentum),
-        Row("scale_by_adagrad", "links", "divides by the root of the sum", scale_by_adagrad),
-        Row("scale_by_rms", "links", "divides by the root mean square", scale_by_rms),
-        Row("scale_by_stddev", "links", "divides by the standard deviation", scale_by_stddev),
-        Row("scale_by_adadelta", "links", "steps in the unit of the parameter", scale_by_adadelta),
-        Row("scale_by_adam", "links", "momentum over root mean square", scale_by_adam),
-        Row("scale_by_nadam", "links", "Adam looking one step ahead", scale_by_nadam),
-        Row("scale_by_warmed_nadam", "links", "the same, momentum grows", scale_by_warmed_nadam),
-        Row("scale_by_adamax", "links", "momentum over the largest gradient", scale_by_adamax),
-        Row("scale_by_amsgrad", "links", "a divisor that never shrinks", scale_by_amsgrad),
-        Row("scale_by_belief", "links", "divides by the mean surprise", scale_by_belief),
-        Row("scale_by_yogi", "links", "a divisor that cannot drop fast", scale_by_yogi),
-        Row("scale_by_radam", "links", "trusts the divisor as it is learned", scale_by_radam),
-        Row("scale_by_adam_atan2", "links", "angle of momentum and divisor", scale_by_adam_atan2),
-        Row(
-            "scale_by_stable_adamw",
-            "links",
-            "slows down where gradients surprise",
-            scale_by_stable_adamw,
-            temporary_bytes=4,  # as stable_adamw
-        ),
-        Row("scale_by_laprop", "links", "divides first, momentum after", scale_by_laprop),
-        Row(
-            "scale_by_adopt",
-            "links",
-            "divides by what was known before",
-            scale_by_adopt,
-            temporary_bytes=4,  # as adopt
-        ),
-        Row(
-            "scale_by_acprop",
-            "links",
-            "divides by the surprise before",
-            scale_by_acprop,
-            temporary_bytes=8,  # as acprop
-        ),
-        Row(
-            "scale_by_adan",
-            "links",
-            "Nesterov momentum from gradient changes",
-            scale_by_adan,
-            temporary_bytes=4,  # as adan
-        ),
-        Row(
-            "descend_proximally",
-            "links",
-            "a descent step with proximal decay",
-            partial(descend_proximally, 0.1, 0.1),
-        ),
-        Row("scale_by_ademamix", "links", "two momenta over one divisor", scale_by_ademamix),
-        Row(
-            "scale_by_simplified_ademamix",
-            "links",
-            "a long sum over root mean square",
-            scale_by_simplified_ademamix,
-        ),
-        Row("scale_by_adamp", "links", "Adam that lengthens nothing scale-free", scale_by_adamp),
-        Row("scale_by_qhm", "links", "part momentum, part gradient", scale_by_qhm),
-        Row("scale_by_qhadam", "links", "the same over root mean square", scale_by_qhadam),
-        Row(
-            "correct_variance",
-            "links",
-            "adds a part of the gradient's change",
-            correct_variance,
-            temporary_bytes=4,  # as mars
-        ),
-        Row("scale_by_dog", "links", "distance over gradients", scale_by_dog),
-        Row("scale_by_ldog", "links", "distance over gradients, per array", scale_by_ldog),
-        Row("scale_by_dowg", "links", "distance over weighted gradients", scale_by_dowg),
-        Row(
-            "scale_by_dadapt_adam",
-            "links",
-            "Adam by D-Adaptation",
-            scale_by_dadapt_adam,
-            temporary_bytes=8,  # the old s times its decay, and eps, for the sums
-        ),
-        Row("scale_by_prodigy", "links", "Adam by an estimated distance", scale_by_prodigy),
-        Row("scale_by_polyak", "links", "the gap of the loss over |g|^2", scale_by_polyak),
-        Row("scale_by_momo", "links", "momentum with a model of the loss", scale_by_momo),
-        Row(
-            "scale_by_momo_adam",
-            "links",
-            "Adam with a model of the loss",
-            scale_by_momo_adam,
-            temporary_bytes=4,  # the step, for a sum
-        ),
-        Row(
-            "scale_by_cocob",
-            "links",
-            "bets on the sign of every entry",
-            scale_by_cocob,
-            temporary_bytes=4,  # the old reward, from which the new one is found twice
-        ),
-        Row("scale_by_madgrad", "links", "dual averaging with cube roots", scale_by_madgrad),
-        Row(
-            "scale_by_optimistic_gradient",
-            "links",
-            "twice the gradient less the last one",
-            scale_by_optimistic_gradient,
-            temporary_bytes=4,  # the gradient of the step before
-        ),
-        Row("clip", "links", "clips every entry", partial(clip, 1.0)),
-        Row("clip_by_norm", "links", "clips the norm of every array", partial(clip_by_norm, 1.0)),
-        Row(
-            "clip_by_global_norm",
-            "links",
-            "clips the norm of all arrays",
-            partial(clip_by_global_norm, 1.0),
-        ),
-        Row("add_decayed_weights", "links", "adds the parameters", add_decayed_weights),
-        Row("add_cautious_decay", "links", "adds them where the step agrees", add_cautious_decay),
-        Row(
-            "add_independent_decay",
-            "links",
-            "adds them over the peak of the learning rate",
+        row(partial(clip, 1.0), "clips every entry"),
+        row(partial(clip_by_norm, 1.0), "clips the norm of every array"),
+        row(partial(clip_by_global_norm, 1.0), "clips the norm of all arrays"),
+        row(add_decayed_weights, "adds the parameters"),
+        row(add_cautious_decay, "adds them where the step agrees"),
+        row(
             partial(add_independent_decay, 0.1, 0.01),
+            "adds them over the peak of the learning rate",
         ),
-        Row(
-            "add_corrected_decay",
-            "links",
-            "adds them by the share of the learning rate in its peak",
+        row(
             partial(add_corrected_decay, 0.1, 0.2, 0.1),
+            "adds them by the share of the learning rate in its peak",
         ),
-        Row("add_decay_to_start", "links", "adds the way from the start", add_decay_to_start),
-        Row(
-            "cautious",
-            "links",
-            "keeps what agrees with the gradient",
+        row(add_decay_to_start, "adds the way from the start"),
+        # Temporary: the direction and what of it is kept, for a mean of the mask
+        row(
             partial(cautious, scale_by_adam()),
-            temporary_bytes=8,  # the direction and what of it is kept, for a mean of the mask
+            "keeps what agrees with the gradient",
+            temporary_bytes=8,
         ),
-        Row("grokfast", "links", "adds the slow part once more", grokfast),
-        Row(
-            "clip_by_norm_ema",
-            "links",
-            "clips to the usual norm of the array",
-            partial(clip_by_norm_ema, warmup_steps=10),
-        ),
-        Row("clip_by_percentile", "links", "clips to what norms were lately", clip_by_percentile),
-        Row("zclip", "links", "clips norms that are outliers", partial(zclip, 1.0)),
-        Row(
-            "clip_spikes",
-            "links",
-            "clips entries that are outliers",
-            partial(clip_spikes, 3.0, 0.9),
-            temporary_bytes=4,  # the limit, from the mean square that is overwritten
-        ),
-        Row("zero_nans", "links", "zero in the place of NaN", zero_nans),
-        Row(
-            "differentially_private_aggregate",
-            "links",
-            "clips every example and adds noise",
+        row(grokfast, "adds the slow part once more"),
+        row(partial(clip_by_norm_ema, warmup_steps=10), "clips to the usual norm of the array"),
+        row(clip_by_percentile, "clips to what norms were lately"),
+        row(partial(zclip, 1.0), "clips norms that are outliers"),
+        # Temporary: the limit, from the mean square that is overwritten
+        row(partial(clip_spikes, 3.0, 0.9), "clips entries that are outliers", temporary_bytes=4),
+        row(zero_nans, "zero in the place of NaN"),
+        # Temporary: the random bits
+        row(
             partial(differentially_private_aggregate, 100.0, 1e-3, key=0),
-            temporary_bytes=16.1,  # the random bits
+            "clips every example and adds noise",
+            temporary_bytes=16.1,
         ),
-        Row("reduce_on_plateau", "links", "smaller once the value stalls", reduce_on_plateau),
-        Row("hyperball", "links", "steps on a sphere", partial(hyperball, 0.3)),
-        Row("floor_by_weight", "links", "scales small rows up", floor_by_weight),
-        Row("radial_brake", "links", "halves what points outward", radial_brake),
-        Row("keep_params_nonnegative", "links", "ends at zero or above", keep_params_nonnegative),
-        Row("projection_box", "links", "ends in a box", partial(projection_box, -1.0, 1.0)),
-        Row(
-            "projection_simplex",
-            "links",
-            "ends in the simplex",
-            projection_simplex,
-            temporary_bytes=17,  # the sorted entries and their sums
-        ),
-        Row(
-            "projection_l1_ball",
-            "links",
-            "ends in the l1 ball",
-            projection_l1_ball,
-            temporary_bytes=17,  # the sorted entries and their sums
-        ),
-        Row(
-            "projection_l2_ball",
-            "links",
-            "ends in the l2 ball",
-            projection_l2_ball,
-            temporary_bytes=4.1,  # the sum, for its norm
-        ),
-        Row(
-            "projection_l2_sphere",
-            "links",
-            "ends on the sphere",
-            projection_l2_sphere,
-            temporary_bytes=4.1,  # the sum, for its norm
-        ),
-        Row("projection_linf_ball", "links", "ends in the cube", projection_linf_ball),
-        Row(
-            "add_noise",
-            "links",
-            "adds Gaussian noise",
-            partial(add_noise, 0.01),
-            temporary_bytes=16,  # the random bits
-        ),
-        Row("scale_by_sign", "links", "the sign of every entry", scale_by_sign),
-        Row("scale_by_signum", "links", "the sign of the momentum", scale_by_signum),
-        Row("scale_by_lion", "links", "the sign between momentum and gradient", scale_by_lion),
-        Row(
-            "scale_by_rprop",
-            "links",
-            "steps that grow while the sign lasts",
-            partial(scale_by_rprop, 0.01),
-        ),
-        Row("scale_by_lars", "links", "norm of the layer over that of the slope", scale_by_lars),
-        Row("scale_by_novograd", "links", "divides by the usual norm", scale_by_novograd),
-        Row("scale_by_fromage", "links", "turns by an angle", partial(scale_by_fromage, 0.01)),
-        Row("scale_by_trust_ratio", "links", "the norm of the parameter", scale_by_trust_ratio),
-        Row(
-            "scale_by_param_block_norm",
-            "links",
-            "multiplies by the norm of the parameter",
-            scale_by_param_block_norm,
-        ),
-        Row(
-            "scale_by_param_block_rms",
-            "links",
-            "multiplies by the size of the parameter",
-            scale_by_param_block_rms,
-        ),
-        Row(
-            "clip_by_block_rms",
-            "links",
-            "clips the root mean square",
-            partial(clip_by_block_rms, 1.0),
-        ),
-        Row(
-            "adaptive_grad_clip",
-            "links",
-            "clips by the norm of the parameters",
-            partial(adaptive_grad_clip, 0.1),
-        ),
-        Row("normalize", "links", "divides by the norm of all arrays", normalize),
-        Row("centralize", "links", "takes away the mean over inputs", centralize),
-        Row(
-            "scale_by_factored_rms",
-            "links",
-            "root mean square by rows and columns",
-            scale_by_factored_rms,
-            temporary_bytes=4,  # of vectors: 1 / v, kept while the update's size is summed
-        ),
-        Row(
-            "scale_by_came",
-            "links",
-            "trusts what agrees with its momentum",
-            scale_by_came,
-            temporary_bytes=4,  # as came
-        ),
-        Row("scale_by_sm3", "links", "a bound for every row and column", scale_by_sm3),
-        Row("scale_by_adam_mini", "links", "one mean square for an output", scale_by_adam_mini),
-        Row("average_updates", "links", "a moving average", average_updates),
-        Row(
-            "scale_by_relative_step",
-            "links",
-            "a rate that falls with the steps",
-            partial(scale_by_relative_step, 0.1),
-        ),
+        row(reduce_on_plateau, "smaller once the value stalls"),
+        row(partial(hyperball, 0.3), "steps on a sphere"),
+        row(floor_by_weight, "scales small rows up"),
+        row(radial_brake, "halves what points outward"),
+        row(keep_params_nonnegative, "ends at zero or above"),
+        row(partial(projection_box, -1.0, 1.0), "ends in a box"),
+        # Temporary: the sorted entries and their sums
+        row(projection_simplex, "ends in the simplex", temporary_bytes=17),
+        # Temporary: the sorted entries and their sums
+        row(projection_l1_ball, "ends in the l1 ball", temporary_bytes=17),
+        # Temporary: the sum, for its norm
+        row(projection_l2_ball, "ends in the l2 ball", temporary_bytes=4.1),
+        # Temporary: the sum, for its norm
+        row(projection_l2_sphere, "ends on the sphere", temporary_bytes=4.1),
+        row(projection_linf_ball, "ends in the cube"),
+        # Temporary: the random bits
+        row(partial(add_noise, 0.01), "adds Gaussian noise", temporary_bytes=16),
+        row(scale_by_sign, "the sign of every entry"),
+        row(scale_by_signum, "the sign of the momentum"),
+        row(scale_by_lion, "the sign between momentum and gradient"),
+        row(partial(scale_by_rprop, 0.01), "steps that grow while the sign lasts"),
+        row(scale_by_lars, "norm of the layer over that of the slope"),
+        row(scale_by_novograd, "divides by the usual norm"),
+        row(partial(scale_by_fromage, 0.01), "turns by an angle"),
+        row(scale_by_trust_ratio, "the norm of the parameter"),
+        row(scale_by_param_block_norm, "multiplies by the norm of the parameter"),
+        row(scale_by_param_block_rms, "multiplies by the size of the parameter"),
+        row(partial(clip_by_block_rms, 1.0), "clips the root mean square"),
+        row(partial(adaptive_grad_clip, 0.1), "clips by the norm of the parameters"),
+        row(normalize, "divides by the norm of all arrays"),
+        row(centralize, "takes away the mean over inputs"),
+        # Temporary: of vectors: 1 / v, kept while the update's size is summed
+        row(scale_by_factored_rms, "root mean square by rows and columns", temporary_bytes=4),
+        # Temporary: as came
+        row(scale_by_came, "trusts what agrees with its momentum", temporary_bytes=4),
+        row(scale_by_sm3, "a bound for every row and column"),
+        row(scale_by_adam_mini, "one mean square for an output"),
+        row(average_updates, "a moving average"),
+        row(partial(scale_by_relative_step, 0.1), "a rate that falls with the steps"),
     )
     | matrix_links
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 
@@ -16,12 +17,29 @@ class Row:
     """
 
     name: str
-    family: str
     about: str
     make: Callable[..., Any]  # an optimizer's takes the learning rate first, a link's takes nothing
     learning_rate: float | None = None  # a typical one, the middle of a sweep; None for a link
     temporary_bytes: float = 0.0
+    family: str = ""
 
 
-def table(*rows: Row) -> dict[str, Row]:
-    return {row.name: row for row in rows}
+def row(
+    make: Callable[..., Any],
+    about: str,
+    learning_rate: float | None = None,
+    name: str = "",
+    temporary_bytes: float = 0.0,
+) -> Row:
+    """A row named like what it makes, unless `name` says otherwise."""
+    return Row(name or name_of(make), about, make, learning_rate, temporary_bytes)
+
+
+def name_of(make: Any) -> str:
+    """The name of a class or function, with arguments or without."""
+    return name_of(make.func) if isinstance(make, partial) else make.__name__
+
+
+def family(name: str, *rows: Row) -> dict[str, Row]:
+    """The rows of a family, by their names."""
+    return {row.name: dataclasses.replace(row, family=name) for row in rows}

@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from gradtx.catalogue.row import Row, table
+from gradtx.catalogue.row import family, row
 from gradtx.optimizers.adam import adam
 from gradtx.wrappers.accumulate import accumulate
 from gradtx.wrappers.average import ema, lookahead, polyak_average
@@ -22,165 +22,103 @@ def at_even_steps(count):
     return count % 2 == 0
 
 
-wrappers = table(
-    Row(
-        "partition",
-        "wrappers",
-        "every array has an optimizer of its own",
-        partial(partition, {"*": adam(0.1)}),
-    ),
-    Row("masked", "wrappers", "moves some arrays only", partial(masked, adam(0.1), "*")),
-    Row("ema", "wrappers", "evaluates the newest parameters, averaged", partial(ema, adam(0.1))),
-    Row(
-        "polyak_average",
-        "wrappers",
-        "evaluates the mean of the parameters",
-        partial(polyak_average, adam(0.1)),
-    ),
-    Row("lookahead", "wrappers", "goes back half of the way", partial(lookahead, adam(0.1), 2)),
-    Row(
-        "schedule_free",
-        "wrappers",
-        "trains between iterates and their mean",
+wrappers = family(
+    "wrappers",
+    row(partial(partition, {"*": adam(0.1)}), "every array has an optimizer of its own"),
+    row(partial(masked, adam(0.1), "*"), "moves some arrays only"),
+    row(partial(ema, adam(0.1)), "evaluates the newest parameters, averaged"),
+    row(partial(polyak_average, adam(0.1)), "evaluates the mean of the parameters"),
+    row(partial(lookahead, adam(0.1), 2), "goes back half of the way"),
+    # Temporary: the step, of which both the parameters and z are made
+    row(
         partial(schedule_free, adam(0.1, b1=0.0)),
-        temporary_bytes=4,  # the step, of which both the parameters and z are made
+        "trains between iterates and their mean",
+        temporary_bytes=4,
     ),
-    Row(
-        "gpa",
-        "wrappers",
-        "trains between iterates and their average",
-        partial(gpa, adam(0.1)),
-        temporary_bytes=4,  # as schedule_free
+    # Temporary: as schedule_free
+    row(partial(gpa, adam(0.1)), "trains between iterates and their average", temporary_bytes=4),
+    # Temporary: the step and the way back, which go into a branch
+    row(
+        partial(diloco, adam(0.1), 2), "steps along the way that many steps went", temporary_bytes=8
     ),
-    Row(
-        "diloco",
-        "wrappers",
-        "steps along the way that many steps went",
-        partial(diloco, adam(0.1), 2),
-        temporary_bytes=8,  # the step and the way back, which go into a branch
-    ),
-    Row(
-        "ema_nesterov",
-        "wrappers",
-        "looks ahead along the average step",
-        partial(ema_nesterov, adam(0.1)),
-        temporary_bytes=4,  # the step, of which both the parameters and the average are made
-    ),
-    Row(
-        "sam",
-        "wrappers",
-        "steps with the gradient from uphill",
-        partial(sam, adam(0.1)),
-        temporary_bytes=4,  # the update, which comes out of a branch
-    ),
-    Row(
-        "asam",
-        "wrappers",
-        "the same, as far as the parameters",
-        partial(asam, adam(0.1)),
-        temporary_bytes=4,  # as sam
-    ),
-    Row(
-        "opaque_sam",
-        "wrappers",
-        "asks for the gradient from uphill",
-        partial(opaque_sam, adam(0.1)),
-    ),
-    Row(
-        "accumulate",
-        "wrappers",
-        "one step for the mean of many gradients",
+    # Temporary: the step, of which both the parameters and the average are made
+    row(partial(ema_nesterov, adam(0.1)), "looks ahead along the average step", temporary_bytes=4),
+    # Temporary: the update, which comes out of a branch
+    row(partial(sam, adam(0.1)), "steps with the gradient from uphill", temporary_bytes=4),
+    # Temporary: as sam
+    row(partial(asam, adam(0.1)), "the same, as far as the parameters", temporary_bytes=4),
+    row(partial(opaque_sam, adam(0.1)), "asks for the gradient from uphill"),
+    # Temporary: the update, which is zero or not
+    row(
         partial(accumulate, adam(0.1), 2),
-        temporary_bytes=4,  # the update, which is zero or not
+        "one step for the mean of many gradients",
+        temporary_bytes=4,
     ),
-    Row(
-        "accumulate_and_look",
-        "wrappers",
-        "the same, with an eye on noise and on what is not finite",
+    # Temporary: the update, which is zero or not
+    row(
         partial(accumulate, adam(0.1), 2, nonfinite="skip", noise_scale=True),
-        temporary_bytes=4,  # the update, which is zero or not
+        "the same, with an eye on noise and on what is not finite",
+        name="accumulate_and_look",
+        temporary_bytes=4,
     ),
-    Row(
-        "apply_if_finite",
-        "wrappers",
-        "leaves out what is not finite",
-        partial(apply_if_finite, adam(0.1), 5),
-        temporary_bytes=4,  # the update, which is zero or not
+    # Temporary: the update, which is zero or not
+    row(partial(apply_if_finite, adam(0.1), 5), "leaves out what is not finite", temporary_bytes=4),
+    # Temporary: the update, which is zero or not
+    row(
+        partial(skip_outliers, adam(0.1)), "leaves out norms far above the usual", temporary_bytes=4
     ),
-    Row(
-        "skip_outliers",
-        "wrappers",
-        "leaves out norms far above the usual",
-        partial(skip_outliers, adam(0.1)),
-        temporary_bytes=4,  # the update, which is zero or not
-    ),
-    Row(
-        "skip_loss_outliers",
-        "wrappers",
-        "leaves out losses far above the usual",
+    # Temporary: the update, which is zero or not
+    row(
         partial(skip_outliers, adam(0.1), watch="value"),
-        temporary_bytes=4,  # the update, which is zero or not
+        "leaves out losses far above the usual",
+        name="skip_loss_outliers",
+        temporary_bytes=4,
     ),
-    Row(
-        "dynamic_loss_scale",
-        "wrappers",
-        "divides by the scale of the loss",
+    # Temporary: the update, which is zero or not
+    row(
         partial(dynamic_loss_scale, adam(0.1)),
-        temporary_bytes=4,  # the update, which is zero or not
+        "divides by the scale of the loss",
+        temporary_bytes=4,
     ),
-    Row(
-        "every",
-        "wrappers",
-        "moves at some steps only",
-        partial(every, 2, adam(0.1)),
-        temporary_bytes=4,  # the update, which is zero or not
-    ),
-    Row(
-        "conditionally_transform",
-        "wrappers",
-        "transforms where a function says so",
+    # Temporary: the update, which is zero or not
+    row(partial(every, 2, adam(0.1)), "moves at some steps only", temporary_bytes=4),
+    # Temporary: the update, which is that of one branch
+    row(
         partial(conditionally_transform, adam(0.1), at_even_steps),
-        temporary_bytes=4,  # the update, which is that of one branch
+        "transforms where a function says so",
+        temporary_bytes=4,
     ),
-    Row(
-        "conditionally_mask",
-        "wrappers",
-        "moves where a function says so",
+    # Temporary: the update, which is zero or not
+    row(
         partial(conditionally_mask, adam(0.1), at_even_steps),
-        temporary_bytes=4,  # the update, which is zero or not
+        "moves where a function says so",
+        temporary_bytes=4,
     ),
-    Row(
-        "monitor",
-        "wrappers",
-        "keeps numbers of the last step",
-        partial(monitor, adam(0.1)),
-        temporary_bytes=12,  # the update, from which norms are taken, its root and the squares
-    ),
-    Row(
-        "store_bfloat16",
-        "wrappers",
-        "slots in half the memory",
+    # Temporary: the update, from which norms are taken, its root and the squares
+    row(partial(monitor, adam(0.1)), "keeps numbers of the last step", temporary_bytes=12),
+    # Temporary: the old slots, which are read once more
+    row(
         partial(store, adam(0.1), {"mu": "bfloat16", "nu": "bfloat16"}),
-        temporary_bytes=4,  # the old slots, which are read once more
+        "slots in half the memory",
+        name="store_bfloat16",
+        temporary_bytes=4,
     ),
-    Row(
-        "store_int8",
-        "wrappers",
-        "slots as 8-bit codes by block",
+    # Temporary: the moments, of which the largest of a block is found first
+    row(
         partial(store, adam(0.1), dict.fromkeys(("mu", "nu"), blockwise(min_size=0))),
-        temporary_bytes=10.1,  # the moments, of which the largest of a block is found first
+        "slots as 8-bit codes by block",
+        name="store_int8",
+        temporary_bytes=10.1,
     ),
-    Row(
-        "store_companded",
-        "wrappers",
-        "slots as 8-bit codes on a bent scale",
+    # Temporary: as above
+    row(
         partial(store, adam(0.1), dict.fromkeys(("mu", "nu"), blockwise("companded", min_size=0))),
-        temporary_bytes=14,  # as above
+        "slots as 8-bit codes on a bent scale",
+        name="store_companded",
+        temporary_bytes=14,
     ),
-    Row(
-        "store_float8",
-        "wrappers",
-        "slots as small floating numbers scaled by block",
+    # Temporary: as above
+    row(
         partial(
             store,
             adam(0.1),
@@ -189,32 +127,18 @@ wrappers = table(
                 "nu": blockwise("float8_e5m2", block=2, min_size=0),
             },
         ),
-        temporary_bytes=14.1,  # as above
+        "slots as small floating numbers scaled by block",
+        name="store_float8",
+        temporary_bytes=14.1,
     ),
-    Row(
-        "kahan",
-        "wrappers",
-        "adds what rounding lost to the next step",
-        partial(kahan, adam(0.1)),
-        temporary_bytes=4.1,  # the old parameter, for what is lost on the way to the new one
-    ),
-    Row(
-        "stochastic_rounding",
-        "wrappers",
-        "rounds parameters at random",
-        partial(stochastic_rounding, adam(0.1)),
-    ),
-    Row(
-        "master_weights",
-        "wrappers",
-        "steps in a float32 copy",
-        partial(master_weights, adam(0.1)),
-    ),
-    Row(
-        "master_weights_split",
-        "wrappers",
-        "bfloat16 parameters and the 16 bits below",
+    # Temporary: the old parameter, for what is lost on the way to the new one
+    row(partial(kahan, adam(0.1)), "adds what rounding lost to the next step", temporary_bytes=4.1),
+    row(partial(stochastic_rounding, adam(0.1)), "rounds parameters at random"),
+    row(partial(master_weights, adam(0.1)), "steps in a float32 copy"),
+    row(
         partial(master_weights, adam(0.1), split=True),
+        "bfloat16 parameters and the 16 bits below",
+        name="master_weights_split",
     ),
-    Row("offload", "wrappers", "state in host memory", partial(offload, adam(0.1))),
+    row(partial(offload, adam(0.1)), "state in host memory"),
 )

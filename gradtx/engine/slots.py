@@ -6,12 +6,13 @@ from collections.abc import Callable, Mapping
 from typing import Annotated, Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 from jax import Array
 
 from gradtx.engine.codes import Stored
 from gradtx.engine.rounding import is_narrow
 from gradtx.paths import aligned
-from gradtx.tree import is_inexact, path_string
+from gradtx.tree import is_inexact, path_string, real_zeros_like
 
 
 def is_stored(x: Any) -> bool:
@@ -75,6 +76,12 @@ def declared(slots: type) -> dict[str, Declared]:
             kind = names.get(text.rsplit(".", 1)[-1])
         found[name] = Declared(kind or "signed", by_engine=True)
     return found
+
+
+def start(p: Array, kind: str) -> Array:
+    """What a slot of this kind usually holds before the first step of a parameter."""
+    zeros = {"signed": jnp.zeros_like, "square": real_zeros_like, "copy": lambda p: p}
+    return zeros[kind](p)
 
 
 def declare(state: type, fields: Mapping[str, Declared]) -> None:

@@ -23,10 +23,6 @@ from gradtx.transforms.scale import scale_by_learning_rate
 from gradtx.tree import abs2, one_minus_power, real_zeros_like, root
 
 
-class AdagradSlots(NamedTuple):
-    sum_of_squares: Square
-
-
 class scale_by_adagrad(Rule):
     """Divides by the root of the sum of squares: G = G + |g|^2, u = g / (sqrt(G) + eps).
 
@@ -37,24 +33,19 @@ class scale_by_adagrad(Rule):
     initial_accumulator_value: Hyper = 0.0
     eps: Hyper = 1e-10
 
-    Slots = AdagradSlots
+    class Slots(NamedTuple):
+        sum_of_squares: Square
 
     def check(self) -> None:
         self.require("[0, inf)", "initial_accumulator_value")
         self.require("(0, inf)", "eps")
 
-    def init_leaf(self, p: Array) -> AdagradSlots:
-        return AdagradSlots(real_zeros_like(p) + self.initial_accumulator_value)
+    def init_leaf(self, p: Array) -> Slots:
+        return self.Slots(real_zeros_like(p) + self.initial_accumulator_value)
 
-    def update_leaf(
-        self, g: Array, slots: AdagradSlots, p: Array, step: Step
-    ) -> tuple[Array, AdagradSlots]:
+    def update_leaf(self, g: Array, slots: Slots, p: Array, step: Step) -> tuple[Array, Slots]:
         total = slots.sum_of_squares + abs2(g)
-        return g / (root(total) + self.eps), AdagradSlots(total)
-
-
-class RmsSlots(NamedTuple):
-    nu: Square
+        return g / (root(total) + self.eps), self.Slots(total)
 
 
 class scale_by_rms(Rule):
@@ -70,30 +61,24 @@ class scale_by_rms(Rule):
     eps_in_sqrt: bool = static(default=True)
     bias_correction: bool = static(default=False)  # divides nu by 1 - decay^t
 
-    Slots = RmsSlots
+    class Slots(NamedTuple):
+        nu: Square
 
     def check(self) -> None:
         self.require("[0, 1)", "decay")
         self.require("(0, inf)", "eps")
         self.require("[0, inf)", "initial_scale")
 
-    def init_leaf(self, p: Array) -> RmsSlots:
-        return RmsSlots(real_zeros_like(p) + self.initial_scale)
+    def init_leaf(self, p: Array) -> Slots:
+        return self.Slots(real_zeros_like(p) + self.initial_scale)
 
     def shared(self, t: Array) -> Array:
         return one_minus_power(self.decay, t)
 
-    def update_leaf(
-        self, g: Array, slots: RmsSlots, p: Array, step: Step
-    ) -> tuple[Array, RmsSlots]:
+    def update_leaf(self, g: Array, slots: Slots, p: Array, step: Step) -> tuple[Array, Slots]:
         nu = self.decay * slots.nu + (1 - self.decay) * abs2(g)
         square = nu / step.shared if self.bias_correction else nu
-        return g / _with_eps(square, self.eps, self.eps_in_sqrt), RmsSlots(nu)
-
-
-class StddevSlots(NamedTuple):
-    mu: Array
-    nu: Square
+        return g / _with_eps(square, self.eps, self.eps_in_sqrt), self.Slots(nu)
 
 
 class scale_by_stddev(Rule):
@@ -109,36 +94,31 @@ class scale_by_stddev(Rule):
     eps_in_sqrt: bool = static(default=True)
     bias_correction: bool = static(default=False)  # divides mu and nu by 1 - decay^t
 
-    Slots = StddevSlots
+    class Slots(NamedTuple):
+        mu: Array
+        nu: Square
 
     def check(self) -> None:
         self.require("[0, 1)", "decay")
         self.require("(0, inf)", "eps")
         self.require("[0, inf)", "initial_scale")
 
-    def init_leaf(self, p: Array) -> StddevSlots:
-        return StddevSlots(jnp.zeros_like(p), real_zeros_like(p) + self.initial_scale)
+    def init_leaf(self, p: Array) -> Slots:
+        return self.Slots(jnp.zeros_like(p), real_zeros_like(p) + self.initial_scale)
 
     def shared(self, t: Array) -> Array:
         return one_minus_power(self.decay, t)
 
-    def update_leaf(
-        self, g: Array, slots: StddevSlots, p: Array, step: Step
-    ) -> tuple[Array, StddevSlots]:
+    def update_leaf(self, g: Array, slots: Slots, p: Array, step: Step) -> tuple[Array, Slots]:
         mu = self.decay * slots.mu + (1 - self.decay) * g
         nu = self.decay * slots.nu + (1 - self.decay) * abs2(g)
         reached = step.shared if self.bias_correction else 1
         variance = jnp.maximum(nu / reached - abs2(mu / reached), 0)
-        return g / _with_eps(variance, self.eps, self.eps_in_sqrt), StddevSlots(mu, nu)
+        return g / _with_eps(variance, self.eps, self.eps_in_sqrt), self.Slots(mu, nu)
 
 
 def _with_eps(square: Array, eps: Array, inside: bool) -> Array:
     return root(square + eps) if inside else root(square) + eps
-
-
-class AdadeltaSlots(NamedTuple):
-    e_g: Square
-    e_x: Square
 
 
 class scale_by_adadelta(Rule):
@@ -150,18 +130,15 @@ class scale_by_adadelta(Rule):
     rho: Hyper = 0.95
     eps: Hyper = 1e-6
 
-    Slots = AdadeltaSlots
+    class Slots(NamedTuple):
+        e_g: Square
+        e_x: Square
 
     def check(self) -> None:
         self.require("(0, 1)", "rho")
         self.require("(0, inf)", "eps")
 
-    def init_leaf(self, p: Array) -> AdadeltaSlots:
-        return AdadeltaSlots(real_zeros_like(p), real_zeros_like(p))
-
-    def update_leaf(
-        self, g: Array, slots: AdadeltaSlots, p: Array, step: Step
-    ) -> tuple[Array, AdadeltaSlots]:
+    def update_leaf(self, g: Array, slots: Slots, p: Array, step: Step) -> tuple[Array, Slots]:
         rest = 1 - self.rho
         # Kept finite, since the quotients below would turn an overflow into NaN.
         square = jnp.minimum(abs2(g), jnp.finfo(g.dtype).max / 2)
@@ -171,7 +148,7 @@ class scale_by_adadelta(Rule):
         # The old e_x, found from the new one: so a donated buffer is overwritten without a copy.
         r = square * (1 / below)
         old = (e_x - rest * self.eps * r) / (self.rho + rest * r)
-        return root((old + self.eps) / below) * g, AdadeltaSlots(e_g, e_x)
+        return root((old + self.eps) / below) * g, self.Slots(e_g, e_x)
 
 
 def adagrad(

@@ -9,28 +9,34 @@ adamax    the largest decayed |g| so far in the place of sqrt(nu^)
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jax import Array
 
 from gradtx.chain import chain
-from gradtx.paths import Labels, only_where
+from gradtx.paths import Labels
 from gradtx.rule import Hyper, Rule, Square, Step
 from gradtx.transform import GradientTransformation
-from gradtx.transforms.decay import add_decayed_weights
+from gradtx.transforms.decay import decoupled
 from gradtx.transforms.scale import scale_by_learning_rate
 from gradtx.tree import abs2, modulus, one_minus_power, real_dtype, real_zeros_like, root
 
 
-class AdamSlots(NamedTuple):
+class Moments(NamedTuple):
     mu: Array
     nu: Square
 
 
-def zero_moments(p: Array) -> AdamSlots:
-    """Both moments before the first step."""
-    return AdamSlots(jnp.zeros_like(p), real_zeros_like(p))
+def moments(rule: Any, g: Array, old: Any) -> Moments:
+    """The moving averages of g and |g|^2, with the decays b1 and b2 of a rule."""
+    mu = rule.b1 * old.mu + (1 - rule.b1) * g
+    return Moments(mu, rule.b2 * old.nu + (1 - rule.b2) * abs2(g))
+
+
+def corrections(rule: Any, t: Array) -> tuple[Array, Array]:
+    """What corrects the bias of both, which start at zero: they are divided by 1 - b^t."""
+    return one_minus_power(rule.b1, t), one_minus_power(rule.b2, t)
 
 
 class scale_by_adam(Rule):
@@ -46,25 +52,18 @@ class scale_by_adam(Rule):
     eps: Hyper = 1e-8  # added to the root
     eps_root: Hyper = 0.0  # added under the root
 
-    Slots = AdamSlots
+    Slots = Moments
 
     def check(self) -> None:
         self.require("[0, 1)", "b1", "b2")
         self.require("[0, inf)", "eps", "eps_root")
 
-    def init_leaf(self, p: Array) -> AdamSlots:
-        return zero_moments(p)
+    shared = corrections
 
-    def shared(self, t: Array) -> tuple[Array, Array]:
-        return one_minus_power(self.b1, t), one_minus_power(self.b2, t)
-
-    def update_leaf(
-        self, g: Array, slots: AdamSlots, p: Array, step: Step
-    ) -> tuple[Array, AdamSlots]:
-        mu = self.b1 * slots.mu + (1 - self.b1) * g
-        nu = self.b2 * slots.nu + (1 - self.b2) * abs2(g)
+    def update_leaf(self, g: Array, slots: Moments, p: Array, step: Step) -> tuple[Array, Moments]:
+        mu, nu = moments(self, g, slots)
         c1, c2 = step.shared
-        return (mu / c1) / (root(nu / c2 + self.eps_root) + self.eps), AdamSlots(mu, nu)
+        return (mu / c1) / (root(nu / c2 + self.eps_root) + self.eps), Moments(mu, nu)
 
 
 class scale_by_nadam(Rule):
@@ -79,33 +78,21 @@ class scale_by_nadam(Rule):
     eps: Hyper = 1e-8  # added to the root
     eps_root: Hyper = 0.0  # added under the root
 
-    Slots = AdamSlots
+    Slots = Moments
 
     def check(self) -> None:
         self.require("[0, 1)", "b1", "b2")
         self.require("[0, inf)", "eps", "eps_root")
 
-    def init_leaf(self, p: Array) -> AdamSlots:
-        return zero_moments(p)
-
     def shared(self, t: Array) -> tuple[Array, Array, Array]:
         ahead = self.b1 / one_minus_power(self.b1, t + 1)
         return ahead, (1 - self.b1) / one_minus_power(self.b1, t), one_minus_power(self.b2, t)
 
-    def update_leaf(
-        self, g: Array, slots: AdamSlots, p: Array, step: Step
-    ) -> tuple[Array, AdamSlots]:
-        mu = self.b1 * slots.mu + (1 - self.b1) * g
-        nu = self.b2 * slots.nu + (1 - self.b2) * abs2(g)
+    def update_leaf(self, g: Array, slots: Moments, p: Array, step: Step) -> tuple[Array, Moments]:
+        mu, nu = moments(self, g, slots)
         ahead, now, c2 = step.shared
         below = root(nu / c2 + self.eps_root) + self.eps
-        return (ahead * mu + now * g) / below, AdamSlots(mu, nu)
-
-
-class WarmedNadamSlots(NamedTuple):
-    mu: Array
-    nu: Square
-    reached: Array  # 1 - m_1 m_2 ... m_t, one number
+        return (ahead * mu + now * g) / below, Moments(mu, nu)
 
 
 class scale_by_warmed_nadam(Rule):
@@ -121,14 +108,17 @@ class scale_by_warmed_nadam(Rule):
     eps_root: Hyper = 0.0  # added under the root
     momentum_decay: Hyper = 4e-3  # how fast m_t grows
 
-    Slots = WarmedNadamSlots
+    class Slots(NamedTuple):
+        mu: Array
+        nu: Square
+        reached: Array  # 1 - m_1 m_2 ... m_t, one number
 
     def check(self) -> None:
         self.require("[0, 1)", "b1", "b2")
         self.require("[0, inf)", "eps", "eps_root", "momentum_decay")
 
-    def init_leaf(self, p: Array) -> WarmedNadamSlots:
-        return WarmedNadamSlots(*zero_moments(p), jnp.zeros((), real_dtype(p.dtype)))
+    def init_leaf(self, p: Array) -> Slots:
+        return self.Slots(jnp.zeros_like(p), real_zeros_like(p), jnp.zeros((), real_dtype(p.dtype)))
 
     def shared(self, t: Array) -> tuple[Array, Array, Array]:
         now, ahead = (
@@ -137,18 +127,15 @@ class scale_by_warmed_nadam(Rule):
         )
         return now, ahead, one_minus_power(self.b2, t)
 
-    def update_leaf(
-        self, g: Array, slots: WarmedNadamSlots, p: Array, step: Step
-    ) -> tuple[Array, WarmedNadamSlots]:
+    def update_leaf(self, g: Array, slots: Slots, p: Array, step: Step) -> tuple[Array, Slots]:
         now, ahead, c2 = step.shared
-        mu = self.b1 * slots.mu + (1 - self.b1) * g
-        nu = self.b2 * slots.nu + (1 - self.b2) * abs2(g)
+        mu, nu = moments(self, g, slots)
         # Not as a difference from one, which would lose digits at first.
         reached = now * slots.reached + (1 - now)
         to_come = ahead * reached + (1 - ahead)
         above = (ahead / to_come) * mu + ((1 - now) / reached) * g
         below = root(nu / c2 + self.eps_root) + self.eps
-        return above / below, WarmedNadamSlots(mu, nu, reached)
+        return above / below, self.Slots(mu, nu, reached)
 
 
 class scale_by_adamax(Rule):
@@ -162,37 +149,19 @@ class scale_by_adamax(Rule):
     b2: Hyper = 0.999  # decay of nu
     eps: Hyper = 1e-8  # added to |g|
 
-    Slots = AdamSlots
+    Slots = Moments
 
     def check(self) -> None:
         self.require("[0, 1)", "b1", "b2")
         self.require("(0, inf)", "eps")
 
-    def init_leaf(self, p: Array) -> AdamSlots:
-        return zero_moments(p)
-
     def shared(self, t: Array) -> Array:
         return one_minus_power(self.b1, t)
 
-    def update_leaf(
-        self, g: Array, slots: AdamSlots, p: Array, step: Step
-    ) -> tuple[Array, AdamSlots]:
+    def update_leaf(self, g: Array, slots: Moments, p: Array, step: Step) -> tuple[Array, Moments]:
         mu = self.b1 * slots.mu + (1 - self.b1) * g
         nu = jnp.maximum(self.b2 * slots.nu, modulus(g) + self.eps)
-        return (mu / step.shared) / nu, AdamSlots(mu, nu)
-
-
-def decoupled(
-    direction: GradientTransformation,
-    learning_rate: Hyper,
-    weight_decay: Hyper,
-    mask: Labels | None,
-) -> GradientTransformation:
-    """A direction, decay of the arrays that `mask` tells, the learning rate for both."""
-    weight_decay = only_where(mask, weight_decay)
-    return chain(
-        direction, add_decayed_weights(weight_decay), scale_by_learning_rate(learning_rate)
-    )
+        return (mu / step.shared) / nu, Moments(mu, nu)
 
 
 def adam(

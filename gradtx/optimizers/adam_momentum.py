@@ -16,20 +16,14 @@ from jax import Array
 
 from gradtx.axes import Axes, within
 from gradtx.chain import chain
-from gradtx.optimizers.adam import AdamSlots, decoupled, scale_by_adam, zero_moments
+from gradtx.optimizers.adam import Moments, corrections, scale_by_adam
 from gradtx.paths import Labels, only_where
 from gradtx.rule import Hyper, Rule, Square, Step
 from gradtx.struct import static
 from gradtx.transform import GradientTransformation
+from gradtx.transforms.decay import decoupled
 from gradtx.transforms.scale import scale_by_learning_rate
-from gradtx.tree import abs2, norm, one_minus_power, real_zeros_like, root
-
-
-class AdanSlots(NamedTuple):
-    mu: Array
-    delta: Array
-    nu: Square
-    previous: Array
+from gradtx.tree import abs2, norm, one_minus_power, root
 
 
 class scale_by_adan(Rule):
@@ -45,31 +39,29 @@ class scale_by_adan(Rule):
     b3: Hyper = 0.99  # decay of nu
     eps: Hyper = 1e-8  # added to the root
 
-    Slots = AdanSlots
+    class Slots(NamedTuple):
+        mu: Array
+        delta: Array
+        nu: Square
+        previous: Array
 
     def check(self) -> None:
         self.require("[0, 1)", "b1", "b2", "b3")
         self.require("(0, inf)", "eps")
-
-    def init_leaf(self, p: Array) -> AdanSlots:
-        zero = jnp.zeros_like(p)
-        return AdanSlots(zero, zero, real_zeros_like(p), zero)
 
     def shared(self, t: Array) -> tuple[Array, Array, Array, Array, Array]:
         part, rest = jnp.where(t > 1, self.b2, 0), jnp.where(t > 1, 1 - self.b2, 0)
         weight = self.b2 / one_minus_power(self.b2, t)
         return part, rest, one_minus_power(self.b1, t), weight, one_minus_power(self.b3, t)
 
-    def update_leaf(
-        self, g: Array, slots: AdanSlots, p: Array, step: Step
-    ) -> tuple[Array, AdanSlots]:
+    def update_leaf(self, g: Array, slots: Slots, p: Array, step: Step) -> tuple[Array, Slots]:
         part, rest, c1, weight, c3 = step.shared
         d = g - slots.previous
         mu = self.b1 * slots.mu + (1 - self.b1) * g
         delta = self.b2 * slots.delta + rest * d
         nu = self.b3 * slots.nu + (1 - self.b3) * abs2(g + part * d)
         above = mu / c1 + weight * delta
-        return above / (root(nu / c3) + self.eps), AdanSlots(mu, delta, nu, g)
+        return above / (root(nu / c3) + self.eps), self.Slots(mu, delta, nu, g)
 
 
 class descend_proximally(Rule):
@@ -92,12 +84,6 @@ class descend_proximally(Rule):
         return -rate * (g + self.weight_decay * p), slots
 
 
-class AdemamixSlots(NamedTuple):
-    mu: Array
-    mu_slow: Array
-    nu: Square
-
-
 class scale_by_ademamix(Rule):
     """Adam plus a momentum that remembers ten thousand steps.
 
@@ -113,28 +99,24 @@ class scale_by_ademamix(Rule):
     eps: Hyper = 1e-8  # added to the root
     eps_root: Hyper = 0.0  # added under the root
 
-    Slots = AdemamixSlots
+    class Slots(NamedTuple):
+        mu: Array
+        mu_slow: Array
+        nu: Square
 
     def check(self) -> None:
         self.require("[0, 1)", "b1", "b2", "b3")
         self.require("[0, inf)", "alpha", "eps", "eps_root")
 
-    def init_leaf(self, p: Array) -> AdemamixSlots:
-        mu, nu = zero_moments(p)
-        return AdemamixSlots(mu, mu, nu)
+    shared = corrections
 
-    def shared(self, t: Array) -> tuple[Array, Array]:
-        return one_minus_power(self.b1, t), one_minus_power(self.b2, t)
-
-    def update_leaf(
-        self, g: Array, slots: AdemamixSlots, p: Array, step: Step
-    ) -> tuple[Array, AdemamixSlots]:
+    def update_leaf(self, g: Array, slots: Slots, p: Array, step: Step) -> tuple[Array, Slots]:
         mu = self.b1 * slots.mu + (1 - self.b1) * g
         mu_slow = self.b3 * slots.mu_slow + (1 - self.b3) * g
         nu = self.b2 * slots.nu + (1 - self.b2) * abs2(g)
         c1, c2 = step.shared
         below = root(nu / c2 + self.eps_root) + self.eps
-        return (mu / c1 + self.alpha * mu_slow) / below, AdemamixSlots(mu, mu_slow, nu)
+        return (mu / c1 + self.alpha * mu_slow) / below, self.Slots(mu, mu_slow, nu)
 
 
 class scale_by_simplified_ademamix(Rule):
@@ -151,31 +133,22 @@ class scale_by_simplified_ademamix(Rule):
     eps_root: Hyper = 0.0  # added under the root
     correct_bias: bool = static(default=False)
 
-    Slots = AdamSlots
+    Slots = Moments
 
     def check(self) -> None:
         self.require("[0, 1)", "b1", "b2")
         self.require("[0, inf)", "alpha", "eps", "eps_root")
 
-    def init_leaf(self, p: Array) -> AdamSlots:
-        return zero_moments(p)
-
     def shared(self, t: Array) -> tuple[Any, Array]:
         weight = (1 - self.b1) / one_minus_power(self.b1, t) if self.correct_bias else 1
         return weight, one_minus_power(self.b2, t)
 
-    def update_leaf(
-        self, g: Array, slots: AdamSlots, p: Array, step: Step
-    ) -> tuple[Array, AdamSlots]:
+    def update_leaf(self, g: Array, slots: Moments, p: Array, step: Step) -> tuple[Array, Moments]:
         mu = self.b1 * slots.mu + g
         nu = self.b2 * slots.nu + (1 - self.b2) * abs2(g)
         weight, c2 = step.shared
         below = root(nu / c2 + self.eps_root) + self.eps
-        return (weight * mu + self.alpha * g) / below, AdamSlots(mu, nu)
-
-
-class QhmSlots(NamedTuple):
-    mu: Array
+        return (weight * mu + self.alpha * g) / below, Moments(mu, nu)
 
 
 class scale_by_qhm(Rule):
@@ -188,19 +161,15 @@ class scale_by_qhm(Rule):
     b: Hyper = 0.999  # decay of mu
     nu: Hyper = 0.7  # part of the momentum
 
-    Slots = QhmSlots
+    class Slots(NamedTuple):
+        mu: Array
 
     def check(self) -> None:
         self.require("[0, 1)", "b")
 
-    def init_leaf(self, p: Array) -> QhmSlots:
-        return QhmSlots(jnp.zeros_like(p))
-
-    def update_leaf(
-        self, g: Array, slots: QhmSlots, p: Array, step: Step
-    ) -> tuple[Array, QhmSlots]:
+    def update_leaf(self, g: Array, slots: Slots, p: Array, step: Step) -> tuple[Array, Slots]:
         mu = self.b * slots.mu + (1 - self.b) * g
-        return (1 - self.nu) * g + self.nu * mu, QhmSlots(mu)
+        return (1 - self.nu) * g + self.nu * mu, self.Slots(mu)
 
 
 class scale_by_qhadam(Rule):
@@ -216,33 +185,23 @@ class scale_by_qhadam(Rule):
     nu2: Hyper = 1.0  # part of nu^
     eps: Hyper = 1e-8  # added to the root
 
-    Slots = AdamSlots
+    Slots = Moments
 
     def check(self) -> None:
         self.require("[0, 1)", "b1", "b2")
         self.require("[0, 1]", "nu2")
         self.require("(0, inf)", "eps")
 
-    def init_leaf(self, p: Array) -> AdamSlots:
-        return zero_moments(p)
+    shared = corrections
 
-    def shared(self, t: Array) -> tuple[Array, Array]:
-        return one_minus_power(self.b1, t), one_minus_power(self.b2, t)
-
-    def update_leaf(
-        self, g: Array, slots: AdamSlots, p: Array, step: Step
-    ) -> tuple[Array, AdamSlots]:
+    def update_leaf(self, g: Array, slots: Moments, p: Array, step: Step) -> tuple[Array, Moments]:
         square = abs2(g)
         mu = self.b1 * slots.mu + (1 - self.b1) * g
         nu = self.b2 * slots.nu + (1 - self.b2) * square
         c1, c2 = step.shared
         above = (1 - self.nu1) * g + self.nu1 * (mu / c1)
         below = root((1 - self.nu2) * square + self.nu2 * (nu / c2)) + self.eps
-        return above / below, AdamSlots(mu, nu)
-
-
-class CorrectionSlots(NamedTuple):
-    previous: Array
+        return above / below, Moments(mu, nu)
 
 
 class correct_variance(Rule):
@@ -257,24 +216,20 @@ class correct_variance(Rule):
     gamma: Hyper = 0.025  # 0 adds nothing, 1 is full recursive momentum
     axes: Axes | Any = None  # the stacked ones are clipped on their own
 
-    Slots = CorrectionSlots
+    class Slots(NamedTuple):
+        previous: Array
 
     def check(self) -> None:
         self.require("[0, 1)", "b1")
-
-    def init_leaf(self, p: Array) -> CorrectionSlots:
-        return CorrectionSlots(jnp.zeros_like(p))
 
     def shared(self, t: Array) -> Array:
         odds = self.b1 / (1 - jnp.asarray(self.b1, t.dtype))
         return jnp.where(t > 1, self.gamma * odds, 0)
 
-    def update_leaf(
-        self, g: Array, slots: CorrectionSlots, p: Array, step: Step
-    ) -> tuple[Array, CorrectionSlots]:
+    def update_leaf(self, g: Array, slots: Slots, p: Array, step: Step) -> tuple[Array, Slots]:
         c = g + step.shared * (g - slots.previous)
         size = norm(c, within(self.axes, c.ndim))
-        return c * (1 / jnp.maximum(size, 1)), CorrectionSlots(g)
+        return c * (1 / jnp.maximum(size, 1)), self.Slots(g)
 
 
 def adan(

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from gradtx.chain import chain
-from gradtx.optimizers.adam import AdamSlots, zero_moments
+from gradtx.optimizers.adam import Moments, corrections
 from gradtx.rule import Hyper, Rule, Step
 from gradtx.transform import GradientTransformation
 from gradtx.transforms.scale import scale_by_learning_rate
@@ -29,25 +29,19 @@ class scale_by_laprop(Rule):
     b2: Hyper = 0.999  # decay of nu
     eps: Hyper = 1e-15  # added to the root
 
-    Slots = AdamSlots
+    Slots = Moments
 
     def check(self) -> None:
         self.require("[0, 1)", "b1", "b2")
         self.require("(0, inf)", "eps")
 
-    def init_leaf(self, p: Array) -> AdamSlots:
-        return zero_moments(p)
+    shared = corrections
 
-    def shared(self, t: Array) -> tuple[Array, Array]:
-        return one_minus_power(self.b1, t), one_minus_power(self.b2, t)
-
-    def update_leaf(
-        self, g: Array, slots: AdamSlots, p: Array, step: Step
-    ) -> tuple[Array, AdamSlots]:
+    def update_leaf(self, g: Array, slots: Moments, p: Array, step: Step) -> tuple[Array, Moments]:
         c1, c2 = step.shared
         nu = self.b2 * slots.nu + (1 - self.b2) * abs2(g)
         mu = self.b1 * slots.mu + (1 - self.b1) * (g / (root(nu / c2) + self.eps))
-        return mu / c1, AdamSlots(mu, nu)
+        return mu / c1, Moments(mu, nu)
 
 
 class scale_by_adopt(Rule):
@@ -63,27 +57,22 @@ class scale_by_adopt(Rule):
     eps: Hyper = 1e-6  # the least that is divided by
     clip_power: Hyper = 0.25  # the power of t - 1 that clips
 
-    Slots = AdamSlots
+    Slots = Moments
 
     def check(self) -> None:
         self.require("[0, 1)", "b1", "b2")
         self.require("(0, inf)", "eps", "clip_power")
-
-    def init_leaf(self, p: Array) -> AdamSlots:
-        return zero_moments(p)
 
     def shared(self, t: Array) -> tuple[Array, Array]:
         first = t == 1
         limit = jnp.where(first, 1, t - 1) ** self.clip_power
         return jnp.where(first, 0, limit), jnp.where(first, 0, self.b2)
 
-    def update_leaf(
-        self, g: Array, slots: AdamSlots, p: Array, step: Step
-    ) -> tuple[Array, AdamSlots]:
+    def update_leaf(self, g: Array, slots: Moments, p: Array, step: Step) -> tuple[Array, Moments]:
         limit, b2 = step.shared
         divided = _clipped(g / jnp.maximum(root(slots.nu), self.eps), limit)
         mu = self.b1 * slots.mu + (1 - self.b1) * divided
-        return mu, AdamSlots(mu, b2 * slots.nu + (1 - b2) * abs2(g))
+        return mu, Moments(mu, b2 * slots.nu + (1 - b2) * abs2(g))
 
 
 def _clipped(x: Array, limit: Array) -> Array:
@@ -105,26 +94,21 @@ class scale_by_acprop(Rule):
     b2: Hyper = 0.999  # decay of nu
     eps: Hyper = 1e-16  # added to the root, and to nu at every step
 
-    Slots = AdamSlots
+    Slots = Moments
 
     def check(self) -> None:
         self.require("[0, 1)", "b1", "b2")
         self.require("(0, inf)", "eps")
 
-    def init_leaf(self, p: Array) -> AdamSlots:
-        return zero_moments(p)
-
     def shared(self, t: Array) -> tuple[Array, Array]:
         return t == 1, one_minus_power(self.b2, jnp.maximum(t - 1, 1))
 
-    def update_leaf(
-        self, g: Array, slots: AdamSlots, p: Array, step: Step
-    ) -> tuple[Array, AdamSlots]:
+    def update_leaf(self, g: Array, slots: Moments, p: Array, step: Step) -> tuple[Array, Moments]:
         first, c2 = step.shared
         below = jnp.where(first, 1, root(slots.nu / c2) + self.eps)
         nu = self.b2 * slots.nu + ((1 - self.b2) * abs2(g - slots.mu) + self.eps)
         mu = self.b1 * slots.mu + (1 - self.b1) * g
-        return g / below, AdamSlots(mu, nu)
+        return g / below, Moments(mu, nu)
 
 
 def laprop(

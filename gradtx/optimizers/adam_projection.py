@@ -13,12 +13,12 @@ from jax import Array
 
 from gradtx.axes import Axes, within
 from gradtx.chain import chain
-from gradtx.optimizers.adam import AdamSlots, zero_moments
+from gradtx.optimizers.adam import Moments, corrections, moments
 from gradtx.paths import Labels, only_where
 from gradtx.rule import Hyper, Rule, Step
 from gradtx.transform import GradientTransformation
 from gradtx.transforms.scale import scale_by_learning_rate
-from gradtx.tree import abs2, inner, norm, one_minus_power, root
+from gradtx.tree import inner, norm, root
 
 
 class scale_by_adamp(Rule):
@@ -38,7 +38,7 @@ class scale_by_adamp(Rule):
     weight_decay: Hyper = 0.0
     axes: Axes | Any = None
 
-    Slots = AdamSlots
+    Slots = Moments
 
     needs: ClassVar[tuple[str, ...]] = ("params",)
 
@@ -47,22 +47,15 @@ class scale_by_adamp(Rule):
         self.require("(0, inf)", "eps")
         self.require("[0, inf)", "weight_decay", "wd_ratio")
 
-    def init_leaf(self, p: Array) -> AdamSlots:
-        return zero_moments(p)
+    shared = corrections
 
-    def shared(self, t: Array) -> tuple[Array, Array]:
-        return one_minus_power(self.b1, t), one_minus_power(self.b2, t)
-
-    def update_leaf(
-        self, g: Array, slots: AdamSlots, p: Array, step: Step
-    ) -> tuple[Array, AdamSlots]:
-        mu = self.b1 * slots.mu + (1 - self.b1) * g
-        nu = self.b2 * slots.nu + (1 - self.b2) * abs2(g)
+    def update_leaf(self, g: Array, slots: Moments, p: Array, step: Step) -> tuple[Array, Moments]:
+        mu, nu = moments(self, g, slots)
         c1, c2 = step.shared
         v = (mu / c1) / (root(nu / c2) + self.eps)
         whole = within(self.axes, g.ndim)
         if len(whole) < 2:
-            return v + self.weight_decay * p, AdamSlots(mu, nu)
+            return v + self.weight_decay * p, Moments(mu, nu)
         views = [whole] if self.axes is None else [self.axes.of("i"), whole]
         u, ratio, done = v, 1.0, False
         for axes in views:
@@ -75,7 +68,7 @@ class scale_by_adamp(Rule):
             u = jnp.where(here, v - inner(v, unit, axes) * unit, u)
             ratio = jnp.where(here, self.wd_ratio, ratio)
             done = here | done
-        return u + self.weight_decay * ratio * p, AdamSlots(mu, nu)
+        return u + self.weight_decay * ratio * p, Moments(mu, nu)
 
 
 def adamp(

@@ -18,20 +18,13 @@ from jax import Array, lax
 
 from gradtx.axes import Axes, within
 from gradtx.chain import chain
-from gradtx.optimizers.adam import AdamSlots, zero_moments
+from gradtx.optimizers.adam import Moments, corrections, moments
 from gradtx.paths import Labels, only_where
 from gradtx.rule import Hyper, Rule, Square, Step
 from gradtx.struct import complaint, static
 from gradtx.transform import GradientTransformation
 from gradtx.transforms.scale import scale_by_learning_rate
 from gradtx.tree import abs2, modulus, one_minus_power, real_zeros_like, root
-
-
-class AmsgradSlots(NamedTuple):
-    mu: Array
-    nu: Square
-    nu_max: Square
-
 
 FORMS = ("paper", "torch", "max_of_corrected")
 
@@ -50,7 +43,10 @@ class scale_by_amsgrad(Rule):
     eps_root: Hyper = 0.0  # added under the root
     form: str = static(default="paper")
 
-    Slots = AmsgradSlots
+    class Slots(NamedTuple):
+        mu: Array
+        nu: Square
+        nu_max: Square
 
     def check(self) -> None:
         self.require("[0, 1)", "b1", "b2")
@@ -60,24 +56,18 @@ class scale_by_amsgrad(Rule):
                 complaint(self, f"the form is {self.form!r}", f"Give one of {', '.join(FORMS)}")
             )
 
-    def init_leaf(self, p: Array) -> AmsgradSlots:
-        return AmsgradSlots(*zero_moments(p), real_zeros_like(p))
-
     def shared(self, t: Array) -> tuple[Any, Any, Any]:
         if self.form == "paper":
             return 1, 1, 1
         c1, c2 = one_minus_power(self.b1, t), one_minus_power(self.b2, t)
         return (c1, 1, c2) if self.form == "torch" else (c1, c2, 1)
 
-    def update_leaf(
-        self, g: Array, slots: AmsgradSlots, p: Array, step: Step
-    ) -> tuple[Array, AmsgradSlots]:
-        mu = self.b1 * slots.mu + (1 - self.b1) * g
-        nu = self.b2 * slots.nu + (1 - self.b2) * abs2(g)
+    def update_leaf(self, g: Array, slots: Slots, p: Array, step: Step) -> tuple[Array, Slots]:
+        mu, nu = moments(self, g, slots)
         c1, before, after = step.shared
         largest = jnp.maximum(slots.nu_max, nu / before)
         below = root(largest / after + self.eps_root) + self.eps
-        return (mu / c1) / below, AmsgradSlots(mu, nu, largest)
+        return (mu / c1) / below, self.Slots(mu, nu, largest)
 
 
 class scale_by_belief(Rule):
@@ -92,27 +82,21 @@ class scale_by_belief(Rule):
     eps: Hyper = 1e-16  # added to the root
     eps_root: Hyper = 1e-16  # added to nu at every step, and kept there
 
-    Slots = AdamSlots
+    Slots = Moments
 
     def check(self) -> None:
         self.require("[0, 1)", "b1", "b2")
         self.require("(0, inf)", "eps")
         self.require("[0, inf)", "eps_root")
 
-    def init_leaf(self, p: Array) -> AdamSlots:
-        return zero_moments(p)
+    shared = corrections
 
-    def shared(self, t: Array) -> tuple[Array, Array]:
-        return one_minus_power(self.b1, t), one_minus_power(self.b2, t)
-
-    def update_leaf(
-        self, g: Array, slots: AdamSlots, p: Array, step: Step
-    ) -> tuple[Array, AdamSlots]:
+    def update_leaf(self, g: Array, slots: Moments, p: Array, step: Step) -> tuple[Array, Moments]:
         mu = self.b1 * slots.mu + (1 - self.b1) * g
         # Added in this order it is one multiply-add for XLA, which then makes no copy of nu.
         nu = self.b2 * slots.nu + ((1 - self.b2) * abs2(g - mu) + self.eps_root)
         c1, c2 = step.shared
-        return (mu / c1) / (root(nu / c2) + self.eps), AdamSlots(mu, nu)
+        return (mu / c1) / (root(nu / c2) + self.eps), Moments(mu, nu)
 
 
 class scale_by_yogi(Rule):
@@ -128,16 +112,15 @@ class scale_by_yogi(Rule):
     initial_accumulator_value: Hyper = 1e-6  # nu before the first step
     bias_correction: bool = static(default=False)
 
-    Slots = AdamSlots
+    Slots = Moments
 
     def check(self) -> None:
         self.require("[0, 1)", "b1", "b2")
         self.require("(0, inf)", "eps")
         self.require("[0, inf)", "initial_accumulator_value")
 
-    def init_leaf(self, p: Array) -> AdamSlots:
-        mu, nu = zero_moments(p)
-        return AdamSlots(mu, nu + self.initial_accumulator_value)
+    def init_leaf(self, p: Array) -> Moments:
+        return Moments(jnp.zeros_like(p), real_zeros_like(p) + self.initial_accumulator_value)
 
     def shared(self, t: Array) -> tuple[Any, Any]:
         return (
@@ -146,14 +129,12 @@ class scale_by_yogi(Rule):
             else (1, 1)
         )
 
-    def update_leaf(
-        self, g: Array, slots: AdamSlots, p: Array, step: Step
-    ) -> tuple[Array, AdamSlots]:
+    def update_leaf(self, g: Array, slots: Moments, p: Array, step: Step) -> tuple[Array, Moments]:
         mu = self.b1 * slots.mu + (1 - self.b1) * g
         square = abs2(g)
         nu = slots.nu - (1 - self.b2) * jnp.sign(slots.nu - square) * square
         c1, c2 = step.shared
-        return (mu / c1) / (root(nu / c2) + self.eps), AdamSlots(mu, nu)
+        return (mu / c1) / (root(nu / c2) + self.eps), Moments(mu, nu)
 
 
 class scale_by_radam(Rule):
@@ -172,16 +153,13 @@ class scale_by_radam(Rule):
     eps_root: Hyper = 0.0  # added under the root
     threshold: Hyper = 4.0  # of rho; below 4, where r is no number, as 4
 
-    Slots = AdamSlots
+    Slots = Moments
 
     def check(self) -> None:
         self.require("[0, 1)", "b1")
         self.require("(0, 1)", "b2")
         self.require("[0, inf)", "eps", "eps_root")
         self.require("[0, inf)", "threshold")
-
-    def init_leaf(self, p: Array) -> AdamSlots:
-        return zero_moments(p)
 
     def shared(self, t: Array) -> tuple[Array, Array, Array, Array]:
         # rho is some steps, left over from the difference of two thousands; written with
@@ -195,14 +173,11 @@ class scale_by_radam(Rule):
         squared = (rho - 4) / (most - 4) * ((rho - 2) / (most - 2)) * (most / rho)
         return one_minus_power(self.b1, t), one_minus_power(self.b2, t), trusted, jnp.sqrt(squared)
 
-    def update_leaf(
-        self, g: Array, slots: AdamSlots, p: Array, step: Step
-    ) -> tuple[Array, AdamSlots]:
-        mu = self.b1 * slots.mu + (1 - self.b1) * g
-        nu = self.b2 * slots.nu + (1 - self.b2) * abs2(g)
+    def update_leaf(self, g: Array, slots: Moments, p: Array, step: Step) -> tuple[Array, Moments]:
+        mu, nu = moments(self, g, slots)
         c1, c2, trusted, r = step.shared
         below = root(nu / c2 + self.eps_root) + self.eps
-        return (mu / c1) * (jnp.where(trusted, r, 1) / jnp.where(trusted, below, 1)), AdamSlots(
+        return (mu / c1) * (jnp.where(trusted, r, 1) / jnp.where(trusted, below, 1)), Moments(
             mu, nu
         )
 
@@ -230,14 +205,11 @@ class scale_by_adam_atan2(Rule):
     a: Hyper = 4 / math.pi  # so that u is the sign while gradients do not change
     b: Hyper = 1.0  # what the root mean square is multiplied by
 
-    Slots = AdamSlots
+    Slots = Moments
 
     def check(self) -> None:
         self.require("[0, 1)", "b1", "b2")
         self.require("(0, inf)", "a", "b")
-
-    def init_leaf(self, p: Array) -> AdamSlots:
-        return zero_moments(p)
 
     def shared(self, t: Array) -> tuple[Array, Array, Array]:
         # t is never 0, but XLA does not know: it would merge a known a with the learning rate, and
@@ -245,11 +217,8 @@ class scale_by_adam_atan2(Rule):
         a = jnp.where(t > 0, self.a, 0)
         return one_minus_power(self.b1, t), one_minus_power(self.b2, t), a
 
-    def update_leaf(
-        self, g: Array, slots: AdamSlots, p: Array, step: Step
-    ) -> tuple[Array, AdamSlots]:
-        mu = self.b1 * slots.mu + (1 - self.b1) * g
-        nu = self.b2 * slots.nu + (1 - self.b2) * abs2(g)
+    def update_leaf(self, g: Array, slots: Moments, p: Array, step: Step) -> tuple[Array, Moments]:
+        mu, nu = moments(self, g, slots)
         c1, c2, a = step.shared
         ahead, across = mu / c1, self.b * root(nu / c2)
         across = jnp.where((across == 0) & (ahead == 0), 1, across)
@@ -258,7 +227,7 @@ class scale_by_adam_atan2(Rule):
             angle = lax.atan2(size, across) * (ahead / jnp.where(size > 0, size, 1))
         else:
             angle = lax.atan2(ahead, across)
-        return a * angle, AdamSlots(mu, nu)
+        return a * angle, Moments(mu, nu)
 
 
 class scale_by_stable_adamw(Rule):
@@ -275,7 +244,7 @@ class scale_by_stable_adamw(Rule):
     weight_decay: Hyper = 1e-2
     axes: Axes | Any = None  # the stacked ones are averaged over on their own
 
-    Slots = AdamSlots
+    Slots = Moments
 
     needs: ClassVar[tuple[str, ...]] = ("params",)
 
@@ -284,23 +253,16 @@ class scale_by_stable_adamw(Rule):
         self.require("(0, inf)", "eps")
         self.require("[0, inf)", "weight_decay")
 
-    def init_leaf(self, p: Array) -> AdamSlots:
-        return zero_moments(p)
+    shared = corrections
 
-    def shared(self, t: Array) -> tuple[Array, Array]:
-        return one_minus_power(self.b1, t), one_minus_power(self.b2, t)
-
-    def update_leaf(
-        self, g: Array, slots: AdamSlots, p: Array, step: Step
-    ) -> tuple[Array, AdamSlots]:
-        mu = self.b1 * slots.mu + (1 - self.b1) * g
-        nu = self.b2 * slots.nu + (1 - self.b2) * abs2(g)
+    def update_leaf(self, g: Array, slots: Moments, p: Array, step: Step) -> tuple[Array, Moments]:
+        mu, nu = moments(self, g, slots)
         c1, c2 = step.shared
         # In another way than below: a root with two uses would be stored between them.
         surprise = abs2(g / jnp.maximum(root(nu) * (1 / root(c2)), self.eps))
         mean = jnp.mean(surprise, axis=within(self.axes, g.ndim), keepdims=True)
         u = (mu / c1) / (root(nu / c2) + self.eps) + self.weight_decay * p
-        return u * (1 / jnp.maximum(root(mean), 1)), AdamSlots(mu, nu)
+        return u * (1 / jnp.maximum(root(mean), 1)), Moments(mu, nu)
 
 
 def amsgrad(
@@ -358,11 +320,7 @@ def radam(
 
 
 def adam_atan2(
-    learning_rate: Hyper,
-    b1: Hyper = 0.9,
-    b2: Hyper = 0.999,
-    a: Hyper = 4 / math.pi,
-    b: Hyper = 1.0,
+    learning_rate: Hyper, b1: Hyper = 0.9, b2: Hyper = 0.999, a: Hyper = 4 / math.pi, b: Hyper = 1.0
 ) -> GradientTransformation:
     """Adam-atan2: `scale_by_adam_atan2`, then the learning rate."""
     return chain(scale_by_adam_atan2(b1, b2, a, b), scale_by_learning_rate(learning_rate))

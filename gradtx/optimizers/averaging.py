@@ -21,12 +21,6 @@ from gradtx.transforms.scale import scale, scale_by_learning_rate
 from gradtx.tree import abs2, cube_root, modulus, real_zeros_like, root
 
 
-class MadgradSlots(NamedTuple):
-    x0: Copy
-    s: Array
-    nu: Square
-
-
 class scale_by_madgrad(Rule):
     """Dual averaging with cube roots: u = (1 - momentum) (p - z), z = x0 - s / (cbrt(nu) + eps).
 
@@ -38,7 +32,10 @@ class scale_by_madgrad(Rule):
     momentum: Hyper = 0.9
     eps: Hyper = 1e-6
 
-    Slots = MadgradSlots
+    class Slots(NamedTuple):
+        x0: Copy
+        s: Array
+        nu: Square
 
     needs: ClassVar[tuple[str, ...]] = ("params",)
 
@@ -46,27 +43,14 @@ class scale_by_madgrad(Rule):
         self.require("[0, 1)", "momentum")
         self.require("(0, inf)", "eps")
 
-    def init_leaf(self, p: Array) -> MadgradSlots:
-        return MadgradSlots(p, jnp.zeros_like(p), real_zeros_like(p))
-
     def shared(self, t: Array) -> Array:
         return (self.learning_rate + self.eps) * root(t)
 
-    def update_leaf(
-        self, g: Array, slots: MadgradSlots, p: Array, step: Step
-    ) -> tuple[Array, MadgradSlots]:
+    def update_leaf(self, g: Array, slots: Slots, p: Array, step: Step) -> tuple[Array, Slots]:
         s = slots.s + step.shared * g
         nu = slots.nu + step.shared * abs2(g)
         u = (1 - self.momentum) * (p - slots.x0 + s / (cube_root(nu) + self.eps))
-        return u, MadgradSlots(slots.x0, s, nu)
-
-
-class CocobSlots(NamedTuple):
-    x0: Copy
-    s: Array
-    largest: Square
-    total: Square
-    reward: Array
+        return u, self.Slots(slots.x0, s, nu)
 
 
 class scale_by_cocob(Rule):
@@ -79,20 +63,23 @@ class scale_by_cocob(Rule):
     alpha: Hyper = 100.0
     eps: Hyper = 1e-8  # L before the first step
 
-    Slots = CocobSlots
+    class Slots(NamedTuple):
+        x0: Copy
+        s: Array
+        largest: Square
+        total: Square
+        reward: Array
 
     needs: ClassVar[tuple[str, ...]] = ("params",)
 
     def check(self) -> None:
         self.require("(0, inf)", "alpha", "eps")
 
-    def init_leaf(self, p: Array) -> CocobSlots:
+    def init_leaf(self, p: Array) -> Slots:
         zeros = real_zeros_like(p)
-        return CocobSlots(p, jnp.zeros_like(p), zeros + self.eps, zeros, zeros)
+        return self.Slots(p, jnp.zeros_like(p), zeros + self.eps, zeros, zeros)
 
-    def update_leaf(
-        self, g: Array, slots: CocobSlots, p: Array, step: Step
-    ) -> tuple[Array, CocobSlots]:
+    def update_leaf(self, g: Array, slots: Slots, p: Array, step: Step) -> tuple[Array, Slots]:
         size, moved = modulus(g), p - slots.x0
         gain = (jnp.conj(g) * moved).real if jnp.iscomplexobj(g) else g * moved
         largest = jnp.maximum(slots.largest, size)
@@ -102,11 +89,7 @@ class scale_by_cocob(Rule):
         tiny = jnp.finfo(total.dtype).tiny
         wealth = 1 + reward / jnp.maximum(largest, tiny)
         bet = s * wealth / jnp.maximum(jnp.maximum(total + largest, self.alpha * largest), tiny)
-        return moved + bet, CocobSlots(slots.x0, s, largest, total, reward)
-
-
-class OptimisticSlots(NamedTuple):
-    previous: Array
+        return moved + bet, self.Slots(slots.x0, s, largest, total, reward)
 
 
 class scale_by_optimistic_gradient(Rule):
@@ -119,18 +102,14 @@ class scale_by_optimistic_gradient(Rule):
     alpha: Hyper = 1.0
     beta: Hyper = 1.0
 
-    Slots = OptimisticSlots
-
-    def init_leaf(self, p: Array) -> OptimisticSlots:
-        return OptimisticSlots(jnp.zeros_like(p))
+    class Slots(NamedTuple):
+        previous: Array
 
     def shared(self, t: Array) -> Array:
         return jnp.where(t == 1, 0, self.beta)
 
-    def update_leaf(
-        self, g: Array, slots: OptimisticSlots, p: Array, step: Step
-    ) -> tuple[Array, OptimisticSlots]:
-        return self.alpha * g + step.shared * (g - slots.previous), OptimisticSlots(g)
+    def update_leaf(self, g: Array, slots: Slots, p: Array, step: Step) -> tuple[Array, Slots]:
+        return self.alpha * g + step.shared * (g - slots.previous), self.Slots(g)
 
 
 def madgrad(

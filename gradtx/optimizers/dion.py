@@ -17,11 +17,6 @@ from gradtx.struct import complaint, static
 from gradtx.tree import abs2, inverse, root
 
 
-class DionSlots(NamedTuple):
-    mu: Array  # the momentum, with what low rank has left over so far
-    basis: Array  # [..., inputs, rank]
-
-
 class scale_by_dion(Rule):
     """The orthogonal factor of a low-rank part of the momentum, found by one power iteration.
 
@@ -34,7 +29,9 @@ class scale_by_dion(Rule):
     rank_fraction: float | None = static(default=None)  # of the shorter side; None is all of it
     axes: Any = None  # an `Axes`
 
-    Slots = DionSlots
+    class Slots(NamedTuple):
+        mu: Array  # the momentum, with what low rank has left over so far
+        basis: Array  # [..., inputs, rank]
 
     def check(self) -> None:
         self.require("[0, 1)", "beta")
@@ -42,17 +39,15 @@ class scale_by_dion(Rule):
             seen = f"rank_fraction is {self.rank_fraction!r}"
             raise ValueError(complaint("scale_by_dion", seen, "Pass a number in (0, 1]"))
 
-    def init_leaf(self, p: Array) -> DionSlots:
+    def init_leaf(self, p: Array) -> Slots:
         *stack, n, m = one_array(layout(self.axes, p.shape, "scale_by_dion"), "scale_by_dion")
         rank = math.ceil((self.rank_fraction or 1) * min(n, m))
         # In float32, so that it is the same in every precision.
         start = jax.random.normal(jax.random.key(0), (n, rank), np.float32)
         basis = jnp.broadcast_to(start.astype(p.dtype), (*stack, n, rank))
-        return DionSlots(jnp.zeros_like(p), basis)
+        return self.Slots(jnp.zeros_like(p), basis)
 
-    def update_leaf(
-        self, g: Array, slots: DionSlots, p: Array, step: Step
-    ) -> tuple[Array, DionSlots]:
+    def update_leaf(self, g: Array, slots: Slots, p: Array, step: Step) -> tuple[Array, Slots]:
         how = layout(self.axes, g.shape, "scale_by_dion")
         if g.size == 0:
             return g, slots
@@ -68,7 +63,7 @@ class scale_by_dion(Rule):
         right = right * jnp.where(some, inverse(size), 0)
         u = math.sqrt(m / n) * product(right, adjoint(left))
         basis = jnp.where(some, right, slots.basis)
-        return from_matrices([u], how), DionSlots(from_matrices([mu], how), basis)
+        return from_matrices([u], how), self.Slots(from_matrices([mu], how), basis)
 
 
 def _orthonormal(x: Array) -> Array:

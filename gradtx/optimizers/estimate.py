@@ -21,7 +21,7 @@ from gradtx.rule import Copy, Hyper, JointRule, Square, Step
 from gradtx.struct import static
 from gradtx.transform import GradientTransformation
 from gradtx.transforms.scale import scale
-from gradtx.tree import abs2, inner, modulus, one_minus_power, real_zeros_like, root
+from gradtx.tree import abs2, inner, modulus, one_minus_power, root
 
 NO_LIMIT = 1e30  # a factor that no estimate grows by, and that float32 has
 
@@ -31,12 +31,6 @@ def _correction(rule: Any, t: Array) -> Any:
     if not rule.use_bias_correction:
         return 1.0
     return root(one_minus_power(rule.b2, t)) / one_minus_power(rule.b1, t)
-
-
-class DadaptSlots(NamedTuple):
-    mu: Array
-    nu: Square
-    s: Array
 
 
 class DadaptGlobals(NamedTuple):
@@ -75,7 +69,11 @@ class scale_by_dadapt_adam(JointRule):
     growth_rate: Hyper = NO_LIMIT  # the most d may grow by in one step
     use_bias_correction: bool = static(default=False)
 
-    Slots = DadaptSlots
+    class Slots(NamedTuple):
+        mu: Array
+        nu: Square
+        s: Array
+
     Globals = DadaptGlobals
     Sums = EstimateSums
     needs: ClassVar[tuple[str, ...]] = ("params",)
@@ -87,9 +85,6 @@ class scale_by_dadapt_adam(JointRule):
         self.require("[0, inf)", "weight_decay")
         self.require("(0, inf]", "growth_rate")
 
-    def init_leaf(self, p: Array) -> DadaptSlots:
-        return DadaptSlots(jnp.zeros_like(p), real_zeros_like(p), jnp.zeros_like(p))
-
     def init_globals(self) -> DadaptGlobals:
         return DadaptGlobals(self.estim_lr0, 0.0)  # pyright: ignore[reportArgumentType]
 
@@ -98,7 +93,7 @@ class scale_by_dadapt_adam(JointRule):
         q = root(jnp.asarray(self.b2))
         return DadaptKnown(weight, q, (1 - self.b2) / (1 + q))
 
-    def measure_leaf(self, g: Array, slots: DadaptSlots, p: Array, known: Any) -> EstimateSums:
+    def measure_leaf(self, g: Array, slots: Slots, p: Array, known: Any) -> EstimateSums:
         s = known.root_b2 * slots.s + known.rest * known.weight * g
         numerator = inner(g, slots.s / (root(slots.nu) + self.eps))
         return EstimateSums(numerator, jnp.sum(modulus(s)))
@@ -119,21 +114,12 @@ class scale_by_dadapt_adam(JointRule):
         weight, of_square = jnp.where(some, jnp.stack([known.weight, 1 - self.b2]), 0)
         return new, (known._replace(weight=weight), of_square, self.weight_decay * weight)
 
-    def update_leaf(
-        self, g: Array, slots: DadaptSlots, p: Array, step: Step
-    ) -> tuple[Array, DadaptSlots]:
+    def update_leaf(self, g: Array, slots: Slots, p: Array, step: Step) -> tuple[Array, Slots]:
         known, of_square, decay = step.shared
         mu = self.b1 * slots.mu + (1 - self.b1) * known.weight * g
         nu = self.b2 * slots.nu + of_square * abs2(g)
         s = known.root_b2 * slots.s + known.rest * known.weight * g
-        return mu / (root(nu) + self.eps) + decay * p, DadaptSlots(mu, nu, s)
-
-
-class ProdigySlots(NamedTuple):
-    mu: Array
-    nu: Square
-    s: Array
-    x0: Copy
+        return mu / (root(nu) + self.eps) + decay * p, self.Slots(mu, nu, s)
 
 
 class ProdigyGlobals(NamedTuple):
@@ -171,7 +157,12 @@ class scale_by_prodigy(JointRule):
     growth_rate: Hyper = NO_LIMIT  # the most d may grow by in one step, once it has left d0
     use_bias_correction: bool = static(default=False)
 
-    Slots = ProdigySlots
+    class Slots(NamedTuple):
+        mu: Array
+        nu: Square
+        s: Array
+        x0: Copy
+
     Globals = ProdigyGlobals
     Sums = EstimateSums
     needs: ClassVar[tuple[str, ...]] = ("params",)
@@ -183,9 +174,6 @@ class scale_by_prodigy(JointRule):
         self.require("[0, inf)", "weight_decay")
         self.require("(0, inf]", "growth_rate")
 
-    def init_leaf(self, p: Array) -> ProdigySlots:
-        return ProdigySlots(jnp.zeros_like(p), real_zeros_like(p), jnp.zeros_like(p), p)
-
     def init_globals(self) -> ProdigyGlobals:
         d0: Any = self.estim_lr0
         return ProdigyGlobals(d0, d0, 0.0)  # pyright: ignore[reportArgumentType]
@@ -195,7 +183,7 @@ class scale_by_prodigy(JointRule):
         rate = d * self.learning_rate * _correction(self, t)
         return ProdigyKnown(d, rate, d / self.estim_lr0 * rate, root(jnp.asarray(self.b2)))
 
-    def measure_leaf(self, g: Array, slots: ProdigySlots, p: Array, known: Any) -> EstimateSums:
+    def measure_leaf(self, g: Array, slots: Slots, p: Array, known: Any) -> EstimateSums:
         s = known.root_b2 * slots.s + known.weight * g
         return EstimateSums(inner(g, slots.x0 - p), jnp.sum(modulus(s)))
 
@@ -215,16 +203,14 @@ class scale_by_prodigy(JointRule):
         )
         return new, (known, jnp.where(started, known.rate, 0), new.estim_lr * self.eps)
 
-    def update_leaf(
-        self, g: Array, slots: ProdigySlots, p: Array, step: Step
-    ) -> tuple[Array, ProdigySlots]:
+    def update_leaf(self, g: Array, slots: Slots, p: Array, step: Step) -> tuple[Array, Slots]:
         known, rate, eps = step.shared
         mu = self.b1 * slots.mu + (1 - self.b1) * known.d * g
         nu = self.b2 * slots.nu + (1 - self.b2) * abs2(known.d * g)
         s = known.root_b2 * slots.s + known.weight * g
         below = jnp.maximum(root(nu) + eps, jnp.finfo(nu.dtype).tiny)
         u = rate * (mu / below + self.weight_decay * p)
-        return u, ProdigySlots(mu, nu, s, slots.x0)
+        return u, self.Slots(mu, nu, s, slots.x0)
 
 
 def dadapt_adamw(

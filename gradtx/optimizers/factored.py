@@ -17,6 +17,7 @@ from jax import Array, lax
 
 from gradtx.chain import chain
 from gradtx.engine.placement import placed
+from gradtx.optimizers.adam import corrections
 from gradtx.optimizers.factoring import (
     Sides,
     Squares,
@@ -34,15 +35,10 @@ from gradtx.paths import Labels, only_where
 from gradtx.rule import Hyper, Rule, Square, Step
 from gradtx.struct import static
 from gradtx.transform import GradientTransformation
-from gradtx.transforms.decay import add_decayed_weights
+from gradtx.transforms.decay import add_decayed_weights, decoupled
 from gradtx.transforms.norms import scale_by_param_block_rms, unit_axes
 from gradtx.transforms.scale import scale_by_learning_rate
-from gradtx.tree import abs2, one_minus_power, real_dtype, real_zeros_like, root
-
-
-class FactoredSlots(NamedTuple):
-    means: Square  # of rows, then of columns; a zero for arrays that are not factored
-    v: Square  # of arrays that are not factored; a zero for others
+from gradtx.tree import abs2, real_dtype, real_zeros_like, root
 
 
 class scale_by_factored_rms(Rule):
@@ -62,7 +58,9 @@ class scale_by_factored_rms(Rule):
     factor_small: bool = static(default=True)  # False spares matrices with a side below 128
     axes: Any = None  # an `Axes`: stacked ones are kept apart
 
-    Slots = FactoredSlots
+    class Slots(NamedTuple):
+        means: Square  # of rows, then of columns; a zero for arrays that are not factored
+        v: Square  # of arrays that are not factored; a zero for others
 
     def check(self) -> None:
         self.require("[0, inf)", "decay_rate")
@@ -71,17 +69,15 @@ class scale_by_factored_rms(Rule):
     def _sides(self, shape: tuple[int, ...]) -> Sides | None:
         return sides_of(self.axes, shape, self.factor_small) if self.factored else None
 
-    def init_leaf(self, p: Array) -> FactoredSlots:
+    def init_leaf(self, p: Array) -> Slots:
         p = in_front(p, self.axes)
         means, v = zeros_of(p, self._sides(p.shape))
-        return FactoredSlots(means, put_back(v, self.axes) if v.ndim else v)
+        return self.Slots(means, put_back(v, self.axes) if v.ndim else v)
 
     def shared(self, t: Array) -> Array:
         return t**-self.decay_rate
 
-    def update_leaf(
-        self, g: Array, slots: FactoredSlots, p: Array, step: Step
-    ) -> tuple[Array, FactoredSlots]:
+    def update_leaf(self, g: Array, slots: Slots, p: Array, step: Step) -> tuple[Array, Slots]:
         stack, g = len(stacked(self.axes, g.ndim)), in_front(g, self.axes)
         sides = self._sides(g.shape)
         old = in_front(slots.v, self.axes) if sides is None else slots.v
@@ -93,7 +89,7 @@ class scale_by_factored_rms(Rule):
             u = u * _clip(square, self.clipping_threshold, stack)
         full = put_back(v.full, self.axes) if sides is None else v.full
         (means,) = placed([slots.means], [v.means(sides)])
-        return put_back(u, self.axes), FactoredSlots(means, full)
+        return put_back(u, self.axes), self.Slots(means, full)
 
 
 def _clip(square: Array, threshold: Array, stack: int) -> Array:
@@ -102,70 +98,60 @@ def _clip(square: Array, threshold: Array, stack: int) -> Array:
     return threshold / jnp.maximum(rms, threshold)
 
 
-class CameSlots(NamedTuple):
-    mu: Array
-    means: Square  # of |g|^2, as in `FactoredSlots`
-    v: Square
-    instability: Square  # the means of |U - mu|^2
-
-
 class scale_by_came(Rule):
     """Momentum of factored updates, divided by how far these stray from it.
 
-    U as in `scale_by_factored_rms` but with a constant w = w2; mu = b1 mu + (1 - b1) U; S is the
-    factored average, with the weight w3, of |U - mu|^2 + eps_instability; u = mu / sqrt(S). Arrays
+    U as in `scale_by_factored_rms` but with a constant w = 1 - b2; mu = b1 mu + (1 - b1) U; S is
+    the factored average, of decay b3, of |U - mu|^2 + eps_instability; u = mu / sqrt(S). Arrays
     that are not factored have u = mu. Luo+ 2023, 2307.02047, and the authors' code for vectors.
-    Weights of the new are given because 1 - 0.9999 has few digits in float32.
     """
 
     b1: Hyper = 0.9  # decay of mu
-    w2: Hyper = 1 - 0.999  # weight of the new in v
-    w3: Hyper = 1 - 0.9999  # weight of the new in s
+    b2: Hyper = 0.999  # decay of v
+    b3: Hyper = 0.9999  # decay of S
     eps: Hyper = 1e-30
     eps_instability: Hyper = 1e-16
     clipping_threshold: Hyper = 1.0
     axes: Any = None  # an `Axes`: stacked ones are kept apart
 
-    Slots = CameSlots
+    class Slots(NamedTuple):
+        mu: Array
+        means: Square  # of |g|^2, as in `scale_by_factored_rms`
+        v: Square
+        instability: Square  # the means of |U - mu|^2
 
     def check(self) -> None:
         self.require("[0, 1)", "b1")
-        self.require("(0, 1]", "w2", "w3")
+        self.require("[0, 1)", "b2", "b3")
         self.require("(0, inf)", "eps", "eps_instability", "clipping_threshold")
 
-    def init_leaf(self, p: Array) -> CameSlots:
+    def init_leaf(self, p: Array) -> Slots:
         front = in_front(p, self.axes)
         means, v = zeros_of(front, sides_of(self.axes, front.shape))
         v = put_back(v, self.axes) if v.ndim else v
-        return CameSlots(jnp.zeros_like(p), means, v, means)
+        return self.Slots(jnp.zeros_like(p), means, v, means)
 
-    def update_leaf(
-        self, g: Array, slots: CameSlots, p: Array, step: Step
-    ) -> tuple[Array, CameSlots]:
+    def update_leaf(self, g: Array, slots: Slots, p: Array, step: Step) -> tuple[Array, Slots]:
         stack, g = len(stacked(self.axes, g.ndim)), in_front(g, self.axes)
         sides = sides_of(self.axes, g.shape)
         old = in_front(slots.v, self.axes) if sides is None else slots.v
         v = Squares.from_slots(slots.means, old, g.shape, sides)
-        v = v.averaged(g, self.eps, self.w2, sides)
+        v = v.averaged(g, self.eps, 1 - self.b2, sides)
         u, square = v.normalized(g, sides)
         u = u * _clip(square, self.clipping_threshold, stack)
         mu = self.b1 * in_front(slots.mu, self.axes) + (1 - self.b1) * u
         back = put_back(mu, self.axes)
         if sides is None:
             full = put_back(v.full, self.axes)
-            return back, CameSlots(back, slots.means, full, slots.instability)
+            return back, self.Slots(back, slots.means, full, slots.instability)
         s = Squares.from_slots(slots.instability, v.full, g.shape, sides)
-        s = s.averaged(u - mu, self.eps_instability, self.w3, sides)
+        s = s.averaged(u - mu, self.eps_instability, 1 - self.b3, sides)
         u = put_back(s.normalized(mu, sides)[0], self.axes)
         means = placed([slots.means, slots.instability], [v.means(sides), s.means(sides)])
-        return u, CameSlots(back, means[0], v.full, means[1])
+        return u, self.Slots(back, means[0], v.full, means[1])
 
 
 # Upper bounds -----------------------------------------------------------------------------------
-
-
-class Sm3Slots(NamedTuple):
-    bounds: Square  # for each axis of a matrix one number for every index, one axis after the other
 
 
 class scale_by_sm3(Rule):
@@ -178,22 +164,21 @@ class scale_by_sm3(Rule):
 
     axes: Any = None  # an `Axes` where arrays are stacked
 
-    Slots = Sm3Slots
+    class Slots(NamedTuple):
+        bounds: Square  # one number for every index of every axis, one axis after the other
 
-    def init_leaf(self, p: Array) -> Sm3Slots:
+    def init_leaf(self, p: Array) -> Slots:
         stack, front = len(stacked(self.axes, p.ndim)), in_front(p, self.axes)
         if p.ndim - stack < 2:
-            return Sm3Slots(real_zeros_like(p))
+            return self.Slots(real_zeros_like(p))
         bounds = [jnp.zeros(shape, real_dtype(p.dtype)) for shape in _lines(front.shape, stack)]
-        return Sm3Slots(packed(bounds, stack))
+        return self.Slots(packed(bounds, stack))
 
-    def update_leaf(
-        self, g: Array, slots: Sm3Slots, p: Array, step: Step
-    ) -> tuple[Array, Sm3Slots]:
+    def update_leaf(self, g: Array, slots: Slots, p: Array, step: Step) -> tuple[Array, Slots]:
         stack = len(stacked(self.axes, g.ndim))
         if g.ndim - stack < 2:
             nu = slots.bounds + abs2(g)
-            return _over_root_or_zero(g, nu), Sm3Slots(nu)
+            return _over_root_or_zero(g, nu), self.Slots(nu)
         g = in_front(g, self.axes)
         bounds = unpacked(slots.bounds, _lines(g.shape, stack), stack)
         nu = bounds[0]
@@ -206,7 +191,7 @@ class scale_by_sm3(Rule):
             for i in inside
         ]
         u = put_back(_over_root_or_zero(g, nu), self.axes)
-        return u, Sm3Slots(*placed(slots, [packed(largest, stack)]))
+        return u, self.Slots(*placed(slots, [packed(largest, stack)]))
 
 
 def _lines(shape: tuple[int, ...], stack: int) -> list[tuple[int, ...]]:
@@ -223,11 +208,6 @@ def _over_root_or_zero(g: Array, nu: Array) -> Array:
 # One number for a block -------------------------------------------------------------------------
 
 
-class AdamMiniSlots(NamedTuple):
-    mu: Array
-    nu: Square
-
-
 class scale_by_adam_mini(Rule):
     """Adam with one nu for every block: nu = b2 nu + (1 - b2) mean over the block of |g|^2.
 
@@ -242,7 +222,9 @@ class scale_by_adam_mini(Rule):
     eps: Hyper = 1e-8  # added to the root
     axes: Any = None  # an `Axes` of inputs, outputs and stacked axes
 
-    Slots = AdamMiniSlots
+    class Slots(NamedTuple):
+        mu: Array
+        nu: Square
 
     def check(self) -> None:
         self.require("[0, 1)", "b1", "b2")
@@ -253,23 +235,20 @@ class scale_by_adam_mini(Rule):
             return tuple(range(ndim))
         return unit_axes(self.axes, ndim, "scale_by_adam_mini")
 
-    def init_leaf(self, p: Array) -> AdamMiniSlots:
+    def init_leaf(self, p: Array) -> Slots:
         along = self._along(p.ndim)
         blocks = mean(real_zeros_like(p), along)
-        return AdamMiniSlots(jnp.zeros_like(p), blocks.reshape(_squeezed(p.shape, along)))
+        return self.Slots(jnp.zeros_like(p), blocks.reshape(_squeezed(p.shape, along)))
 
-    def shared(self, t: Array) -> tuple[Array, Array]:
-        return one_minus_power(self.b1, t), one_minus_power(self.b2, t)
+    shared = corrections
 
-    def update_leaf(
-        self, g: Array, slots: AdamMiniSlots, p: Array, step: Step
-    ) -> tuple[Array, AdamMiniSlots]:
+    def update_leaf(self, g: Array, slots: Slots, p: Array, step: Step) -> tuple[Array, Slots]:
         mu = self.b1 * slots.mu + (1 - self.b1) * g
         most = jnp.finfo(g.dtype).max / 4  # an infinite nu would stop all later steps
         square = jnp.minimum(mean(abs2(g), self._along(g.ndim)), most)
         nu = self.b2 * slots.nu.reshape(square.shape) + (1 - self.b2) * square
         c1, c2 = step.shared
-        return mu * (1 / (c1 * (root(nu / c2) + self.eps))), AdamMiniSlots(
+        return mu * (1 / (c1 * (root(nu / c2) + self.eps))), self.Slots(
             mu, nu.reshape(slots.nu.shape)
         )
 
@@ -281,28 +260,20 @@ def _squeezed(shape: tuple[int, ...], along: tuple[int, ...]) -> tuple[int, ...]
     return tuple(1 if i in along else n for i, n in enumerate(shape))
 
 
-class AverageSlots(NamedTuple):
-    mu: Array
-
-
 class average_updates(Rule):
     """A moving average of the updates: mu = decay mu + (1 - decay) g, u = mu."""
 
     decay: Hyper = 0.9
 
-    Slots = AverageSlots
+    class Slots(NamedTuple):
+        mu: Array
 
     def check(self) -> None:
         self.require("[0, 1)", "decay")
 
-    def init_leaf(self, p: Array) -> AverageSlots:
-        return AverageSlots(jnp.zeros_like(p))
-
-    def update_leaf(
-        self, g: Array, slots: AverageSlots, p: Array, step: Step
-    ) -> tuple[Array, AverageSlots]:
+    def update_leaf(self, g: Array, slots: Slots, p: Array, step: Step) -> tuple[Array, Slots]:
         mu = self.decay * slots.mu + (1 - self.decay) * g
-        return mu, AverageSlots(mu)
+        return mu, self.Slots(mu)
 
 
 # Optimizers -------------------------------------------------------------------------------------
@@ -362,8 +333,8 @@ def adafactor(
 def came(
     learning_rate: Hyper,
     b1: Hyper = 0.9,
-    w2: Hyper = 1 - 0.999,
-    w3: Hyper = 1 - 0.9999,
+    b2: Hyper = 0.999,
+    b3: Hyper = 0.9999,
     eps: Hyper = 1e-30,
     eps_instability: Hyper = 1e-16,
     clipping_threshold: Hyper = 1.0,
@@ -371,12 +342,9 @@ def came(
     mask: Labels | None = None,
     axes: Any = None,
 ) -> GradientTransformation:
-    """CAME: `scale_by_came`, decoupled weight decay, learning rate (2e-4 in the paper).
-
-    w2 and w3 are 1 - b2 and 1 - b3 of the paper.
-    """
-    direction = scale_by_came(b1, w2, w3, eps, eps_instability, clipping_threshold, axes)
-    return _decayed(direction, weight_decay, mask, learning_rate)
+    """CAME: `scale_by_came`, decoupled weight decay, learning rate (2e-4 in the paper)."""
+    direction = scale_by_came(b1, b2, b3, eps, eps_instability, clipping_threshold, axes)
+    return decoupled(direction, learning_rate, weight_decay, mask)
 
 
 def sm3(learning_rate: Hyper, momentum: Hyper = 0.9, axes: Any = None) -> GradientTransformation:
@@ -396,11 +364,4 @@ def adam_mini(
     axes: Any = None,
 ) -> GradientTransformation:
     """Adam-mini: `scale_by_adam_mini`, decoupled weight decay, learning rate."""
-    return _decayed(scale_by_adam_mini(b1, b2, eps, axes), weight_decay, mask, learning_rate)
-
-
-def _decayed(
-    direction: GradientTransformation, decay: Hyper, mask: Labels | None, learning_rate: Hyper
-) -> GradientTransformation:
-    decay = only_where(mask, decay)
-    return chain(direction, add_decayed_weights(decay), scale_by_learning_rate(learning_rate))
+    return decoupled(scale_by_adam_mini(b1, b2, eps, axes), learning_rate, weight_decay, mask)

@@ -22,11 +22,9 @@ from gradtx.axes import (
     one_array,
     product,
 )
-from gradtx.chain import chain
 from gradtx.engine.batches import in_turn
 from gradtx.engine.keys import random_key
 from gradtx.engine.placement import placed
-from gradtx.optimizers.adam import scale_by_adam
 from gradtx.optimizers.roles import Matrices, routed
 from gradtx.optimizers.sides import Pair, places, refreshed, refuse_other_sides, side_shapes
 from gradtx.paths import Labels
@@ -34,23 +32,14 @@ from gradtx.rule import Hyper, Rule, Step
 from gradtx.schedules.decay import exponential_decay
 from gradtx.struct import static
 from gradtx.transform import GradientTransformation
-from gradtx.transforms.decay import add_decayed_weights
 from gradtx.tree import abs2, inverse, one_minus_power, real_dtype
 
 LONGEST = 8192
-REST = scale_by_adam(b2=0.95)
 GOLDEN = 0.6180339887498949  # multiples of it are spread evenly over [0, 1)
 
 
 ANNEALED = exponential_decay(1.0, 1000, math.exp(-1), 500, end_value=0.03)
 """The share of steps on which Q moves: all of the first 500, then fewer and fewer."""
-
-
-class KronSlots(NamedTuple):
-    mu: Array
-    left: Array  # [..., inputs, inputs], upper triangular, or [..., inputs], a diagonal
-    right: Array
-    carried: Array  # the shares of steps since the last one that learned, for every matrix
 
 
 class scale_by_kron(Rule):
@@ -75,7 +64,12 @@ class scale_by_kron(Rule):
     max_dim: int | None = static(default=None)  # None: 8192
     axes: Any = None  # an `Axes`
 
-    Slots = KronSlots
+    class Slots(NamedTuple):
+        mu: Array
+        left: Array  # [..., inputs, inputs], upper triangular, or [..., inputs], a diagonal
+        right: Array
+        carried: Array  # the shares of steps since the last one that learned, for every matrix
+
     numbered: ClassVar[bool] = True
 
     def check(self) -> None:
@@ -84,7 +78,7 @@ class scale_by_kron(Rule):
         self.require("(0, inf)", "clip", "damping")
         refuse_other_sides(self)
 
-    def init_leaf(self, p: Array) -> KronSlots:
+    def init_leaf(self, p: Array) -> Slots:
         how = layout(self.axes, p.shape, "scale_by_kron")
         *stack, n, m = one_array(how, "scale_by_kron")
         shapes = side_shapes(self.sides, n, m, LONGEST if self.max_dim is None else self.max_dim)
@@ -96,21 +90,18 @@ class scale_by_kron(Rule):
                 (full[1], m, (*stack, m, m) if full[1] else (*stack, m)),
             )
         )
-        return KronSlots(jnp.zeros_like(p), left, right, jnp.zeros(stack, real_dtype(p.dtype)))
+        return self.Slots(jnp.zeros_like(p), left, right, jnp.zeros(stack, real_dtype(p.dtype)))
 
-    def update_leaf(
-        self, g: Array, slots: KronSlots, p: Array, step: Step
-    ) -> tuple[Array, KronSlots]:
+    def update_leaf(self, g: Array, slots: Slots, p: Array, step: Step) -> tuple[Array, Slots]:
         if g.size == 0:
             return g, slots
-        number = step.place
         how = layout(self.axes, g.shape, "scale_by_kron")
         mu = self.b1 * slots.mu + (1 - self.b1) * g
         (x,) = as_matrices(mu / one_minus_power(self.b1, step.t), how)
         share = ANNEALED(step.t - 1).astype(step.t.dtype) if self.learn is None else self.learn
         carried = slots.carried + share
         if self.stagger:
-            start = GOLDEN * places(number, x.shape[:-2]).astype(carried.dtype)
+            start = GOLDEN * places(step.place, x.shape[:-2]).astype(carried.dtype)
             carried = carried + jnp.where(step.t == 1, start - jnp.floor(start), 0)
         turns = carried >= 1
         carried = jnp.where(turns, carried - 1, carried)
@@ -129,7 +120,7 @@ class scale_by_kron(Rule):
         u = _applied(left, right, u, back=True)
         size = frobenius_norm(u) / math.sqrt(x.shape[-2] * x.shape[-1])
         u = u * jnp.where(size > self.clip, self.clip * inverse(size), 1)
-        return from_matrices([u], how), KronSlots(mu, left, right, carried)
+        return from_matrices([u], how), self.Slots(mu, left, right, carried)
 
     def _learned(self, old: Pair, x: Array, v: Array) -> Pair:
         """Both factors after a step of descent; no derivative is taken of them."""
@@ -242,11 +233,5 @@ def psgd_kron(
     Its learning rate is a third or less of Adam's. `matrices`, `labels` and `auxiliary` as in
     `muon`.
     """
-
-    def method(axes: Any) -> GradientTransformation:
-        direction = scale_by_kron(
-            b1, precond_lr, learn, clip, damping, seed, stagger, sides, max_dim, axes
-        )
-        return chain(direction, add_decayed_weights(weight_decay))
-
-    return routed("psgd_kron", learning_rate, method, REST, auxiliary, matrices, labels)
+    direction = scale_by_kron(b1, precond_lr, learn, clip, damping, seed, stagger, sides, max_dim)
+    return routed("psgd_kron", direction, learning_rate, weight_decay, matrices, labels, auxiliary)

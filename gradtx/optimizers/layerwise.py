@@ -57,11 +57,6 @@ class scale_by_lars(Rule):
         return jnp.where((length == 0) | (both == 0), 1, trust) * decayed, slots
 
 
-class NovogradSlots(NamedTuple):
-    mu: Array
-    nu: Square  # one number for every layer
-
-
 class scale_by_novograd(Rule):
     """Momentum of gradients in units of their usual norm: mu = b1 mu + (g / d + weight_decay p).
 
@@ -75,7 +70,9 @@ class scale_by_novograd(Rule):
     weight_decay: Hyper = 0.0
     axes: Any = None  # an `Axes` where arrays are stacked
 
-    Slots = NovogradSlots
+    class Slots(NamedTuple):
+        mu: Array
+        nu: Square  # one number for every layer
 
     needs: ClassVar[tuple[str, ...]] = ("params",)
 
@@ -84,14 +81,12 @@ class scale_by_novograd(Rule):
         self.require("(0, inf)", "eps")
         self.require("[0, inf)", "weight_decay")
 
-    def init_leaf(self, p: Array) -> NovogradSlots:
+    def init_leaf(self, p: Array) -> Slots:
         inside = within(self.axes, p.ndim)
         stack = tuple(n for i, n in enumerate(p.shape) if i not in inside)
-        return NovogradSlots(jnp.zeros_like(p), jnp.zeros(stack, real_dtype(p.dtype)))
+        return self.Slots(jnp.zeros_like(p), jnp.zeros(stack, real_dtype(p.dtype)))
 
-    def update_leaf(
-        self, g: Array, slots: NovogradSlots, p: Array, step: Step
-    ) -> tuple[Array, NovogradSlots]:
+    def update_leaf(self, g: Array, slots: Slots, p: Array, step: Step) -> tuple[Array, Slots]:
         lengths = block_norm(g, self.axes)
         # Kept finite: with an infinite nu the gradient would count for nothing ever after.
         square = jnp.square(jnp.minimum(lengths, jnp.finfo(lengths.dtype).max ** 0.5 / 2))
@@ -99,7 +94,7 @@ class scale_by_novograd(Rule):
         nu = jnp.where(step.t == 1, square, self.b2 * old + (1 - self.b2) * square)
         normal = g * (1 / (root(nu) + self.eps))
         mu = self.b1 * slots.mu + (normal + self.weight_decay * p)
-        return mu, NovogradSlots(mu, nu.reshape(slots.nu.shape))
+        return mu, self.Slots(mu, nu.reshape(slots.nu.shape))
 
 
 class scale_by_fromage(Rule):

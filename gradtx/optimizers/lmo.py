@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from gradtx.axes import as_matrices, from_matrices, layout
-from gradtx.optimizers.muon import MomentumSlots, refuse_other
+from gradtx.optimizers.muon import Momentum, refuse_other
 from gradtx.optimizers.polar import newton_schulz
 from gradtx.rule import BatchedRule, Hyper, Step
 from gradtx.struct import static
@@ -33,20 +33,20 @@ class scale_by_lmo(BatchedRule):
     polar: Any = static(default=newton_schulz())
     axes: Any = None  # an `Axes`
 
-    Slots = MomentumSlots
+    Slots = Momentum
 
     def check(self) -> None:
         self.require("[0, 1)", "decay")
         self.require("[0, inf)", "radius")
         refuse_other(self, "norm", NORMS)
 
-    def init_leaf(self, p: Array) -> MomentumSlots:
+    def init_leaf(self, p: Array) -> Momentum:
         if self.norm != "sign":
             layout(self.axes, p.shape, "scale_by_lmo")
-        return MomentumSlots(jnp.zeros_like(p))
+        return Momentum(jnp.zeros_like(p))
 
     def before_leaf(
-        self, g: Array, slots: MomentumSlots, p: Array, step: Step
+        self, g: Array, slots: Momentum, p: Array, step: Step
     ) -> tuple[list[Array], Array]:
         d = self.decay * slots.mu + (1 - self.decay) * g
         if self._without_axes:
@@ -61,11 +61,11 @@ class scale_by_lmo(BatchedRule):
             return x * (math.sqrt(m) * inverse(norm(x, (x.ndim - 1,))))
         return math.sqrt(m / n) * self.polar.factor(x)
 
-    def after_leaf(self, results: list[Array], kept: Array) -> tuple[Array, MomentumSlots]:
+    def after_leaf(self, results: list[Array], kept: Array) -> tuple[Array, Momentum]:
         if self._without_axes:
-            return self.radius * jnp.sign(kept), MomentumSlots(kept)
+            return self.radius * jnp.sign(kept), Momentum(kept)
         far = from_matrices(results, layout(self.axes, kept.shape, "scale_by_lmo"))
-        return self.radius * far, MomentumSlots(kept)
+        return self.radius * far, Momentum(kept)
 
     @property
     def _without_axes(self) -> bool:

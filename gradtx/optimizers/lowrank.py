@@ -25,10 +25,9 @@ from gradtx.axes import (
     one_array,
     product,
 )
-from gradtx.chain import chain
 from gradtx.engine.keys import random_key
 from gradtx.engine.placement import placed
-from gradtx.optimizers.adam import scale_by_adam
+from gradtx.optimizers.adam import corrections, moments
 from gradtx.optimizers.muon import refuse_other
 from gradtx.optimizers.roles import Matrices, routed
 from gradtx.optimizers.sides import due, eigenbasis, refreshed
@@ -36,8 +35,7 @@ from gradtx.paths import Labels
 from gradtx.rule import Hyper, Rule, Square, Step
 from gradtx.struct import complaint, static
 from gradtx.transform import GradientTransformation
-from gradtx.transforms.decay import add_decayed_weights
-from gradtx.tree import abs2, inverse, one_minus_power, real_dtype, root
+from gradtx.tree import abs2, inverse, real_dtype, root
 
 RANK = 128
 PER = ("channel", "tensor")
@@ -62,18 +60,11 @@ def _back(x: Array, like: Array) -> Array:
     return x if like.shape[-2] <= like.shape[-1] else adjoint(x)
 
 
-def _adam(rule: Any, z: Array, mu: Array, nu: Array, t: Array) -> tuple[Array, Array, Array]:
+def _adam(rule: Any, z: Array, old: Any, t: Array) -> tuple[Array, Array, Array]:
     """Adam's step for z, and its moments."""
-    mu = rule.b1 * mu + (1 - rule.b1) * z
-    nu = rule.b2 * nu + (1 - rule.b2) * abs2(z)
-    u = mu / one_minus_power(rule.b1, t) / (root(nu / one_minus_power(rule.b2, t)) + rule.eps)
-    return u, mu, nu
-
-
-class GaloreSlots(NamedTuple):
-    mu: Array  # [..., rank, longer side]
-    nu: Square
-    basis: Array  # [..., shorter side, rank]
+    mu, nu = moments(rule, z, old)
+    c1, c2 = corrections(rule, t)
+    return mu / c1 / (root(nu / c2) + rule.eps), mu, nu
 
 
 class scale_by_galore(Rule):
@@ -94,7 +85,11 @@ class scale_by_galore(Rule):
     stagger: bool = static(default=True)  # False: all matrices in the same step
     axes: Any = None  # an `Axes`
 
-    Slots = GaloreSlots
+    class Slots(NamedTuple):
+        mu: Array  # [..., rank, longer side]
+        nu: Square
+        basis: Array  # [..., shorter side, rank]
+
     numbered: ClassVar[bool] = True
 
     def check(self) -> None:
@@ -102,28 +97,25 @@ class scale_by_galore(Rule):
         self.require("(0, inf)", "eps", "every")
         _refuse_other_rank(self)
 
-    def init_leaf(self, p: Array) -> GaloreSlots:
+    def init_leaf(self, p: Array) -> Slots:
         *stack, n, m = one_array(layout(self.axes, p.shape, "scale_by_galore"), "scale_by_galore")
         short, long = min(n, m), max(n, m)
         rank = _rank(self, short)
         shape = (*stack, rank, long)
         basis = jnp.broadcast_to(jnp.eye(short, rank, dtype=p.dtype), (*stack, short, rank))
-        return GaloreSlots(jnp.zeros(shape, p.dtype), jnp.zeros(shape, real_dtype(p.dtype)), basis)
+        return self.Slots(jnp.zeros(shape, p.dtype), jnp.zeros(shape, real_dtype(p.dtype)), basis)
 
-    def update_leaf(
-        self, g: Array, slots: GaloreSlots, p: Array, step: Step
-    ) -> tuple[Array, GaloreSlots]:
+    def update_leaf(self, g: Array, slots: Slots, p: Array, step: Step) -> tuple[Array, Slots]:
         if g.size == 0:
             return g, slots
-        number = step.place
         how = layout(self.axes, g.shape, "scale_by_galore")
         (x,) = as_matrices(g, how)
         y = _upright(x)
-        turns = due(step.t - 1, number, self.every, y.shape[:-2], self.stagger) | (step.t == 1)
+        turns = due(step.t - 1, step.place, self.every, y.shape[:-2], self.stagger) | (step.t == 1)
         (basis,) = refreshed(turns, _largest_directions, (slots.basis,), y)
-        z, mu, nu = _adam(self, product(adjoint(basis), y), slots.mu, slots.nu, step.t)
+        z, mu, nu = _adam(self, product(adjoint(basis), y), slots, step.t)
         u = self.scale * product(basis, z)
-        return from_matrices([_back(u, x)], how), GaloreSlots(*placed(slots, (mu, nu, basis)))
+        return from_matrices([_back(u, x)], how), self.Slots(*placed(slots, (mu, nu, basis)))
 
 
 def _largest_directions(old: tuple[Array], y: Array) -> tuple[Array]:
@@ -137,12 +129,6 @@ def _largest_directions(old: tuple[Array], y: Array) -> tuple[Array]:
     weight = root(abs2(along))
     new = new * jnp.where(weight > 0, along * inverse(weight), 1)
     return (jnp.where(size > 0, new, basis),)
-
-
-class ApolloSlots(NamedTuple):
-    mu: Array  # [..., rank, longer side]
-    nu: Square
-    size: Array  # the norm of the last update of every matrix
 
 
 class scale_by_apollo(Rule):
@@ -166,7 +152,10 @@ class scale_by_apollo(Rule):
     per: str = static(default="channel")  # or "tensor"
     axes: Any = None  # an `Axes`
 
-    Slots = ApolloSlots
+    class Slots(NamedTuple):
+        mu: Array  # [..., rank, longer side]
+        nu: Square
+        size: Array  # the norm of the last update of every matrix
 
     def check(self) -> None:
         self.require("[0, 1)", "b1", "b2")
@@ -175,17 +164,13 @@ class scale_by_apollo(Rule):
         refuse_other(self, "per", PER)
         _refuse_other_rank(self)
 
-    def init_leaf(self, p: Array) -> ApolloSlots:
+    def init_leaf(self, p: Array) -> Slots:
         *stack, n, m = one_array(layout(self.axes, p.shape, "scale_by_apollo"), "scale_by_apollo")
         shape = (*stack, _rank(self, min(n, m)), max(n, m))
         real = real_dtype(p.dtype)
-        return ApolloSlots(
-            jnp.zeros(shape, p.dtype), jnp.zeros(shape, real), jnp.zeros(stack, real)
-        )
+        return self.Slots(jnp.zeros(shape, p.dtype), jnp.zeros(shape, real), jnp.zeros(stack, real))
 
-    def update_leaf(
-        self, g: Array, slots: ApolloSlots, p: Array, step: Step
-    ) -> tuple[Array, ApolloSlots]:
+    def update_leaf(self, g: Array, slots: Slots, p: Array, step: Step) -> tuple[Array, Slots]:
         if g.size == 0:
             return g, slots
         how = layout(self.axes, g.shape, "scale_by_apollo")
@@ -193,7 +178,7 @@ class scale_by_apollo(Rule):
         y = _upright(x)
         sketch = self._projection(y, step)
         r = product(jnp.broadcast_to(sketch, (*y.shape[:-2], *sketch.shape)), y)
-        z, mu, nu = _adam(self, r, slots.mu, slots.nu, step.t)
+        z, mu, nu = _adam(self, r, slots, step.t)
         axes = (-2, -1) if self.per == "tensor" else (-2,)
         after, before = (root(jnp.sum(abs2(a), axis=axes, keepdims=True)) for a in (z, r))
         u = y * (after / (before + self.eps))
@@ -203,7 +188,7 @@ class scale_by_apollo(Rule):
         shrink = jnp.where(limited, self.growth * last * inverse(size), 1)
         u = u * (shrink * root(jnp.asarray(self.scale)))
         size = jnp.squeeze(size * shrink, (-2, -1))
-        return from_matrices([_back(u, x)], how), ApolloSlots(*placed(slots, (mu, nu, size)))
+        return from_matrices([_back(u, x)], how), self.Slots(*placed(slots, (mu, nu, size)))
 
     def _projection(self, y: Array, step: Step) -> Array:
         """Random normal numbers over sqrt(rank), the same until the next refresh."""
@@ -214,8 +199,6 @@ class scale_by_apollo(Rule):
 
 
 # Optimizers ------------------------------------------------------------------------------------
-
-REST = scale_by_adam(b2=0.95)
 
 
 def galore(
@@ -236,12 +219,8 @@ def galore(
 
     `matrices`, `labels` and `auxiliary` as in `muon`.
     """
-
-    def method(axes: Any) -> GradientTransformation:
-        direction = scale_by_galore(b1, b2, eps, scale, every, rank, stagger, axes)
-        return chain(direction, add_decayed_weights(weight_decay))
-
-    return routed("galore", learning_rate, method, REST, auxiliary, matrices, labels)
+    direction = scale_by_galore(b1, b2, eps, scale, every, rank, stagger)
+    return routed("galore", direction, learning_rate, weight_decay, matrices, labels, auxiliary)
 
 
 def apollo(
@@ -264,9 +243,5 @@ def apollo(
 
     `matrices`, `labels` and `auxiliary` as in `muon`.
     """
-
-    def method(axes: Any) -> GradientTransformation:
-        direction = scale_by_apollo(b1, b2, eps, scale, growth, every, seed, rank, per, axes)
-        return chain(direction, add_decayed_weights(weight_decay))
-
-    return routed("apollo", learning_rate, method, REST, auxiliary, matrices, labels)
+    direction = scale_by_apollo(b1, b2, eps, scale, growth, every, seed, rank, per)
+    return routed("apollo", direction, learning_rate, weight_decay, matrices, labels, auxiliary)

@@ -24,7 +24,7 @@ MOMENTA = ("lerp", "trace", "corrected")
 SCALES = (None, "original", "spectral", "match_rms_adamw", "rms", "nuclear")
 
 
-class MomentumSlots(NamedTuple):
+class Momentum(NamedTuple):
     mu: Array
 
 
@@ -89,7 +89,7 @@ class scale_by_muon(BatchedRule):
     polar: Any = static(default=newton_schulz())  # or `exact_polar()`
     axes: Any = None  # an `Axes`: which are inputs and outputs, which stacked
 
-    Slots = MomentumSlots
+    Slots = Momentum
 
     def check(self) -> None:
         self.require("[0, 1)", "beta")
@@ -97,12 +97,12 @@ class scale_by_muon(BatchedRule):
         refuse_other(self, "momentum", MOMENTA)
         refuse_other(self, "scale", SCALES)
 
-    def init_leaf(self, p: Array) -> MomentumSlots:
+    def init_leaf(self, p: Array) -> Momentum:
         layout(self.axes, p.shape, "scale_by_muon")
-        return MomentumSlots(jnp.zeros_like(p))
+        return Momentum(jnp.zeros_like(p))
 
     def before_leaf(
-        self, g: Array, slots: MomentumSlots, p: Array, step: Step
+        self, g: Array, slots: Momentum, p: Array, step: Step
     ) -> tuple[list[Array], Array]:
         u, mu = averaged(self.momentum, self.nesterov, self.beta, g, slots.mu, step.t)
         return as_matrices(u, layout(self.axes, g.shape, "scale_by_muon")), mu
@@ -113,20 +113,15 @@ class scale_by_muon(BatchedRule):
             return o
         return o * jnp.sum((jnp.conj(o) * x).real, axis=(-2, -1), keepdims=True)
 
-    def after_leaf(self, results: list[Array], kept: Array) -> tuple[Array, MomentumSlots]:
+    def after_leaf(self, results: list[Array], kept: Array) -> tuple[Array, Momentum]:
         how = layout(self.axes, kept.shape, "scale_by_muon")
-        return from_matrices([self._sized(o) for o in results], how), MomentumSlots(kept)
+        return from_matrices([self._sized(o) for o in results], how), Momentum(kept)
 
     def _sized(self, o: Array) -> Array:
         if self.scale == "rms":
             return to_rms(o, self.rms)
         factor = shape_factor(self.scale, o.shape[-2], o.shape[-1], self.rms)
         return o if factor is None else o * factor
-
-
-class NormuonSlots(NamedTuple):
-    mu: Array
-    nu: Square  # one number for every output of every matrix: [..., outputs]
 
 
 class scale_by_normuon(BatchedRule):
@@ -147,7 +142,9 @@ class scale_by_normuon(BatchedRule):
     polar: Any = static(default=newton_schulz())
     axes: Any = None
 
-    Slots = NormuonSlots
+    class Slots(NamedTuple):
+        mu: Array
+        nu: Square  # one number for every output of every matrix: [..., outputs]
 
     def check(self) -> None:
         self.require("[0, 1)", "beta", "b2")
@@ -155,13 +152,13 @@ class scale_by_normuon(BatchedRule):
         refuse_other(self, "momentum", MOMENTA)
         refuse_other(self, "scale", tuple(s for s in SCALES if s != "nuclear"))
 
-    def init_leaf(self, p: Array) -> NormuonSlots:
+    def init_leaf(self, p: Array) -> Slots:
         *stack, _, m = one_array(layout(self.axes, p.shape, "scale_by_normuon"), "scale_by_normuon")
-        return NormuonSlots(jnp.zeros_like(p), jnp.zeros((*stack, m), real_dtype(p.dtype)))
+        return self.Slots(jnp.zeros_like(p), jnp.zeros((*stack, m), real_dtype(p.dtype)))
 
     def before_leaf(
-        self, g: Array, slots: NormuonSlots, p: Array, step: Step
-    ) -> tuple[list[Array], NormuonSlots]:
+        self, g: Array, slots: Slots, p: Array, step: Step
+    ) -> tuple[list[Array], Slots]:
         u, mu = averaged(self.momentum, self.nesterov, self.beta, g, slots.mu, step.t)
         how = layout(self.axes, g.shape, "scale_by_normuon")
         return as_matrices(u, how), slots._replace(mu=mu)
@@ -169,7 +166,7 @@ class scale_by_normuon(BatchedRule):
     def together(self, x: Array) -> Array:
         return self.polar.factor(x)
 
-    def after_leaf(self, results: list[Array], kept: NormuonSlots) -> tuple[Array, NormuonSlots]:
+    def after_leaf(self, results: list[Array], kept: Slots) -> tuple[Array, Slots]:
         (o,) = results
         square = jnp.sum(abs2(o), axis=-2) / max(o.shape[-2], 1)
         nu = self.b2 * kept.nu + (1 - self.b2) * square
@@ -185,11 +182,6 @@ class scale_by_normuon(BatchedRule):
             )
         how = layout(self.axes, kept.mu.shape, "scale_by_normuon")
         return from_matrices([even], how), kept._replace(nu=nu)
-
-
-class AdamuonSlots(NamedTuple):
-    mu: Array
-    nu: Square
 
 
 class scale_by_adamuon(BatchedRule):
@@ -210,20 +202,22 @@ class scale_by_adamuon(BatchedRule):
     polar: Any = static(default=newton_schulz())
     axes: Any = None
 
-    Slots = AdamuonSlots
+    class Slots(NamedTuple):
+        mu: Array
+        nu: Square
 
     def check(self) -> None:
         self.require("[0, 1)", "beta", "b2")
         self.require("(0, inf)", "eps", "rms")
         refuse_other(self, "momentum", MOMENTA)
 
-    def init_leaf(self, p: Array) -> AdamuonSlots:
+    def init_leaf(self, p: Array) -> Slots:
         layout(self.axes, p.shape, "scale_by_adamuon")
-        return AdamuonSlots(jnp.zeros_like(p), real_zeros_like(p))
+        return self.Slots(jnp.zeros_like(p), real_zeros_like(p))
 
     def before_leaf(
-        self, g: Array, slots: AdamuonSlots, p: Array, step: Step
-    ) -> tuple[list[Array], AdamuonSlots]:
+        self, g: Array, slots: Slots, p: Array, step: Step
+    ) -> tuple[list[Array], Slots]:
         u, mu = averaged(self.momentum, self.nesterov, self.beta, g, slots.mu, step.t)
         how = layout(self.axes, g.shape, "scale_by_adamuon")
         return as_matrices(jnp.sign(u) if self.signed else u, how), slots._replace(mu=mu)
@@ -231,17 +225,12 @@ class scale_by_adamuon(BatchedRule):
     def together(self, x: Array) -> Array:
         return self.polar.factor(x)
 
-    def after_leaf(self, results: list[Array], kept: AdamuonSlots) -> tuple[Array, AdamuonSlots]:
+    def after_leaf(self, results: list[Array], kept: Slots) -> tuple[Array, Slots]:
         how = layout(self.axes, kept.mu.shape, "scale_by_adamuon")
         o = from_matrices(results, how)
         nu = self.b2 * kept.nu + (1 - self.b2) * abs2(o)
         even = o / (root(nu) + self.eps)
         return on_matrices(lambda x: to_rms(x, self.rms), even, how), kept._replace(nu=nu)
-
-
-class AdagoSlots(NamedTuple):
-    mu: Array
-    total: Square  # the sum of squared norms, for every matrix
 
 
 class scale_by_adago(BatchedRule):
@@ -260,7 +249,9 @@ class scale_by_adago(BatchedRule):
     polar: Any = static(default=newton_schulz())
     axes: Any = None
 
-    Slots = AdagoSlots
+    class Slots(NamedTuple):
+        mu: Array
+        total: Square  # the sum of squared norms, for every matrix
 
     def check(self) -> None:
         self.require("[0, 1)", "beta")
@@ -268,13 +259,13 @@ class scale_by_adago(BatchedRule):
         self.require("[0, inf)", "floor")
         refuse_other(self, "momentum", MOMENTA)
 
-    def init_leaf(self, p: Array) -> AdagoSlots:
+    def init_leaf(self, p: Array) -> Slots:
         *stack, _, _ = one_array(layout(self.axes, p.shape, "scale_by_adago"), "scale_by_adago")
-        return AdagoSlots(jnp.zeros_like(p), jnp.zeros(tuple(stack), real_dtype(p.dtype)))
+        return self.Slots(jnp.zeros_like(p), jnp.zeros(tuple(stack), real_dtype(p.dtype)))
 
     def before_leaf(
-        self, g: Array, slots: AdagoSlots, p: Array, step: Step
-    ) -> tuple[list[Array], tuple[Array, AdagoSlots]]:
+        self, g: Array, slots: Slots, p: Array, step: Step
+    ) -> tuple[list[Array], tuple[Array, Slots]]:
         u, mu = averaged(self.momentum, self.nesterov, self.beta, g, slots.mu, step.t)
         how = layout(self.axes, g.shape, "scale_by_adago")
         (x,) = as_matrices(g, how)
@@ -282,14 +273,12 @@ class scale_by_adago(BatchedRule):
         size = jnp.minimum(size, self.gamma)
         total = slots.total + lax.square(size)
         rate = jnp.maximum(self.floor, size * inverse(root(total)))
-        return as_matrices(u, how), (rate, AdagoSlots(mu, total))
+        return as_matrices(u, how), (rate, self.Slots(mu, total))
 
     def together(self, x: Array) -> Array:
         return self.polar.factor(x)
 
-    def after_leaf(
-        self, results: list[Array], kept: tuple[Array, AdagoSlots]
-    ) -> tuple[Array, AdagoSlots]:
+    def after_leaf(self, results: list[Array], kept: tuple[Array, Slots]) -> tuple[Array, Slots]:
         (o,), (step, slots) = results, kept
         how = layout(self.axes, slots.mu.shape, "scale_by_adago")
         return from_matrices([step[..., None, None] * o], how), slots

@@ -16,15 +16,9 @@ from __future__ import annotations
 from typing import Any
 
 from gradtx.chain import chain
-from gradtx.optimizers.adam import scale_by_adam
 from gradtx.optimizers.dion import scale_by_dion
 from gradtx.optimizers.lmo import scale_by_lmo
-from gradtx.optimizers.muon import (
-    scale_by_adago,
-    scale_by_adamuon,
-    scale_by_muon,
-    scale_by_normuon,
-)
+from gradtx.optimizers.muon import scale_by_adago, scale_by_adamuon, scale_by_muon, scale_by_normuon
 from gradtx.optimizers.polar import newton_schulz
 from gradtx.optimizers.roles import Matrices, routed
 from gradtx.paths import Labels
@@ -33,11 +27,6 @@ from gradtx.transform import GradientTransformation
 from gradtx.transforms.decay import add_decayed_weights
 
 POLAR = newton_schulz()
-REST = scale_by_adam(b2=0.95)
-
-
-def _decayed(direction: Any, weight_decay: Hyper) -> GradientTransformation:
-    return chain(direction, add_decayed_weights(weight_decay))
 
 
 def muon(
@@ -60,12 +49,8 @@ def muon(
     Differs from Optax in who is a matrix, which is said and not guessed, and in what moves the
     rest, which is NAdam there because it inherits `nesterov`.
     """
-
-    def method(axes: Any) -> GradientTransformation:
-        direction = scale_by_muon(beta, rms, nesterov, momentum, scale, polar, axes)
-        return _decayed(direction, weight_decay)
-
-    return routed("muon", learning_rate, method, REST, auxiliary, matrices, labels)
+    direction = scale_by_muon(beta, rms, nesterov, momentum, scale, polar)
+    return routed("muon", direction, learning_rate, weight_decay, matrices, labels, auxiliary)
 
 
 def normuon(
@@ -84,12 +69,8 @@ def normuon(
     auxiliary: GradientTransformation | None = None,
 ) -> GradientTransformation:
     """NorMuon: `scale_by_normuon` and decoupled weight decay for matrices, Adam for the rest."""
-
-    def method(axes: Any) -> GradientTransformation:
-        direction = scale_by_normuon(beta, b2, eps, rms, nesterov, momentum, scale, polar, axes)
-        return _decayed(direction, weight_decay)
-
-    return routed("normuon", learning_rate, method, REST, auxiliary, matrices, labels)
+    direction = scale_by_normuon(beta, b2, eps, rms, nesterov, momentum, scale, polar)
+    return routed("normuon", direction, learning_rate, weight_decay, matrices, labels, auxiliary)
 
 
 def adamuon(
@@ -108,12 +89,8 @@ def adamuon(
     auxiliary: GradientTransformation | None = None,
 ) -> GradientTransformation:
     """AdaMuon: `scale_by_adamuon` and decoupled weight decay for matrices, Adam for the rest."""
-
-    def method(axes: Any) -> GradientTransformation:
-        direction = scale_by_adamuon(beta, b2, eps, rms, nesterov, momentum, signed, polar, axes)
-        return _decayed(direction, weight_decay)
-
-    return routed("adamuon", learning_rate, method, REST, auxiliary, matrices, labels)
+    direction = scale_by_adamuon(beta, b2, eps, rms, nesterov, momentum, signed, polar)
+    return routed("adamuon", direction, learning_rate, weight_decay, matrices, labels, auxiliary)
 
 
 def adago(
@@ -129,11 +106,8 @@ def adago(
     auxiliary: GradientTransformation | None = None,
 ) -> GradientTransformation:
     """AdaGO: `scale_by_adago` for matrices, Adam for the rest."""
-
-    def method(axes: Any) -> GradientTransformation:
-        return scale_by_adago(beta, gamma, floor, nesterov, momentum, polar, axes)
-
-    return routed("adago", learning_rate, method, REST, auxiliary, matrices, labels)
+    direction = scale_by_adago(beta, gamma, floor, nesterov, momentum, polar)
+    return routed("adago", direction, learning_rate, None, matrices, labels, auxiliary)
 
 
 def dion(
@@ -146,12 +120,8 @@ def dion(
     auxiliary: GradientTransformation | None = None,
 ) -> GradientTransformation:
     """Dion: `scale_by_dion` and decoupled weight decay for matrices, Adam for the rest."""
-
-    def method(axes: Any) -> GradientTransformation:
-        direction = scale_by_dion(beta, rank_fraction, axes)
-        return _decayed(direction, weight_decay)
-
-    return routed("dion", learning_rate, method, REST, auxiliary, matrices, labels)
+    direction = scale_by_dion(beta, rank_fraction)
+    return routed("dion", direction, learning_rate, weight_decay, matrices, labels, auxiliary)
 
 
 def scion(
@@ -171,11 +141,7 @@ def scion(
     p = (1 - lr) p - lr radius lmo, which stays in the ball. The paper's last layer is
     `auxiliary=chain(scale_by_lmo(3000.0, norm="sign", axes=...), scale_by_learning_rate(...))`.
     """
-
     shrink = 1.0 if constrained else 0.0
-
-    def method(axes: Any) -> GradientTransformation:
-        return _decayed(scale_by_lmo(radius, decay, "spectral", polar, axes), shrink)
-
-    rest = _decayed(scale_by_lmo(rest_radius, decay, "sign"), shrink)
-    return routed("scion", learning_rate, method, rest, auxiliary, matrices, labels)
+    direction = scale_by_lmo(radius, decay, "spectral", polar)
+    rest = chain(scale_by_lmo(rest_radius, decay, "sign"), add_decayed_weights(shrink))
+    return routed("scion", direction, learning_rate, shrink, matrices, labels, auxiliary, rest)

@@ -58,9 +58,6 @@ class scale_by_dog(JointRule):
     def check(self) -> None:
         self.require("(0, inf)", "reps_rel", "eps")
 
-    def init_leaf(self, p: Array) -> DogSlots:
-        return DogSlots(p)
-
     def prepare(self, globals_: DogGlobals, t: Array) -> Array:
         return t
 
@@ -78,12 +75,6 @@ class scale_by_dog(JointRule):
         return DogGlobals(distance, total), distance / root(total + self.eps)
 
 
-class LdogSlots(NamedTuple):
-    x0: Copy
-    max_dist: Array
-    sum_of_squares: Square
-
-
 class scale_by_ldog(Rule):
     """`scale_by_dog` for every array alone: L-DoG of the same paper (section 3.3).
 
@@ -94,27 +85,28 @@ class scale_by_ldog(Rule):
     eps: Hyper = 1e-8
     axes: Axes | None = None  # which axes are stacked; None: none
 
-    Slots = LdogSlots
+    class Slots(NamedTuple):
+        x0: Copy
+        max_dist: Array
+        sum_of_squares: Square
 
     needs: ClassVar[tuple[str, ...]] = ("params",)
 
     def check(self) -> None:
         self.require("(0, inf)", "reps_rel", "eps")
 
-    def init_leaf(self, p: Array) -> LdogSlots:
+    def init_leaf(self, p: Array) -> Slots:
         zeros = jnp.sum(real_zeros_like(p), within(self.axes, p.ndim))
-        return LdogSlots(p, zeros, zeros)
+        return self.Slots(p, zeros, zeros)
 
-    def update_leaf(
-        self, g: Array, slots: LdogSlots, p: Array, step: Step
-    ) -> tuple[Array, LdogSlots]:
+    def update_leaf(self, g: Array, slots: Slots, p: Array, step: Step) -> tuple[Array, Slots]:
         axes = within(self.axes, p.ndim)
         start = self.reps_rel * (1 + root(jnp.sum(abs2(p), axes)))
         least = jnp.where(step.t == 1, start, slots.max_dist)
         distance = jnp.maximum(least, root(jnp.sum(abs2(p - slots.x0), axes)))
         total = slots.sum_of_squares + jnp.sum(abs2(g), axes)
         factor = jnp.expand_dims(distance / root(total + self.eps), axes)
-        return factor * g, LdogSlots(slots.x0, distance, total)
+        return factor * g, self.Slots(slots.x0, distance, total)
 
 
 class DowgGlobals(NamedTuple):
@@ -145,9 +137,6 @@ class scale_by_dowg(JointRule):
     def check(self) -> None:
         self.require("(0, inf)", "init_estim_sq_dist", "eps")
 
-    def init_leaf(self, p: Array) -> DogSlots:
-        return DogSlots(p)
-
     def init_globals(self) -> DowgGlobals:
         return DowgGlobals(self.init_estim_sq_dist, 0.0)  # pyright: ignore[reportArgumentType]
 
@@ -173,10 +162,7 @@ def dog(
 
 
 def ldog(
-    learning_rate: Hyper = 1.0,
-    reps_rel: Hyper = 1e-6,
-    eps: Hyper = 1e-8,
-    axes: Any = None,
+    learning_rate: Hyper = 1.0, reps_rel: Hyper = 1e-6, eps: Hyper = 1e-8, axes: Any = None
 ) -> GradientTransformation:
     """L-DoG: `scale_by_ldog`, then the learning rate."""
     return chain(scale_by_ldog(reps_rel, eps, axes), scale_by_learning_rate(learning_rate))

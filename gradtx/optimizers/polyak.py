@@ -15,11 +15,12 @@ import jax.numpy as jnp
 from jax import Array
 
 from gradtx.chain import chain
-from gradtx.rule import Hyper, JointRule, LengthSums, NoNumbers, NormOf, Square, Step
+from gradtx.optimizers.adam import Moments, moments
+from gradtx.rule import Hyper, JointRule, LengthSums, NoNumbers, Step, measure_length
 from gradtx.struct import complaint, static
 from gradtx.transform import GradientTransformation
 from gradtx.transforms.scale import scale, scale_by_learning_rate
-from gradtx.tree import abs2, inner, one_minus_power, real_zeros_like, root
+from gradtx.tree import abs2, inner, one_minus_power, root
 
 
 class scale_by_polyak(JointRule):
@@ -47,8 +48,7 @@ class scale_by_polyak(JointRule):
                 complaint(self, f"the variant is {self.variant!r}", "Give 'sps' or 'sps+'")
             )
 
-    def measure_leaf(self, g: Array, slots: Any, p: Any, known: Any) -> LengthSums:
-        return LengthSums(NormOf(g))  # pyright: ignore[reportArgumentType]
+    measure_leaf = measure_length
 
     def decide(
         self, sums: LengthSums, globals_: NoNumbers, t: Array, **extra: Array
@@ -60,10 +60,6 @@ class scale_by_polyak(JointRule):
         some = square > 0
         rate = self.scaling * gap / jnp.where(some, square, 1)
         return globals_, jnp.where(some, jnp.minimum(rate, self.max_learning_rate), 0)
-
-
-class MomoSlots(NamedTuple):
-    mu: Array
 
 
 class MomoGlobals(NamedTuple):
@@ -123,7 +119,9 @@ class scale_by_momo(JointRule):
     weight_decay: Hyper = 0.0
     adapt_lower_bound: bool = static(default=False)  # estimates the bound, from lower_bound on
 
-    Slots = MomoSlots
+    class Slots(NamedTuple):
+        mu: Array
+
     Globals = MomoGlobals
     Sums = MomoSums
 
@@ -133,16 +131,13 @@ class scale_by_momo(JointRule):
         self.require("[0, 1)", "b1")
         self.require("[0, inf)", "weight_decay")
 
-    def init_leaf(self, p: Array) -> MomoSlots:
-        return MomoSlots(jnp.zeros_like(p))
-
     def init_globals(self) -> MomoGlobals:
         return MomoGlobals(0.0, 0.0, self.lower_bound)  # pyright: ignore[reportArgumentType]
 
     def prepare(self, globals_: MomoGlobals, t: Array) -> Array:
         return jnp.where(t == 1, 0, self.b1)
 
-    def measure_leaf(self, g: Array, slots: MomoSlots, p: Array, known: Any) -> MomoSums:
+    def measure_leaf(self, g: Array, slots: Slots, p: Array, known: Any) -> MomoSums:
         mu = known * slots.mu + (1 - known) * g
         return MomoSums(jnp.sum(abs2(mu)), inner(mu, p), inner(g, p))
 
@@ -153,16 +148,9 @@ class scale_by_momo(JointRule):
         new, tau, shrink = _decided(self, sums, globals_, decay, 1.0, extra["value"])
         return new, MomoShared(decay, tau, shrink)
 
-    def update_leaf(
-        self, g: Array, slots: MomoSlots, p: Array, step: Step
-    ) -> tuple[Array, MomoSlots]:
+    def update_leaf(self, g: Array, slots: Slots, p: Array, step: Step) -> tuple[Array, Slots]:
         mu = step.shared.known * slots.mu + (1 - step.shared.known) * g
-        return step.shared.shrink * p + step.shared.tau * mu, MomoSlots(mu)
-
-
-class MomoAdamSlots(NamedTuple):
-    mu: Array
-    nu: Square
+        return step.shared.shrink * p + step.shared.tau * mu, self.Slots(mu)
 
 
 class scale_by_momo_adam(JointRule):
@@ -180,7 +168,7 @@ class scale_by_momo_adam(JointRule):
     weight_decay: Hyper = 0.0
     adapt_lower_bound: bool = static(default=False)  # estimates the bound, from lower_bound on
 
-    Slots = MomoAdamSlots
+    Slots = Moments
     Globals = MomoGlobals
     Sums = MomoSums
 
@@ -191,21 +179,17 @@ class scale_by_momo_adam(JointRule):
         self.require("(0, inf)", "eps")
         self.require("[0, inf)", "weight_decay")
 
-    def init_leaf(self, p: Array) -> MomoAdamSlots:
-        return MomoAdamSlots(jnp.zeros_like(p), real_zeros_like(p))
-
     def init_globals(self) -> MomoGlobals:
         return MomoGlobals(0.0, 0.0, self.lower_bound)  # pyright: ignore[reportArgumentType]
 
     def prepare(self, globals_: MomoGlobals, t: Array) -> Array:
         return one_minus_power(self.b2, t)  # pyright: ignore[reportArgumentType]
 
-    def _moments(self, g: Array, slots: MomoAdamSlots, known: Array) -> tuple[Any, Array]:
-        mu = self.b1 * slots.mu + (1 - self.b1) * g
-        nu = self.b2 * slots.nu + (1 - self.b2) * abs2(g)
-        return MomoAdamSlots(mu, nu), mu / (root(nu / known) + self.eps)
+    def _moments(self, g: Array, slots: Moments, known: Array) -> tuple[Any, Array]:
+        new = moments(self, g, slots)
+        return new, new.mu / (root(new.nu / known) + self.eps)
 
-    def measure_leaf(self, g: Array, slots: MomoAdamSlots, p: Array, known: Any) -> MomoSums:
+    def measure_leaf(self, g: Array, slots: Moments, p: Array, known: Any) -> MomoSums:
         new, step = self._moments(g, slots, known)
         return MomoSums(inner(new.mu, step), inner(new.mu, p), inner(g, p))
 
@@ -216,9 +200,7 @@ class scale_by_momo_adam(JointRule):
         new, tau, shrink = _decided(self, sums, globals_, self.b1, reached, extra["value"])
         return new, MomoShared(self.prepare(globals_, t), tau, shrink)
 
-    def update_leaf(
-        self, g: Array, slots: MomoAdamSlots, p: Array, step: Step
-    ) -> tuple[Array, MomoAdamSlots]:
+    def update_leaf(self, g: Array, slots: Moments, p: Array, step: Step) -> tuple[Array, Moments]:
         new, direction = self._moments(g, slots, step.shared.known)
         return step.shared.shrink * p + step.shared.tau * direction, new
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from gradtx.axes import Axes
 from gradtx.chain import chain
 from gradtx.engine.hyperparameters import per_array
 from gradtx.engine.step import At
+from gradtx.optimizers.adam import scale_by_adam
 from gradtx.paths import Labels, Route, by_path, refuse_no_mapping
 from gradtx.rule import Hyper
 from gradtx.struct import complaint, converted, static
@@ -19,6 +20,7 @@ from gradtx.transform import (
     as_transformation,
     refuse_other_parts,
 )
+from gradtx.transforms.decay import add_decayed_weights
 from gradtx.transforms.scale import scale_by_learning_rate
 from gradtx.tree import Tree
 from gradtx.wrappers.partition import partition
@@ -27,6 +29,10 @@ Matrices = str | Mapping[Any, Axes | str | None]
 """The matrices of a model: `{"embed/*": None, "*/kernel": "io"}`, path patterns with the axes of
 the arrays that fit, of which the first counts; `None`, and whatever fits no pattern, is no matrix.
 One pattern alone means axes (in, out). With labels beside it, its keys are labels."""
+
+
+REST = scale_by_adam(b2=0.95)
+"""What moves arrays that are no matrices, unless one says otherwise."""
 
 
 class by_role(Clocked):
@@ -78,24 +84,25 @@ class by_role(Clocked):
 
 def routed(
     called: str,
+    direction: Any,
     learning_rate: Hyper,
-    direction: Callable[[Any], GradientTransformation],
-    rest: GradientTransformation,
-    auxiliary: GradientTransformation | None,
+    weight_decay: Hyper | None,
     matrices: Matrices | None,
     labels: Labels | None,
+    auxiliary: GradientTransformation | None,
+    rest: GradientTransformation = REST,
 ) -> GradientTransformation:
-    """Moves the matrices that are named in `direction(axes)`, other arrays in the direction `rest`.
+    """Moves the matrices that are named by the rule `direction`, given their axes, with decay.
 
-    Given `auxiliary`, a complete optimizer, that moves the others. Nothing is guessed from the
-    number of axes: an embedding has two. Raises `ValueError` if no matrix is named, and in `init`
-    for patterns that no array uses.
+    Other arrays move in the direction `rest` at the same learning rate, or by `auxiliary`, a
+    complete optimizer. Nothing is guessed from the number of axes: an embedding has two. Raises
+    `ValueError` if no matrix is named, and in `init` for patterns that no array uses.
     """
     if isinstance(matrices, str):
         matrices = {matrices: "io"}
     if matrices is not None:
         refuse_no_mapping(called, matrices, 'such as matrices={"*/kernel": "io"}')
-    named = {key: _as_axes(axes) for key, axes in (matrices or {}).items()}
+    named = {k: Axes(v) if isinstance(v, str) else v for k, v in (matrices or {}).items()}
     axes = {key: value for key, value in named.items() if value is not None}
     if not axes:
         raise ValueError(
@@ -110,14 +117,12 @@ def routed(
     if labels is None:
         roles["*"] = roles.get("*", "rest")
     one = labels is not None and len(axes) == 1
-    of_matrices = direction(*axes.values() if one else [by_path(axes, labels)])
+    moved = direction.replace(axes=next(iter(axes.values())) if one else by_path(axes, labels))
+    if weight_decay is not None:
+        moved = chain(moved, add_decayed_weights(weight_decay))
     optional = ("rest",) if labels is None else ("matrices", "rest")
     who = by_path(roles, labels)
     if auxiliary is None:
-        return by_role(learning_rate, of_matrices, rest, who, optional)
-    of_matrices = chain(of_matrices, scale_by_learning_rate(learning_rate))
-    return partition({"matrices": of_matrices, "rest": auxiliary}, who, optional)
-
-
-def _as_axes(value: Axes | str | None) -> Axes | None:
-    return Axes(value) if isinstance(value, str) else value
+        return by_role(learning_rate, moved, rest, who, optional)
+    moved = chain(moved, scale_by_learning_rate(learning_rate))
+    return partition({"matrices": moved, "rest": auxiliary}, who, optional)

@@ -16,9 +16,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from gradtx.axes import as_matrices, frobenius_norm, from_matrices, layout, one_array
-from gradtx.chain import chain
 from gradtx.engine.placement import placed
-from gradtx.optimizers.adam import scale_by_adam
 from gradtx.optimizers.muon import refuse_other
 from gradtx.optimizers.roles import Matrices, routed
 from gradtx.optimizers.sides import (
@@ -42,19 +40,9 @@ from gradtx.paths import Labels
 from gradtx.rule import Hyper, Rule, Square, Step
 from gradtx.struct import complaint, static
 from gradtx.transform import GradientTransformation
-from gradtx.transforms.decay import add_decayed_weights
 from gradtx.tree import abs2, inverse, one_minus_power, real_dtype, real_zeros_like, root
 
 GRAFTS = (None, "sgd", "adagrad", "rmsprop", "adam")
-
-
-class ShampooSlots(NamedTuple):
-    mu: Array
-    nu: Square  # of the graft; empty if that needs none
-    left: Array  # [..., inputs, inputs]
-    right: Array
-    left_root: Array
-    right_root: Array
 
 
 class scale_by_shampoo(Rule):
@@ -82,7 +70,14 @@ class scale_by_shampoo(Rule):
     roots: str = static(default="eigh")  # or "newton": products only, which accelerators prefer
     axes: Any = None  # an `Axes`
 
-    Slots = ShampooSlots
+    class Slots(NamedTuple):
+        mu: Array
+        nu: Square  # of the graft; empty if that needs none
+        left: Array  # [..., inputs, inputs]
+        right: Array
+        left_root: Array
+        right_root: Array
+
     numbered: ClassVar[bool] = True
 
     def check(self) -> None:
@@ -107,26 +102,23 @@ class scale_by_shampoo(Rule):
         size = self.block_size or max(n, m, 1)
         return max(1, -(-n // size)), max(1, -(-m // size))
 
-    def init_leaf(self, p: Array) -> ShampooSlots:
+    def init_leaf(self, p: Array) -> Slots:
         how = layout(self.axes, p.shape, "scale_by_shampoo")
         *stack, n, m = one_array(how, "scale_by_shampoo")
         a, b = self._blocks(n, m)
         shapes = side_shapes(self.sides, -(-n // a), -(-m // b), self.max_dim, diagonal=True)
         stack = (*stack, a, b)
         squares = self.graft not in (None, "sgd")
-        return ShampooSlots(
+        return self.Slots(
             jnp.zeros_like(p),
             real_zeros_like(p) if squares else jnp.zeros((0,), real_dtype(p.dtype)),
             *zeros(stack, shapes, p.dtype),
             *identities(stack, shapes, p.dtype),
         )
 
-    def update_leaf(
-        self, g: Array, slots: ShampooSlots, p: Array, step: Step
-    ) -> tuple[Array, ShampooSlots]:
+    def update_leaf(self, g: Array, slots: Slots, p: Array, step: Step) -> tuple[Array, Slots]:
         if g.size == 0:
             return g, slots
-        number = step.place
         how = layout(self.axes, g.shape, "scale_by_shampoo")
         mu = self.b1 * slots.mu + (1 - self.b1) * g
         mean = mu / one_minus_power(self.b1, step.t)
@@ -138,12 +130,12 @@ class scale_by_shampoo(Rule):
         sums = averages(old, grams(x, *old), self.b2, _weight(self.b2))
         correction = _correction(self.b2, step.t)
         late = (
-            places(number, x.shape[:-2]).astype(step.t.dtype)
+            places(step.place, x.shape[:-2]).astype(step.t.dtype)
             if self.stagger
             else jnp.zeros_like(step.t)
         )
         begun = step.t >= self.every + jnp.mod(late, self.every)  # from the first root on
-        turns = begun & due(step.t, number, self.every, x.shape[:-2], self.stagger)
+        turns = begun & due(step.t, step.place, self.every, x.shape[:-2], self.stagger)
         exponent = self.exponent
         if exponent is None:
             exponent = 1 / (2 * max(1, sum(map(acts, sums))))
@@ -160,7 +152,7 @@ class scale_by_shampoo(Rule):
         begun = jnp.broadcast_to(begun, x.shape[:-2])[..., None, None]
         u = from_matrices([_joined(jnp.where(begun, d, short), shape)], how)
         sides = placed(slots[2:], (*sums, left_root, right_root))
-        return u, ShampooSlots(mu, nu, *sides)
+        return u, self.Slots(mu, nu, *sides)
 
     def _grafted(self, g: Array, mean: Array, nu: Array, t: Array) -> tuple[Array, Array]:
         """The step of the method that gives the length, and its squares."""
@@ -201,14 +193,6 @@ def _joined(x: Array, shape: tuple[int, ...]) -> Array:
     return x[..., : shape[0], : shape[1]]
 
 
-class KlShampooSlots(NamedTuple):
-    mu: Array
-    left: Array  # [..., inputs, inputs]
-    right: Array
-    left_root: Array
-    right_root: Array
-
-
 class scale_by_kl_shampoo(Rule):
     """Whitens by the product of a matrix for each side that is nearest to the gradients'.
 
@@ -229,7 +213,13 @@ class scale_by_kl_shampoo(Rule):
     roots: str = static(default="eigh")  # or "newton": products only, which accelerators prefer
     axes: Any = None  # an `Axes`
 
-    Slots = KlShampooSlots
+    class Slots(NamedTuple):
+        mu: Array
+        left: Array  # [..., inputs, inputs]
+        right: Array
+        left_root: Array
+        right_root: Array
+
     numbered: ClassVar[bool] = True
 
     def check(self) -> None:
@@ -239,22 +229,19 @@ class scale_by_kl_shampoo(Rule):
         refuse_other_sides(self)
         refuse_other(self, "roots", ROOTS)
 
-    def init_leaf(self, p: Array) -> KlShampooSlots:
+    def init_leaf(self, p: Array) -> Slots:
         how = layout(self.axes, p.shape, "scale_by_kl_shampoo")
         *stack, n, m = one_array(how, "scale_by_kl_shampoo")
         shapes = side_shapes(self.sides, n, m, self.max_dim, diagonal=True)
-        return KlShampooSlots(
+        return self.Slots(
             jnp.zeros_like(p),
             *zeros(tuple(stack), shapes, p.dtype),
             *identities(tuple(stack), shapes, p.dtype),
         )
 
-    def update_leaf(
-        self, g: Array, slots: KlShampooSlots, p: Array, step: Step
-    ) -> tuple[Array, KlShampooSlots]:
+    def update_leaf(self, g: Array, slots: Slots, p: Array, step: Step) -> tuple[Array, Slots]:
         if g.size == 0:
             return g, slots
-        number = step.place
         how = layout(self.axes, g.shape, "scale_by_kl_shampoo")
         mu = self.b1 * slots.mu + (1 - self.b1) * g
         (x,), (mean,) = as_matrices(g, how), as_matrices(mu / one_minus_power(self.b1, step.t), how)
@@ -276,7 +263,7 @@ class scale_by_kl_shampoo(Rule):
         new = grams(by_right, *start)[0], grams(by_left, *start)[1]
         # In this form there is one way only to fuse a product into the sum.
         left, right = (a + (1 - self.b2) * (b - a) for a, b in zip(start, new, strict=True))
-        turns = due(step.t - 1, number, self.every, x.shape[:-2], self.stagger)
+        turns = due(step.t - 1, step.place, self.every, x.shape[:-2], self.stagger)
 
         def fresh(old: Pair, left: Array, right: Array) -> Pair:
             a, b = (inverse_root(x, 0.5, self.eps, self.roots) for x in (left, right))
@@ -285,7 +272,7 @@ class scale_by_kl_shampoo(Rule):
         roots = refreshed(turns, fresh, tuple(roots), left, right)
         u = between(roots[0], mean, roots[1])
         sides = placed(slots[1:], (left, right, *roots))
-        return from_matrices([u], how), KlShampooSlots(mu, *sides)
+        return from_matrices([u], how), self.Slots(mu, *sides)
 
 
 def _none(side: Array) -> Array:
@@ -294,8 +281,6 @@ def _none(side: Array) -> Array:
 
 
 # Optimizers ------------------------------------------------------------------------------------
-
-REST = scale_by_adam(b2=0.95)
 
 
 def shampoo(
@@ -321,26 +306,10 @@ def shampoo(
 
     `matrices`, `labels` and `auxiliary` as in `muon`.
     """
-
-    def method(axes: Any) -> GradientTransformation:
-        direction = scale_by_shampoo(
-            b1,
-            b2,
-            eps,
-            graft_eps,
-            exponent,
-            every,
-            graft,
-            block_size,
-            stagger,
-            sides,
-            max_dim,
-            roots,
-            axes,
-        )
-        return chain(direction, add_decayed_weights(weight_decay))
-
-    return routed("shampoo", learning_rate, method, REST, auxiliary, matrices, labels)
+    direction = scale_by_shampoo(
+        b1, b2, eps, graft_eps, exponent, every, graft, block_size, stagger, sides, max_dim, roots
+    )
+    return routed("shampoo", direction, learning_rate, weight_decay, matrices, labels, auxiliary)
 
 
 def kl_shampoo(
@@ -362,9 +331,5 @@ def kl_shampoo(
 
     `matrices`, `labels` and `auxiliary` as in `muon`.
     """
-
-    def method(axes: Any) -> GradientTransformation:
-        direction = scale_by_kl_shampoo(b1, b2, eps, every, stagger, sides, max_dim, roots, axes)
-        return chain(direction, add_decayed_weights(weight_decay))
-
-    return routed("kl_shampoo", learning_rate, method, REST, auxiliary, matrices, labels)
+    direction = scale_by_kl_shampoo(b1, b2, eps, every, stagger, sides, max_dim, roots)
+    return routed("kl_shampoo", direction, learning_rate, weight_decay, matrices, labels, auxiliary)

@@ -131,7 +131,7 @@ def averages(old: Pair, new: Pair, decay: Any, weight: Any) -> Pair:
 # Turns -----------------------------------------------------------------------------------------
 
 
-def due(count: Array, number: Array, every: Any, stack: tuple[int, ...], stagger: bool) -> Array:
+def due(count: Array, number: Any, every: Any, stack: tuple[int, ...], stagger: bool) -> Array:
     """Which matrices have their turn when `count` steps are done: one step in `every`.
 
     Staggered, array after array is one step later, and so is matrix after matrix of a stack: a
@@ -142,7 +142,7 @@ def due(count: Array, number: Array, every: Any, stack: tuple[int, ...], stagger
     return jnp.mod(count - places(number, stack).astype(count.dtype), every) < 1
 
 
-def places(number: Array, stack: tuple[int, ...]) -> Array:
+def places(number: Any, stack: tuple[int, ...]) -> Array:
     """The number of every matrix of a stack, whose first one has the number of the array."""
     along = (lax.broadcasted_iota(jnp.int32, stack, axis) for axis in range(len(stack)))
     return number + sum(along, jnp.zeros(stack, jnp.int32))

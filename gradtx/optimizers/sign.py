@@ -19,10 +19,10 @@ import jax.numpy as jnp
 from jax import Array
 
 from gradtx.chain import chain
-from gradtx.paths import Labels, only_where
+from gradtx.paths import Labels
 from gradtx.rule import Hyper, Rule, Step
 from gradtx.transform import GradientTransformation
-from gradtx.transforms.decay import add_decayed_weights
+from gradtx.transforms.decay import decoupled
 from gradtx.transforms.scale import scale, scale_by_learning_rate
 from gradtx.tree import abs2, real_zeros_like
 
@@ -34,10 +34,6 @@ class scale_by_sign(Rule):
         return jnp.sign(g), slots
 
 
-class SignumSlots(NamedTuple):
-    mu: Array
-
-
 class scale_by_signum(Rule):
     """The sign of the momentum: mu = b1 mu + (1 - b1) g, u = sign(mu).
 
@@ -46,23 +42,15 @@ class scale_by_signum(Rule):
 
     b1: Hyper = 0.9  # decay of mu
 
-    Slots = SignumSlots
+    class Slots(NamedTuple):
+        mu: Array
 
     def check(self) -> None:
         self.require("[0, 1)", "b1")
 
-    def init_leaf(self, p: Array) -> SignumSlots:
-        return SignumSlots(jnp.zeros_like(p))
-
-    def update_leaf(
-        self, g: Array, slots: SignumSlots, p: Array, step: Step
-    ) -> tuple[Array, SignumSlots]:
+    def update_leaf(self, g: Array, slots: Slots, p: Array, step: Step) -> tuple[Array, Slots]:
         mu = self.b1 * slots.mu + (1 - self.b1) * g
-        return jnp.sign(mu), SignumSlots(mu)
-
-
-class LionSlots(NamedTuple):
-    mu: Array
+        return jnp.sign(mu), self.Slots(mu)
 
 
 class scale_by_lion(Rule):
@@ -74,26 +62,17 @@ class scale_by_lion(Rule):
     b1: Hyper = 0.9  # weight of mu in the update
     b2: Hyper = 0.99  # decay of mu
 
-    Slots = LionSlots
+    class Slots(NamedTuple):
+        mu: Array
 
     def check(self) -> None:
         self.require("[0, 1)", "b1")
         self.require("(0, 1)", "b2")
 
-    def init_leaf(self, p: Array) -> LionSlots:
-        return LionSlots(jnp.zeros_like(p))
-
-    def update_leaf(
-        self, g: Array, slots: LionSlots, p: Array, step: Step
-    ) -> tuple[Array, LionSlots]:
+    def update_leaf(self, g: Array, slots: Slots, p: Array, step: Step) -> tuple[Array, Slots]:
         mu = self.b2 * slots.mu + (1 - self.b2) * g
         # b2 times the published sum, from the new mu: a donated buffer needs no copy.
-        return jnp.sign(self.b1 * mu + (self.b2 - self.b1) * g), LionSlots(mu)
-
-
-class RpropSlots(NamedTuple):
-    step_sizes: Array  # in units of twice the learning rate
-    signs: Array  # of the gradient before, zero where they had changed, twice that while they last
+        return jnp.sign(self.b1 * mu + (self.b2 - self.b1) * g), self.Slots(mu)
 
 
 class scale_by_rprop(Rule):
@@ -112,7 +91,11 @@ class scale_by_rprop(Rule):
     min_step_size: Hyper = 1e-6
     max_step_size: Hyper = 50.0
 
-    Slots = RpropSlots
+    class Slots(NamedTuple):
+        step_sizes: Array  # in units of twice the learning rate
+        signs: (
+            Array  # of the gradient before, zero where they had changed, twice that while they last
+        )
 
     def check(self) -> None:
         self.require("[0, inf)", "learning_rate", "min_step_size")
@@ -121,12 +104,10 @@ class scale_by_rprop(Rule):
         self.require("(0, inf]", "max_step_size")
         self.require_order("min_step_size", "max_step_size")
 
-    def init_leaf(self, p: Array) -> RpropSlots:
-        return RpropSlots(real_zeros_like(p) + 0.5, jnp.zeros_like(p))
+    def init_leaf(self, p: Array) -> Slots:
+        return self.Slots(real_zeros_like(p) + 0.5, jnp.zeros_like(p))
 
-    def update_leaf(
-        self, g: Array, slots: RpropSlots, p: Array, step: Step
-    ) -> tuple[Array, RpropSlots]:
+    def update_leaf(self, g: Array, slots: Slots, p: Array, step: Step) -> tuple[Array, Slots]:
         sign = jnp.sign(g)
         agreement = jnp.real(sign * jnp.conj(slots.signs))
         signs = jnp.where(agreement < 0, 0, jnp.where(agreement > 0, 2, 1) * sign)
@@ -139,7 +120,7 @@ class scale_by_rprop(Rule):
         d = old + (
             jnp.clip(old * factor, self.min_step_size / unit, self.max_step_size / unit) - old
         )
-        return jnp.sign(signs) * (rate * d), RpropSlots(d, signs)
+        return jnp.sign(signs) * (rate * d), self.Slots(d, signs)
 
 
 def sign_sgd(learning_rate: Hyper) -> GradientTransformation:
@@ -163,20 +144,17 @@ def lion(
 
     The decay is usually 3 to 10 times that of AdamW, the learning rate as much smaller.
     """
-    return _decayed(scale_by_lion(b1, b2), weight_decay, mask, learning_rate)
+    return decoupled(scale_by_lion(b1, b2), learning_rate, weight_decay, mask)
 
 
 def tiger(
-    learning_rate: Hyper,
-    b1: Hyper = 0.965,
-    weight_decay: Hyper = 0.01,
-    mask: Labels | None = None,
+    learning_rate: Hyper, b1: Hyper = 0.965, weight_decay: Hyper = 0.01, mask: Labels | None = None
 ) -> GradientTransformation:
     """Tiger, Lion with b2 = b1: `scale_by_signum`, decoupled weight decay, learning rate.
 
     Su 2023 (kexue.fm/archives/9512).
     """
-    return _decayed(scale_by_signum(b1), weight_decay, mask, learning_rate)
+    return decoupled(scale_by_signum(b1), learning_rate, weight_decay, mask)
 
 
 def rprop(
@@ -191,10 +169,3 @@ def rprop(
         scale_by_rprop(learning_rate, eta_minus, eta_plus, min_step_size, max_step_size),
         scale(-1.0),
     )
-
-
-def _decayed(
-    direction: GradientTransformation, decay: Hyper, mask: Labels | None, learning_rate: Hyper
-) -> GradientTransformation:
-    decay = only_where(mask, decay)
-    return chain(direction, add_decayed_weights(decay), scale_by_learning_rate(learning_rate))

@@ -18,9 +18,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from gradtx.axes import adjoint, as_matrices, from_matrices, layout, one_array, product
-from gradtx.chain import chain
 from gradtx.engine.placement import placed
-from gradtx.optimizers.adam import scale_by_adam
 from gradtx.optimizers.roles import Matrices, routed
 from gradtx.optimizers.sides import (
     Pair,
@@ -43,17 +41,7 @@ from gradtx.paths import Labels
 from gradtx.rule import Hyper, Rule, Square, Step
 from gradtx.struct import static
 from gradtx.transform import GradientTransformation
-from gradtx.transforms.decay import add_decayed_weights
 from gradtx.tree import abs2, one_minus_power, real_zeros_like, root
-
-
-class SoapSlots(NamedTuple):
-    mu: Array  # both moments are in the basis
-    nu: Square
-    left: Array  # [..., inputs, inputs]
-    right: Array
-    left_basis: Array
-    right_basis: Array
 
 
 class scale_by_soap(Rule):
@@ -76,7 +64,14 @@ class scale_by_soap(Rule):
     max_dim: int | None = static(default=None)  # longer sides keep their axes; None: 10,000
     axes: Any = None  # an `Axes`
 
-    Slots = SoapSlots
+    class Slots(NamedTuple):
+        mu: Array  # both moments are in the basis
+        nu: Square
+        left: Array  # [..., inputs, inputs]
+        right: Array
+        left_basis: Array
+        right_basis: Array
+
     numbered: ClassVar[bool] = True
 
     def check(self) -> None:
@@ -85,22 +80,19 @@ class scale_by_soap(Rule):
         self.require("(0, inf)", "every")
         refuse_other_sides(self)
 
-    def init_leaf(self, p: Array) -> SoapSlots:
+    def init_leaf(self, p: Array) -> Slots:
         *stack, n, m = one_array(layout(self.axes, p.shape, "scale_by_soap"), "scale_by_soap")
         shapes = side_shapes(self.sides, n, m, self.max_dim)
-        return SoapSlots(
+        return self.Slots(
             jnp.zeros_like(p),
             real_zeros_like(p),
             *zeros(tuple(stack), shapes, p.dtype),
             *identities(tuple(stack), shapes, p.dtype),
         )
 
-    def update_leaf(
-        self, g: Array, slots: SoapSlots, p: Array, step: Step
-    ) -> tuple[Array, SoapSlots]:
+    def update_leaf(self, g: Array, slots: Slots, p: Array, step: Step) -> tuple[Array, Slots]:
         if g.size == 0:
             return g, slots
-        number = step.place
         how = layout(self.axes, g.shape, "scale_by_soap")
         (x,), (mu,), (nu,) = (as_matrices(a, how) for a in (g, slots.mu, slots.nu))
         bases = slots.left_basis, slots.right_basis
@@ -113,12 +105,12 @@ class scale_by_soap(Rule):
         old = slots.left, slots.right
         new = averages(old, grams(x, *old), self.shampoo_beta, 1 - self.shampoo_beta)
         stack = x.shape[:-2]
-        turns = due(step.t - 1, number, self.every, stack, self.stagger) | first
+        turns = due(step.t - 1, step.place, self.every, stack, self.stagger) | first
         firsts = jnp.broadcast_to(first, turns.shape)
         mu, nu, *bases = refreshed(turns, _turned, (mu, nu, *bases), *new, firsts)
         mu, nu = (from_matrices([a], how) for a in (mu, nu))
         sides = placed(slots[2:], (*new, *bases))
-        return from_matrices([u], how), SoapSlots(mu, nu, *sides)
+        return from_matrices([u], how), self.Slots(mu, nu, *sides)
 
 
 def _turned(old: Any, left: Array, right: Array, first: Array) -> Any:
@@ -144,14 +136,6 @@ def _from_nothing(a: Array, basis: Array) -> Pair:
     return eigenbasis(a), in_place(a.shape[:-1])
 
 
-class SplusSlots(NamedTuple):
-    mu: Array
-    left: Array  # [..., inputs, inputs]
-    right: Array
-    left_basis: Array
-    right_basis: Array
-
-
 class scale_by_splus(Rule):
     """Signs of the momentum in the eigenbasis of Shampoo's preconditioner: SPlus.
 
@@ -169,7 +153,13 @@ class scale_by_splus(Rule):
     max_dim: int | None = static(default=None)  # longer sides keep their axes; None: 10,000
     axes: Any = None  # an `Axes`
 
-    Slots = SplusSlots
+    class Slots(NamedTuple):
+        mu: Array
+        left: Array  # [..., inputs, inputs]
+        right: Array
+        left_basis: Array
+        right_basis: Array
+
     numbered: ClassVar[bool] = True
 
     def check(self) -> None:
@@ -177,32 +167,29 @@ class scale_by_splus(Rule):
         self.require("(0, inf)", "every")
         refuse_other_sides(self)
 
-    def init_leaf(self, p: Array) -> SplusSlots:
+    def init_leaf(self, p: Array) -> Slots:
         *stack, n, m = one_array(layout(self.axes, p.shape, "scale_by_splus"), "scale_by_splus")
         shapes = side_shapes(self.sides, n, m, self.max_dim)
-        return SplusSlots(
+        return self.Slots(
             jnp.zeros_like(p),
             *zeros(tuple(stack), shapes, p.dtype),
             *identities(tuple(stack), shapes, p.dtype),
         )
 
-    def update_leaf(
-        self, g: Array, slots: SplusSlots, p: Array, step: Step
-    ) -> tuple[Array, SplusSlots]:
+    def update_leaf(self, g: Array, slots: Slots, p: Array, step: Step) -> tuple[Array, Slots]:
         if g.size == 0:
             return g, slots
-        number = step.place
         how = layout(self.axes, g.shape, "scale_by_splus")
         mu = self.b1 * slots.mu + (1 - self.b1) * g
         (x,), (average,) = as_matrices(g, how), as_matrices(mu, how)
         old = slots.left, slots.right
         left, right = averages(old, grams(x, *old), self.b2, 1 - self.b2)
-        turns = due(step.t - 1, number, self.every, x.shape[:-2], self.stagger) | (step.t == 1)
+        turns = due(step.t - 1, step.place, self.every, x.shape[:-2], self.stagger) | (step.t == 1)
         bases = refreshed(turns, _eigenbases, (slots.left_basis, slots.right_basis), left, right)
         signs = jnp.sign(without_rounding(between(adjoint(bases[0]), average, bases[1])))
         u = between(bases[0], signs * (2 / sum(x.shape[-2:])), adjoint(bases[1]))
         sides = placed(slots[1:], (left, right, *bases))
-        return from_matrices([u], how), SplusSlots(mu, *sides)
+        return from_matrices([u], how), self.Slots(mu, *sides)
 
 
 def _eigenbases(old: Pair, left: Array, right: Array) -> Pair:
@@ -210,8 +197,6 @@ def _eigenbases(old: Pair, left: Array, right: Array) -> Pair:
 
 
 # Optimizers ------------------------------------------------------------------------------------
-
-REST = scale_by_adam(b2=0.95)
 
 
 def soap(
@@ -233,12 +218,8 @@ def soap(
 
     `matrices`, `labels` and `auxiliary` as in `muon`.
     """
-
-    def method(axes: Any) -> GradientTransformation:
-        direction = scale_by_soap(b1, b2, eps, shampoo_beta, every, stagger, sides, max_dim, axes)
-        return chain(direction, add_decayed_weights(weight_decay))
-
-    return routed("soap", learning_rate, method, REST, auxiliary, matrices, labels)
+    direction = scale_by_soap(b1, b2, eps, shampoo_beta, every, stagger, sides, max_dim)
+    return routed("soap", direction, learning_rate, weight_decay, matrices, labels, auxiliary)
 
 
 def splus(
@@ -259,9 +240,5 @@ def splus(
     The paper's learning rate is 0.1 for matrices; give an `auxiliary` for the rest then. Evaluate
     with an average of the parameters. `matrices`, `labels` and `auxiliary` as in `muon`.
     """
-
-    def method(axes: Any) -> GradientTransformation:
-        direction = scale_by_splus(b1, b2, every, stagger, sides, max_dim, axes)
-        return chain(direction, add_decayed_weights(weight_decay))
-
-    return routed("splus", learning_rate, method, REST, auxiliary, matrices, labels)
+    direction = scale_by_splus(b1, b2, every, stagger, sides, max_dim)
+    return routed("splus", direction, learning_rate, weight_decay, matrices, labels, auxiliary)

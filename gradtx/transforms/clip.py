@@ -7,7 +7,7 @@ from typing import Any
 import jax.numpy as jnp
 from jax import Array
 
-from gradtx.rule import Hyper, JointRule, LengthSums, NoNumbers, NormOf, Rule, Step
+from gradtx.rule import Hyper, JointRule, LengthSums, NoNumbers, Rule, Step, measure_length
 from gradtx.tree import global_norm, modulus
 
 
@@ -54,8 +54,7 @@ class clip_by_global_norm(JointRule):
     def check(self) -> None:
         self.require("(0, inf)", "max_norm")
 
-    def measure_leaf(self, g: Array, slots: Any, p: Any, known: Any) -> LengthSums:
-        return LengthSums(NormOf(g))  # pyright: ignore[reportArgumentType]
+    measure_leaf = measure_length
 
     def decide(
         self, sums: LengthSums, globals_: NoNumbers, t: Array, **extra: Any

@@ -16,7 +16,10 @@ from typing import Any, ClassVar, NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
+from gradtx.chain import chain
+from gradtx.paths import Labels, only_where
 from gradtx.rule import Copy, Hyper, Rule, Step
+from gradtx.transforms.scale import scale_by_learning_rate
 
 
 class add_decayed_weights(Rule):
@@ -54,6 +57,14 @@ class add_cautious_decay(Rule):
 
     def update_leaf(self, g: Array, slots: Any, p: Array, step: Step) -> tuple[Array, Any]:
         return g + jnp.where(same_direction(g, p), self.weight_decay * p, 0), slots
+
+
+def decoupled(
+    direction: Any, learning_rate: Hyper, weight_decay: Hyper, mask: Labels | None = None
+) -> chain:
+    """A direction, decay of the arrays that `mask` tells, and the learning rate for both."""
+    decay = add_decayed_weights(only_where(mask, weight_decay))
+    return chain(direction, decay, scale_by_learning_rate(learning_rate))
 
 
 def same_direction(a: Array, b: Array) -> Array:
@@ -107,10 +118,6 @@ class add_corrected_decay(Rule):
         return g + (self.weight_decay * share) * p, slots
 
 
-class StartSlots(NamedTuple):
-    start: Copy
-
-
 class add_decay_to_start(Rule):
     """Pulls towards the parameters of the first step: u = g + weight_decay (p - start).
 
@@ -119,18 +126,18 @@ class add_decay_to_start(Rule):
 
     weight_decay: Hyper = 1e-2
 
-    Slots = StartSlots
+    class Slots(NamedTuple):
+        start: Copy
+
     needs: ClassVar[tuple[str, ...]] = ("params",)
 
     def check(self) -> None:
         self.require("[0, inf)", "weight_decay")
 
-    def init_leaf(self, p: Array) -> StartSlots:
-        return StartSlots(jnp.zeros_like(p))
+    def init_leaf(self, p: Array) -> Slots:
+        return self.Slots(jnp.zeros_like(p))
 
-    def update_leaf(
-        self, g: Array, slots: StartSlots, p: Array, step: Step
-    ) -> tuple[Array, StartSlots]:
+    def update_leaf(self, g: Array, slots: Slots, p: Array, step: Step) -> tuple[Array, Slots]:
         # The first step finds it, so that shapes are enough for init.
         start = jnp.where(step.t == 1, p, slots.start)
-        return g + self.weight_decay * (p - start), StartSlots(start)
+        return g + self.weight_decay * (p - start), self.Slots(start)

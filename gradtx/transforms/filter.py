@@ -17,13 +17,9 @@ import jax.numpy as jnp
 from jax import Array
 
 from gradtx.axes import within
-from gradtx.rule import Hyper, JointRule, LengthSums, NormOf, Rule, Square, Step
+from gradtx.rule import Hyper, JointRule, LengthSums, Rule, Square, Step, measure_length
 from gradtx.struct import complaint, static
-from gradtx.tree import abs2, global_norm, norm, real_dtype, real_zeros_like, root
-
-
-class GrokfastSlots(NamedTuple):
-    mu: Array
+from gradtx.tree import abs2, global_norm, norm, real_dtype, root
 
 
 class grokfast(Rule):
@@ -36,23 +32,15 @@ class grokfast(Rule):
     decay: Hyper = 0.98
     strength: Hyper = 2.0
 
-    Slots = GrokfastSlots
+    class Slots(NamedTuple):
+        mu: Array
 
     def check(self) -> None:
         self.require("[0, 1)", "decay")
 
-    def init_leaf(self, p: Array) -> GrokfastSlots:
-        return GrokfastSlots(jnp.zeros_like(p))
-
-    def update_leaf(
-        self, g: Array, slots: GrokfastSlots, p: Array, step: Step
-    ) -> tuple[Array, GrokfastSlots]:
+    def update_leaf(self, g: Array, slots: Slots, p: Array, step: Step) -> tuple[Array, Slots]:
         mu = self.decay * slots.mu + (1 - self.decay) * g
-        return g + self.strength * mu, GrokfastSlots(mu)
-
-
-class NormEmaSlots(NamedTuple):
-    usual: Array
+        return g + self.strength * mu, self.Slots(mu)
 
 
 class clip_by_norm_ema(Rule):
@@ -69,21 +57,20 @@ class clip_by_norm_ema(Rule):
     warmup_steps: Hyper = 100
     axes: Any = None  # stacked matrices have averages of their own
 
-    Slots = NormEmaSlots
+    class Slots(NamedTuple):
+        usual: Array
 
     def check(self) -> None:
         self.require("(0, inf)", "factor")
         self.require("[0, 1)", "decay")
         self.require("(0, inf)", "warmup_steps")
 
-    def init_leaf(self, p: Array) -> NormEmaSlots:
+    def init_leaf(self, p: Array) -> Slots:
         axes = within(self.axes, p.ndim)
         kept = tuple(n for i, n in enumerate(p.shape) if i not in axes)
-        return NormEmaSlots(jnp.zeros(kept, real_dtype(p.dtype)))
+        return self.Slots(jnp.zeros(kept, real_dtype(p.dtype)))
 
-    def update_leaf(
-        self, g: Array, slots: NormEmaSlots, p: Array, step: Step
-    ) -> tuple[Array, NormEmaSlots]:
+    def update_leaf(self, g: Array, slots: Slots, p: Array, step: Step) -> tuple[Array, Slots]:
         axes = within(self.axes, g.ndim)
         length, usual = norm(g, axes), jnp.expand_dims(slots.usual, axes)
         known, warm = usual > 0, step.t <= self.warmup_steps
@@ -93,7 +80,7 @@ class clip_by_norm_ema(Rule):
         average = self.decay * usual + (1 - self.decay) * after
         average = jnp.where(warm, jnp.minimum(usual, after), average)
         new = jnp.where(length > 0, jnp.where(known, average, after), usual)
-        return g * shrink, NormEmaSlots(jnp.squeeze(new, axes))
+        return g * shrink, self.Slots(jnp.squeeze(new, axes))
 
 
 class ZclipGlobals(NamedTuple):
@@ -121,8 +108,7 @@ class zclip(JointRule):
         self.require("[0, 1)", "decay")
         self.require("(0, inf)", "warmup_steps")
 
-    def measure_leaf(self, g: Array, slots: Any, p: Any, known: Any) -> LengthSums:
-        return LengthSums(NormOf(g))  # pyright: ignore[reportArgumentType]
+    measure_leaf = measure_length
 
     def decide(
         self, sums: LengthSums, globals_: ZclipGlobals, t: Array, **extra: Any
@@ -178,8 +164,7 @@ class clip_by_percentile(JointRule):
     def init_globals(self) -> PercentileGlobals:
         return PercentileGlobals(jnp.zeros(self.window), jnp.zeros(()))
 
-    def measure_leaf(self, g: Array, slots: Any, p: Any, known: Any) -> LengthSums:
-        return LengthSums(NormOf(g))  # pyright: ignore[reportArgumentType]
+    measure_leaf = measure_length
 
     def decide(
         self, sums: LengthSums, globals_: PercentileGlobals, t: Array, **extra: Any
@@ -202,10 +187,6 @@ class clip_by_percentile(JointRule):
         return new, jnp.where(far, most / jnp.where(far, length, 1), 1)
 
 
-class SpikeSlots(NamedTuple):
-    nu: Square
-
-
 class clip_spikes(Rule):
     """Clips entries whose square is above `threshold` times their mean square so far.
 
@@ -217,23 +198,19 @@ class clip_spikes(Rule):
     threshold: Hyper = 5000.0
     decay: Hyper = 0.999
 
-    Slots = SpikeSlots
+    class Slots(NamedTuple):
+        nu: Square
 
     def check(self) -> None:
         self.require("(0, inf)", "threshold")
         self.require("[0, 1)", "decay")
 
-    def init_leaf(self, p: Array) -> SpikeSlots:
-        return SpikeSlots(real_zeros_like(p))
-
-    def update_leaf(
-        self, g: Array, slots: SpikeSlots, p: Array, step: Step
-    ) -> tuple[Array, SpikeSlots]:
+    def update_leaf(self, g: Array, slots: Slots, p: Array, step: Step) -> tuple[Array, Slots]:
         square, limit = abs2(g), self.threshold * slots.nu
         spike = (limit > 0) & (square > limit)
         shrink = jnp.where(spike, root(limit / jnp.where(spike, square, 1)), 1)
         nu = self.decay * slots.nu + (1 - self.decay) * jnp.where(spike, limit, square)
-        return g * shrink, SpikeSlots(nu)
+        return g * shrink, self.Slots(nu)
 
 
 class zero_nans(Rule):

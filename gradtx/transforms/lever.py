@@ -19,10 +19,6 @@ from gradtx.rule import Hyper, Rule, Step
 from gradtx.tree import inner, inverse, norm, real_dtype, root
 
 
-class HyperballSlots(NamedTuple):
-    radius: Array
-
-
 class hyperball(Rule):
     """Keeps the norm of every matrix and steps by a share of it: the learning rate and the decay.
 
@@ -35,21 +31,21 @@ class hyperball(Rule):
     eps: Hyper = 1e-10
     axes: Any = None  # stacked matrices have norms of their own
 
-    Slots = HyperballSlots
+    class Slots(NamedTuple):
+        radius: Array
+
     needs: ClassVar[tuple[str, ...]] = ("params",)
 
     def check(self) -> None:
         self.require("(0, inf)", "eps")
 
-    def init_leaf(self, p: Array) -> HyperballSlots:
+    def init_leaf(self, p: Array) -> Slots:
         # The first step finds it, so that shapes are enough for init.
         axes = within(self.axes, p.ndim)
         kept = tuple(n for i, n in enumerate(p.shape) if i not in axes)
-        return HyperballSlots(jnp.zeros(kept, real_dtype(p.dtype)))
+        return self.Slots(jnp.zeros(kept, real_dtype(p.dtype)))
 
-    def update_leaf(
-        self, g: Array, slots: HyperballSlots, p: Array, step: Step
-    ) -> tuple[Array, HyperballSlots]:
+    def update_leaf(self, g: Array, slots: Slots, p: Array, step: Step) -> tuple[Array, Slots]:
         axes = within(self.axes, g.ndim)
         size, length = norm(p, axes), norm(g, axes)
         radius = jnp.where(step.t == 1, size, jnp.expand_dims(slots.radius, axes))
@@ -61,7 +57,7 @@ class hyperball(Rule):
         # What is lacking, as a share: q radius / |q| - p without the difference of the two.
         lack = (radius - after) * inverse(after)
         rate = self.learning_rate * size * per_length * (1 + lack)
-        return lack * p - rate * g, HyperballSlots(jnp.squeeze(radius, axes))
+        return lack * p - rate * g, self.Slots(jnp.squeeze(radius, axes))
 
 
 class floor_by_weight(Rule):

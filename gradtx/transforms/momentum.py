@@ -4,15 +4,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import jax.numpy as jnp
 from jax import Array
 
 from gradtx.rule import Hyper, Rule, Step
 from gradtx.struct import static
-
-
-class MomentumSlots(NamedTuple):
-    trace: Array
 
 
 class scale_by_momentum(Rule):
@@ -25,16 +20,12 @@ class scale_by_momentum(Rule):
     decay: Hyper = 0.9
     nesterov: bool = static(default=False)
 
-    Slots = MomentumSlots
+    class Slots(NamedTuple):
+        trace: Array
 
     def check(self) -> None:
         self.require("[0, 1]", "decay")
 
-    def init_leaf(self, p: Array) -> MomentumSlots:
-        return MomentumSlots(jnp.zeros_like(p))
-
-    def update_leaf(
-        self, g: Array, slots: MomentumSlots, p: Array, step: Step
-    ) -> tuple[Array, MomentumSlots]:
+    def update_leaf(self, g: Array, slots: Slots, p: Array, step: Step) -> tuple[Array, Slots]:
         trace = g + self.decay * slots.trace
-        return (g + self.decay * trace if self.nesterov else trace), MomentumSlots(trace)
+        return (g + self.decay * trace if self.nesterov else trace), self.Slots(trace)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from gradtx.axes import known
-from gradtx.rule import JointRule, LengthSums, NoNumbers, NormOf, Rule, Step
+from gradtx.rule import JointRule, LengthSums, NoNumbers, Rule, Step, measure_length
 from gradtx.transforms.norms import size
 
 
@@ -20,8 +20,7 @@ class normalize(JointRule):
 
     Sums = LengthSums
 
-    def measure_leaf(self, g: Array, slots: Any, p: Any, known: Any) -> LengthSums:
-        return LengthSums(NormOf(g))  # pyright: ignore[reportArgumentType]
+    measure_leaf = measure_length
 
     def decide(
         self, sums: LengthSums, globals_: NoNumbers, t: Array, **extra: Any
