@@ -141,8 +141,8 @@ class Rule(Clocked):
     def _with_count(self, count: Array, part: State) -> State:
         return self.State(count, *part)
 
-    def _without_count(self, state: State) -> tuple[Array, State]:
-        refuse_other_state(self, state, self.State)
+    def _without_count(self, state: State, method: str = "update") -> tuple[Array, State]:
+        refuse_other_state(self, state, self.State, method)
         return state.count, self.Part(*state[1:])
 
 

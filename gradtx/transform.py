@@ -21,14 +21,14 @@ from jax import Array
 from jax.core import Tracer
 from jax.tree_util import DictKey, GetAttrKey
 
+from gradtx.engine.apply import apply_updates as apply_updates
 from gradtx.engine.front import asking, compiled as compiled
 from gradtx.engine.init import whole
 from gradtx.engine.placement import zero_count
 from gradtx.engine.refusals import ORDER, kind_of_state, refuse_no_arrays
-from gradtx.engine.rounding import is_narrow, round_to, seed_from_key
 from gradtx.engine.slots import map_slots
 from gradtx.engine.step import At, next_count
-from gradtx.paths import Route, aligned, by_path, label_tree, refuse_no_mapping, table
+from gradtx.paths import Route, by_path, label_tree, refuse_no_mapping, table
 from gradtx.schedules.base import Schedule, evaluate
 from gradtx.struct import (
     Static,
@@ -40,7 +40,7 @@ from gradtx.struct import (
     static,
     without_wrappers,
 )
-from gradtx.tree import Tree, is_inexact, is_none, named_leaves, path_salt, widest
+from gradtx.tree import Tree, named_leaves
 
 State = Any
 """A pytree of arrays that one update hands to the next."""
@@ -56,6 +56,7 @@ class GradientTransformation(Struct, abc.ABC):
 
     needs: ClassVar[tuple[str, ...]] = ()  # arguments of `update` that it cannot do without
     wants: ClassVar[tuple[str, ...]] = ()  # those that it uses where they are given
+    tables: ClassVar[tuple[str, ...]] = ()  # those whose order counts: it gets a dict as a `Table`
 
     @abc.abstractmethod
     def init(self, params: Tree) -> State:
@@ -84,15 +85,19 @@ class GradientTransformation(Struct, abc.ABC):
     @functools.cached_property
     def wanted_extras(self) -> frozenset[str] | None:
         """The extra arguments of which it or a part inside it makes use; `None` if of any."""
-        wanted = self.own_extras()
+        wanted = [self.own_extras(), *(part.wanted_extras for part in self._inside())]
+        return None if None in wanted else frozenset().union(*filter(None, wanted))
+
+    @functools.cached_property
+    def table_extras(self) -> frozenset[str]:
+        """The extra arguments whose order counts for it or a part inside it."""
+        return frozenset(self.tables).union(*(part.table_extras for part in self._inside()))
+
+    def _inside(self) -> list[GradientTransformation]:
+        """The transformations in its fields."""
         below = [getattr(self, name) for name in self._leaves]
-        for part in jax.tree.leaves(below, is_leaf=lambda x: isinstance(x, GradientTransformation)):
-            if not isinstance(part, GradientTransformation):
-                continue
-            if wanted is None or part.wanted_extras is None:
-                return None
-            wanted |= part.wanted_extras
-        return wanted
+        leaves = jax.tree.leaves(below, is_leaf=lambda x: isinstance(x, GradientTransformation))
+        return [part for part in leaves if isinstance(part, GradientTransformation)]
 
     def eval_params(self, state: State, params: Tree) -> Tree:
         """The parameters to evaluate the model with: `params`, unless a part averages them."""
@@ -233,49 +238,6 @@ def _plain(number: Any) -> Any:
     return np.asarray(number).tolist()
 
 
-@compiled
-def apply_updates(params: Tree, updates: Tree, key: Any = None) -> Tree:
-    """`params + updates`, added at least in float32, in the dtype of the parameters.
-
-    With a random key (or a number for one), which should be another at every step, parameters
-    below float32 are rounded at random: small updates count on average. A parameter whose update
-    is `None` stays as it is, and so does one that is no floating or complex array. Raises
-    `ValueError` where trees or shapes differ.
-    """
-    if key is not None and not jnp.issubdtype(jnp.result_type(key), jax.dtypes.prng_key):
-        key = jax.random.key(key)
-    leaves, treedef = jax.tree.flatten(params, is_leaf=is_none)
-    changes = aligned("apply_updates", treedef, updates, "updates", "parameters")
-
-    def add(index: int, p: Any, u: Any) -> Any:
-        if p is None or u is None or not is_inexact(p):
-            return p
-        if not is_inexact(u) or np.shape(p) != np.shape(u):
-            raise _unfit(named_leaves(params)[index][0], p, u)
-        p, u, dtype = jnp.asarray(p), jnp.asarray(u), widest([p, u])
-        if p.dtype == u.dtype == dtype:
-            return jax.lax.add(p, u)
-        total = p.astype(dtype) + u.astype(dtype)
-        if key is not None and is_narrow(p.dtype):
-            own = jax.random.fold_in(key, path_salt(named_leaves(params)[index][0]))
-            total = round_to(total, p.dtype, seed_from_key(own))
-        return total.astype(p.dtype)
-
-    return treedef.unflatten(
-        add(index, p, u) for index, (p, u) in enumerate(zip(leaves, changes, strict=True))
-    )
-
-
-def _unfit(path: str, p: Any, u: Any) -> Exception:
-    seen = f"at {path!r} the parameter has shape {np.shape(p)}"
-    if not is_inexact(u):
-        kind = f"dtype {u.dtype}" if hasattr(u, "dtype") else f"the type {type(u).__name__}"
-        seen, do = f"{seen} and dtype {jnp.result_type(p)}, the update {kind}", "Pass float updates"
-        return TypeError(complaint("apply_updates", seen, f"{do}, or None for no update"))
-    seen += f", the update {np.shape(u)}"
-    return ValueError(complaint("apply_updates", seen, "Pass updates of the same parameters"))
-
-
 class identity(GradientTransformation):
     """Leaves the updates as they are."""
 
@@ -378,7 +340,7 @@ class Clocked(GradientTransformation):
 
     @compiled
     def eval_params(self, state: State, params: Tree) -> Tree:
-        count, part = self._without_count(state)
+        count, part = self._without_count(state, "eval_params")
         return self.eval_part(part, params, At(count))
 
     def _part_of(self, state: State) -> State:
@@ -387,9 +349,9 @@ class Clocked(GradientTransformation):
     def _with_count(self, count: Array, part: State) -> State:
         return {"count": count, **part}
 
-    def _without_count(self, state: State) -> tuple[Array, State]:
+    def _without_count(self, state: State, method: str = "update") -> tuple[Array, State]:
         """The count and the state as a part. Raises for a state of another transformation."""
-        refuse_other_parts(self, state, ("count", *self._part_names))
+        refuse_other_parts(self, state, ("count", *self._part_names), method)
         return state["count"], {name: part for name, part in state.items() if name != "count"}
 
 

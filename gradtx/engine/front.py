@@ -26,14 +26,19 @@ def compiled(function: F) -> F:
 
     Under a trace, or with an argument that is not data (a function, a shape), it runs as it is. Of
     a transformation it hands on those extra arguments only that a part of it asks for, so that
-    others change neither numbers nor speed; mappings among them keep their order.
+    others change neither numbers nor speed; dicts among them keep their order, and those whose
+    order counts arrive as a `Table`.
     """
     parameters = inspect.signature(function).parameters
     is_update = "state" in parameters and not parameters.keys().isdisjoint(("updates", "grads"))
 
     @functools.wraps(function)
     def in_order(*args: Any, **kwargs: Any) -> Any:
-        return function(*args, **{name: _unordered(x) for name, x in kwargs.items()})
+        tables = args[0].table_extras if is_update else ()
+        return function(
+            *args,
+            **{name: x if name in tables else _unordered(x) for name, x in kwargs.items()},
+        )
 
     jitted = jax.jit(in_order)
 

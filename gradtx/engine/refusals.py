@@ -96,6 +96,8 @@ def kind_of_state(state: Any) -> str:
     """What a state is, in words."""
     if state is None:
         return "None"
+    if hasattr(state, "dtype"):
+        return f"an array, {_aval(state)}"
     if hasattr(state, "_fields"):
         return f"a {type(state).__qualname__}({', '.join(state._fields)})"
     return f"a {type(state).__name__}" + (f" of {list(state)}" if isinstance(state, dict) else "")

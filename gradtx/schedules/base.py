@@ -18,7 +18,16 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from gradtx.struct import Static, Struct, complaint, shown, static, whole, with_functions_wrapped
+from gradtx.struct import (
+    Static,
+    Struct,
+    complaint,
+    numbers,
+    shown,
+    static,
+    whole,
+    with_functions_wrapped,
+)
 
 Number = float | Array
 """A real number: Python, NumPy or JAX; may be traced."""
@@ -107,7 +116,7 @@ class join_schedules(Schedule):
                 )
             )
         self.require("[0, inf)", "boundaries")
-        known = [b for b in self.boundaries if isinstance(b, int | float)]
+        known = [number for _, number in numbers(self.boundaries)]
         if known != sorted(known):
             raise ValueError(
                 complaint(

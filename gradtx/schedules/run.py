@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from gradtx.schedules.base import Number, Schedule, as_steps
-from gradtx.schedules.shape import between, cosine, fraction, plain
+from gradtx.schedules.shape import between, cosine, fraction, known
 from gradtx.struct import complaint, static, whole
 from gradtx.tree import root
 
@@ -28,12 +28,13 @@ class warmup_cosine_decay_schedule(Schedule):
 
     def check(self) -> None:
         self.require("[0, inf)", "warmup_steps", "decay_steps", "exponent")
-        if plain(self.warmup_steps, self.decay_steps) and self.warmup_steps > self.decay_steps:
+        lengths = known(self.warmup_steps, self.decay_steps)
+        if lengths and lengths[0] > lengths[1]:
             raise ValueError(
                 complaint(
                     self,
                     "the warm-up is longer than the run",
-                    "decay_steps counts the whole run, warm-up included",
+                    "Count the whole run in decay_steps, warm-up included",
                 )
             )
 
@@ -75,13 +76,13 @@ class wsd_schedule(Schedule):
             raise ValueError(
                 complaint(self, f"decay is {self.decay!r}", f"Pass one of {sorted(WSD_DECAYS)}")
             )
-        lengths = (self.warmup_steps, self.decay_steps, self.total_steps)
-        if plain(*lengths) and lengths[0] + lengths[1] > lengths[2]:
+        lengths = known(self.warmup_steps, self.decay_steps, self.total_steps)
+        if lengths and lengths[0] + lengths[1] > lengths[2]:
             raise ValueError(
                 complaint(
                     self,
                     "warm-up and decay are longer than the run",
-                    "total_steps counts the whole run, warm-up and decay included",
+                    "Count the whole run in total_steps, warm-up and decay included",
                 )
             )
 

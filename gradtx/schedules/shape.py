@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from gradtx.schedules.base import as_steps
+from gradtx.struct import numbers
 
 
 def fraction(count: Any, steps: Any, begin: Any = 0) -> Array:
@@ -28,5 +29,7 @@ def cosine(s: Array) -> Array:
     return jnp.where(s < 1, jnp.square(jnp.cos(0.5 * jnp.pi * s)), 0)
 
 
-def plain(*values: Any) -> bool:
-    return all(isinstance(value, int | float) for value in values)
+def known(*values: Any) -> list[float] | None:
+    """The numbers, if all are known without a device; NumPy's among them."""
+    found = [number for value in values for _, number in numbers(value)]
+    return found if len(found) == len(values) else None

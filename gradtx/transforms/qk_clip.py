@@ -59,6 +59,7 @@ class qk_clip(Clocked):
     axes: Any = None  # an `Axes` whose stacked axes are heads
 
     needs: ClassVar[tuple[str, ...]] = ("params", "max_logits")
+    tables: ClassVar[tuple[str, ...]] = ("max_logits",)
 
     def check(self) -> None:
         self.require("(0, inf)", "threshold")
