@@ -20,13 +20,14 @@ from gradtx.engine.refusals import refuse_other_state
 from gradtx.engine.run import Running, run
 from gradtx.engine.slots import Copy as Copy, Declared, Square as Square, declare, declared, start
 from gradtx.engine.step import At, Step as Step
+from gradtx.hyper import (
+    Hyper as Hyper,
+    HyperField as HyperField,
+    OptionalHyperField as OptionalHyperField,
+)
 from gradtx.paths import Route, reasons
 from gradtx.transform import Clocked, GradientTransformation, State
 from gradtx.tree import Tree, is_inexact, named_leaves, real_dtype_of
-
-Hyper = Any
-"""A hyperparameter: a number, an array without axes, a schedule (or a bare function of the count),
-`by_path`, or a prefix tree of the parameters with these as leaves."""
 
 
 class NoSlots(NamedTuple):
@@ -243,7 +244,7 @@ def measure_length(rule: Any, g: Array, slots: Any, p: Any, known: Any) -> Lengt
 class scaled(Rule):
     """Multiplies all arrays by `factor`, which need not be a number that is known before."""
 
-    factor: Hyper
+    factor: HyperField
 
     def update_leaf(self, g: Array, slots: Any, p: Any, step: Step) -> tuple[Array, Any]:
         return self.factor * g, slots
