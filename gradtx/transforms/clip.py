@@ -7,7 +7,7 @@ from typing import Any
 import jax.numpy as jnp
 from jax import Array
 
-from gradtx.rule import Hyper, JointRule, LengthSums, NoNumbers, Rule, Step, measure_length
+from gradtx.rule import HyperField, JointRule, LengthSums, NoNumbers, Rule, Step, measure_length
 from gradtx.tree import global_norm, modulus
 
 
@@ -17,7 +17,7 @@ class clip(Rule):
     A complex entry keeps its direction: its modulus is clipped.
     """
 
-    max_delta: Hyper
+    max_delta: HyperField
 
     def check(self) -> None:
         self.require("(0, inf)", "max_delta")
@@ -31,7 +31,7 @@ class clip(Rule):
 class clip_by_norm(Rule):
     """Scales every array on its own down to an l2 norm of at most `max_norm`."""
 
-    max_norm: Hyper
+    max_norm: HyperField
 
     def check(self) -> None:
         self.require("(0, inf)", "max_norm")
@@ -47,7 +47,7 @@ class clip_by_global_norm(JointRule):
     and neither overflows nor underflows.
     """
 
-    max_norm: Hyper
+    max_norm: HyperField
 
     Sums = LengthSums
 

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from gradtx.axes import known
+from gradtx.hyper import AxesField
 from gradtx.rule import JointRule, LengthSums, NoNumbers, Rule, Step, measure_length
 from gradtx.transforms.norms import size
 
@@ -36,7 +37,7 @@ class centralize(Rule):
     arrays of more axes need `axes`. Differs from Optax, which averages over the outputs.
     """
 
-    axes: Any = None  # an `Axes` of inputs, outputs and stacked axes
+    axes: AxesField = None  # an `Axes` of inputs, outputs and stacked axes
 
     def update_leaf(self, g: Array, slots: Any, p: Array, step: Step) -> tuple[Array, Any]:
         if self.axes is None and g.ndim < 2:
