@@ -37,8 +37,16 @@ def asks_functions(tx: Any) -> bool:
 
 
 def at_random(tx: Any) -> bool:
-    """Whether a transformation adds random numbers to its updates."""
+    """Whether a transformation draws random numbers."""
     return any(getattr(part, "random", False) is True for part in parts(tx))
+
+
+KEYS = ("key", "seed")
+
+
+def keys(tx: Any) -> list[str]:
+    """The paths of the fields of a transformation that hold random keys."""
+    return [".".join(path) for path, _, _ in fields_below(tx) if path[-1] in KEYS]
 
 
 def hyperparameters(tx: Any) -> dict[str, Any]:
@@ -49,7 +57,7 @@ def hyperparameters(tx: Any) -> dict[str, Any]:
     return {
         ".".join(path): value if type(value) in (int, float) else 0.1
         for path, value, chooses_code in fields_below(tx)
-        if not chooses_code and not isinstance(value, Struct) and path[-1] != "key"
+        if not chooses_code and not isinstance(value, Struct) and path[-1] not in KEYS
     }
 
 
