@@ -16,7 +16,7 @@ from gradtx.tree import Tree
 
 
 def beside(p: Any) -> Sharding | None:
-    """Where a scalar lies that goes with `p`: all its devices; `None` leaves it to JAX."""
+    """The sharding of a scalar that belongs to `p`: on all its devices; `None` leaves it to JAX."""
     given = sharding_of(p)
     if isinstance(given, NamedSharding):
         return NamedSharding(given.mesh, PartitionSpec(), memory_kind=given.memory_kind)
@@ -24,7 +24,7 @@ def beside(p: Any) -> Sharding | None:
 
 
 def sharding_of(p: Any) -> Sharding | None:
-    """Where `p` was put on purpose, if it was, and is known to be."""
+    """The sharding of `p` where the user chose one and it is known, else `None`."""
     if isinstance(p, Tracer):
         return None
     if isinstance(p, jax.ShapeDtypeStruct) or getattr(p, "committed", False):
@@ -42,7 +42,7 @@ def bound_to(p: Array, slot: Array) -> Array:
 def placed(old: Sequence[Array], new: Sequence[Array]) -> list[Array]:
     """New slots on the devices of the old ones, for those that are not laid out like parameters.
 
-    A sharded gradient would spread them elsewhere, and the next step would be compiled anew.
+    With a sharded gradient the compiler would move them, and the next step would compile again.
     """
     return [shard_alike(x, y)[1] for x, y in zip(old, new, strict=True)]
 

@@ -224,8 +224,8 @@ def products(n: int, m: int, groups: Sequence[Sequence[Triple]], gram: bool) -> 
 class newton_schulz(Struct):
     """The orthogonal factor by polynomials, of matrices [..., n, m].
 
-    X / (|X| + eps) in the Frobenius norm comes first. The wide side is never squared. Sets that
-    turn a sign or diverge for what rounding takes above one are refused.
+    X / (|X| + eps) in the Frobenius norm comes first. Gram matrices are those of the shorter side.
+    Sets that turn a sign or diverge for what rounding takes above one are refused.
     """
 
     # A name (see the top of the file), a triple for every step, or one triple for all steps.

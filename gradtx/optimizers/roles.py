@@ -83,7 +83,7 @@ class by_role(Clocked):
 
 
 def routed(
-    called: str,
+    owner: str,
     direction: Any,
     learning_rate: Hyper,
     weight_decay: Hyper | None,
@@ -101,13 +101,13 @@ def routed(
     if isinstance(matrices, str):
         matrices = {matrices: "io"}
     if matrices is not None:
-        refuse_no_mapping(called, matrices, 'such as matrices={"*/kernel": "io"}')
+        refuse_no_mapping(owner, matrices, 'such as matrices={"*/kernel": "io"}')
     named = {k: Axes(v) if isinstance(v, str) else v for k, v in (matrices or {}).items()}
     axes = {key: value for key, value in named.items() if value is not None}
     if not axes:
         raise ValueError(
             complaint(
-                called,
+                owner,
                 "no matrix is named" if matrices else "nobody said which arrays are matrices",
                 'Name them and their axes: matrices={"*/kernel": "io"} for kernels (in, out); '
                 "all other arrays go to the auxiliary optimizer",

@@ -1,4 +1,8 @@
-"""A whole run: up, along, down."""
+"""Schedules of a whole run.
+
+warmup_cosine_decay    up to the peak, then a cosine down
+wsd                    up, along the peak, down at the end
+"""
 
 from __future__ import annotations
 

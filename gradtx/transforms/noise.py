@@ -1,4 +1,8 @@
-"""Random perturbations of the update."""
+"""Random noise on the update.
+
+    add_noise                           of a variance that falls
+    differentially_private_aggregate    on the mean of clipped per-example gradients
+"""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.core import Tracer
 
-from gradtx.axes import within
+from gradtx.axes import unstacked_axes
 from gradtx.engine.hyperparameters import per_array
 from gradtx.engine.refusals import refuse_missing
 from gradtx.engine.run import Running, run
@@ -41,7 +41,7 @@ class _shrink(Rule, called="qk_clip"):
             )
         factor = (self.threshold / jnp.maximum(largest, self.threshold)) ** self.power
         if largest.ndim:
-            factor = jnp.expand_dims(factor, within(self.axes, g.ndim))
+            factor = jnp.expand_dims(factor, unstacked_axes(self.axes, g.ndim))
         return factor * g + (factor - 1) * p, slots
 
 
@@ -101,12 +101,12 @@ class qk_clip(Clocked):
             )
 
 
-def _checked(called: Any, logits: Any) -> Mapping[str, Array]:
+def _checked(owner: Any, logits: Any) -> Mapping[str, Array]:
     if isinstance(logits, by_path):
         logits = logits.table
     if not isinstance(logits, Mapping):
         seen = f"max_logits is a {type(logits).__name__}"
         raise TypeError(
-            complaint(f"{called}.update", seen, "Pass a mapping from path patterns to logits")
+            complaint(f"{owner}.update", seen, "Pass a mapping from path patterns to logits")
         )
     return {key: jnp.asarray(value) for key, value in logits.items()}

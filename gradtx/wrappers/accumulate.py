@@ -1,4 +1,4 @@
-"""One step for many micro-batches: `accumulate`, and the noise scale that it can see."""
+"""One step for many micro-batches: `accumulate`, which can also measure the noise scale."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class _add_up(Rule, called="accumulate"):
 
 
 class NoiseState(NamedTuple):
-    """What `accumulate` knows of the noise; averages are over steps."""
+    """Statistics of gradient noise that `accumulate` keeps; averages are over steps."""
 
     squares: Array  # the sum of w |g|^2 in this cycle
     batches: Array  # how many gradients that are

@@ -1,11 +1,11 @@
-"""Averages of the parameters, to evaluate with; and the one that training goes back to.
+"""Averages of the parameters, to evaluate with, or for training to go back to.
 
 What is averaged, and how, tells them apart (p_t are the parameters after t steps):
 
     ema              p_1, p_2 ... p_t, the newest most, with weights that fall by a decay
     polyak_average   p_start, p_(start + every) ... alike
-    lookahead        no average beside training: every so many steps it starts again between
-                     where it is and where it started
+    lookahead        not for evaluation: every so many steps training goes back to a point
+                     between the parameters and where they were the last time
 
 The first two change no update. They average what `inner` says to evaluate, which is the parameters
 unless `inner` averages itself: `ema(schedule_free(...))` averages the averages of schedule-free,
@@ -91,7 +91,7 @@ class _moving(Rule, called="ema"):
         reached = self.decay * jnp.where(first, 0, slots.reached) + (1 - self.decay)
         some = reached > 0
         weight = jnp.where(some, (1 - self.decay) / jnp.where(some, reached, 1), 1)
-        # The step would take the memory of the parameters that the average reads: a copy of them.
+        # Ordered, or a donated step would overwrite the parameters that the average reads: a copy.
         average = _moved(slots.average, p, weight, first)
         return ordered_after(average, g), EmaSlots(average, reached)
 

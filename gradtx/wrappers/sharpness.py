@@ -1,8 +1,8 @@
-"""Gradients from where the loss is worst nearby, so that training ends in flat places.
+"""Sharpness-aware minimization: gradients from the worst point nearby, for flat minima.
 
-sam           goes there by updates of its own: gradients come from outside, one for an update
+sam           goes there by updates of its own, so that a step takes two gradients and updates
 opaque_sam    asks a function for the gradient there: every update is a step
-asam          `sam` in a neighbourhood as large as the parameters
+asam          `sam` in a neighbourhood in proportion to the parameters
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class _weigh(Rule, called="sam"):
 
 
 def _ascent(wrapper: Any, updates: Tree, params: Tree | None, at: At) -> Tree:
-    """The way uphill of length rho, zero where the gradient is."""
+    """The ascent step of length rho; zero for a zero gradient."""
     numbers = for_all_arrays(wrapper, at.count)
 
     def weigh(power: int, factor: Any) -> Tree:
@@ -59,7 +59,7 @@ class StartSlots(NamedTuple):
 
 
 class _start(Rule, called="sam"):
-    """Remembers the parameters at the first step of a period; turns a step from there into one."""
+    """Remembers the parameters at the start of a period; its last step is one from there."""
 
     Slots = StartSlots
     needs: ClassVar[tuple[str, ...]] = ("params",)
@@ -130,7 +130,7 @@ class sam(Wrapper):
 
 
 def asam(inner: Any, rho: Hyper = 0.5, eta: Hyper = 0.01, sync_period: Hyper = 2) -> sam:
-    """Adaptive SAM: `sam` whose way uphill does not depend on the scale of the parameters."""
+    """Adaptive SAM: `sam` whose ascent step is in proportion to the parameters."""
     return sam(inner, rho, eta, sync_period)
 
 

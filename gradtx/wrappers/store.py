@@ -1,8 +1,8 @@
-"""Slots in less memory: `store`, and the ways of keeping an array.
+"""Slots in less memory: `store`, and the formats for a slot.
 
 rounded("bfloat16")        a narrow array
 blockwise("dynamic")       8-bit codes and the largest entry of every block
-blockwise("companded")     the same with even levels on a bent scale, for small blocks
+blockwise("companded")     the same with even levels of a nonlinear scale, for small blocks
 blockwise("float8_e4m3fn") narrow floating numbers, scaled by block ("float8_e5m2", "float16")
 """
 
@@ -48,15 +48,15 @@ for kind in (
 
 
 class Format(Struct, abc.ABC):
-    """A way of keeping the arrays of a slot."""
+    """How the arrays of a slot are compressed."""
 
     @abc.abstractmethod
     def kind(self, square: bool) -> Any:
-        """The type of `Stored` for a slot of this name; another type for plain arrays."""
+        """The type of `Stored` for such a slot, or another type for plain arrays."""
 
     @abc.abstractmethod
     def blank(self, square: bool, shape: tuple[int, ...]) -> Any:
-        """What an array is kept in, as shapes; `None` for as it is."""
+        """What an array becomes, as shapes; `None` where it is not compressed."""
 
 
 class rounded(Format):
@@ -269,7 +269,7 @@ def _encoded(path: str, old: Any, new: Any) -> Any:
     def encode(x: Any, y: Any) -> Any:
         if not isinstance(x, Stored):
             return y.astype(x.dtype) if is_inexact(x) else y
-        # A state from elsewhere need not count its steps: its bits tell one step from another.
+        # The state of another library may have no count, so its bits tell one step from the next.
         bits = lax.bitcast_convert_type(y.astype(np.float32), np.uint32)
         return x.encode(y, seed(salt((), (path,)), jnp.sum(bits, dtype=np.uint32), path))
 
