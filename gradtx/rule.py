@@ -20,13 +20,14 @@ from gradtx.engine.refusals import refuse_other_state
 from gradtx.engine.run import Running, run
 from gradtx.engine.slots import Copy as Copy, Declared, Square as Square, declare, declared, start
 from gradtx.engine.step import At, Step as Step
+from gradtx.hyper import (
+    Hyper as Hyper,
+    HyperField as HyperField,
+    OptionalHyperField as OptionalHyperField,
+)
 from gradtx.paths import Route, reasons
 from gradtx.transform import Clocked, GradientTransformation, State
 from gradtx.tree import Tree, is_inexact, named_leaves, real_dtype_of
-
-Hyper = Any
-"""A hyperparameter: a number, an array without axes, a schedule (or a bare function of the count),
-`by_path`, or a prefix tree of the parameters with these as leaves."""
 
 
 class NoSlots(NamedTuple):
@@ -82,8 +83,9 @@ class Rule(Clocked):
     Globals: ClassVar[Any] = NoNumbers
     State: ClassVar[Any]
     Part: ClassVar[Any]  # the same without the count
-    random: ClassVar[bool] = False  # whether it has a field of `random_key` and draws from it
-    seed_field: ClassVar[str] = ""  # its name
+    seed_field: ClassVar[str] = ""  # the name of its field of `random_key`, if it draws from one
+    alike: ClassVar[bool] = False  # whether all arrays draw the same, as layers of one stack do
+    random: ClassVar[bool] = False  # whether each array draws numbers of its own
     numbered: ClassVar[bool] = False  # whether it asks for `step.place`
     batched: ClassVar[bool] = False  # whether it is a `BatchedRule`, which the engine cannot ask
 
@@ -93,7 +95,7 @@ class Rule(Clocked):
         common = dict.fromkeys(cls.Globals._fields, Declared("number"))
         cls.State, cls.Part = state_types(cls, {**common, **declared(cls.Slots)})
         cls.seed_field = next(iter(cls._others), "")
-        cls.random = bool(cls.seed_field)
+        cls.random = bool(cls.seed_field) and not cls.alike
         if called is not None:
             cls.__name__ = called
 
@@ -243,7 +245,7 @@ def measure_length(rule: Any, g: Array, slots: Any, p: Any, known: Any) -> Lengt
 class scaled(Rule):
     """Multiplies all arrays by `factor`, which need not be a number that is known before."""
 
-    factor: Hyper
+    factor: HyperField
 
     def update_leaf(self, g: Array, slots: Any, p: Any, step: Step) -> tuple[Array, Any]:
         return self.factor * g, slots

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from gradtx.chain import chain
-from gradtx.rule import Hyper, Rule, Square, Step
+from gradtx.rule import Hyper, HyperField, Rule, Square, Step
 from gradtx.struct import static
 from gradtx.transform import GradientTransformation
 from gradtx.transforms.momentum import scale_by_momentum
@@ -30,8 +30,8 @@ class scale_by_adagrad(Rule):
     root; the same as PyTorch.
     """
 
-    initial_accumulator_value: Hyper = 0.0
-    eps: Hyper = 1e-10
+    initial_accumulator_value: HyperField = 0.0
+    eps: HyperField = 1e-10
 
     class Slots(NamedTuple):
         sum_of_squares: Square
@@ -55,9 +55,9 @@ class scale_by_rms(Rule):
     lecture 6.5. Differs from PyTorch in the place of eps (give `eps_in_sqrt=False`).
     """
 
-    decay: Hyper = 0.9
-    eps: Hyper = 1e-8
-    initial_scale: Hyper = 0.0  # nu before the first step
+    decay: HyperField = 0.9
+    eps: HyperField = 1e-8
+    initial_scale: HyperField = 0.0  # nu before the first step
     eps_in_sqrt: bool = static(default=True)
     bias_correction: bool = static(default=False)  # divides nu by 1 - decay^t
 
@@ -88,9 +88,9 @@ class scale_by_stddev(Rule):
     which rounding can make negative, is kept at zero or above.
     """
 
-    decay: Hyper = 0.9
-    eps: Hyper = 1e-8
-    initial_scale: Hyper = 0.0  # nu before the first step
+    decay: HyperField = 0.9
+    eps: HyperField = 1e-8
+    initial_scale: HyperField = 0.0  # nu before the first step
     eps_in_sqrt: bool = static(default=True)
     bias_correction: bool = static(default=False)  # divides mu and nu by 1 - decay^t
 
@@ -127,8 +127,8 @@ class scale_by_adadelta(Rule):
     e_g = rho e_g + (1 - rho) |g|^2 before, e_x likewise of |u|^2 after. Zeiler 2012, 1212.5701.
     """
 
-    rho: Hyper = 0.95
-    eps: Hyper = 1e-6
+    rho: HyperField = 0.95
+    eps: HyperField = 1e-6
 
     class Slots(NamedTuple):
         e_g: Square

@@ -16,7 +16,7 @@ from jax import Array
 
 from gradtx.chain import chain
 from gradtx.paths import Labels
-from gradtx.rule import Hyper, Rule, Square, Step
+from gradtx.rule import Hyper, HyperField, Rule, Square, Step
 from gradtx.transform import GradientTransformation
 from gradtx.transforms.decay import decoupled
 from gradtx.transforms.scale import scale_by_learning_rate
@@ -47,10 +47,10 @@ class scale_by_adam(Rule):
     the uncorrected root.
     """
 
-    b1: Hyper = 0.9  # decay of mu
-    b2: Hyper = 0.999  # decay of nu
-    eps: Hyper = 1e-8  # added to the root
-    eps_root: Hyper = 0.0  # added under the root
+    b1: HyperField = 0.9  # decay of mu
+    b2: HyperField = 0.999  # decay of nu
+    eps: HyperField = 1e-8  # added to the root
+    eps_root: HyperField = 0.0  # added under the root
 
     Slots = Moments
 
@@ -73,10 +73,10 @@ class scale_by_nadam(Rule):
     of Optax; `scale_by_warmed_nadam` has the one in which the momentum grows.
     """
 
-    b1: Hyper = 0.9  # decay of mu
-    b2: Hyper = 0.999  # decay of nu
-    eps: Hyper = 1e-8  # added to the root
-    eps_root: Hyper = 0.0  # added under the root
+    b1: HyperField = 0.9  # decay of mu
+    b2: HyperField = 0.999  # decay of nu
+    eps: HyperField = 1e-8  # added to the root
+    eps_root: HyperField = 0.0  # added under the root
 
     Slots = Moments
 
@@ -102,11 +102,11 @@ class scale_by_warmed_nadam(Rule):
     `scale_by_nadam`. Dozat 2016, the form of PyTorch; Keras has momentum_decay = 1.
     """
 
-    b1: Hyper = 0.9  # decay of mu, and where m_t ends
-    b2: Hyper = 0.999  # decay of nu
-    eps: Hyper = 1e-8  # added to the root
-    eps_root: Hyper = 0.0  # added under the root
-    momentum_decay: Hyper = 4e-3  # how fast m_t grows
+    b1: HyperField = 0.9  # decay of mu, and where m_t ends
+    b2: HyperField = 0.999  # decay of nu
+    eps: HyperField = 1e-8  # added to the root
+    eps_root: HyperField = 0.0  # added under the root
+    momentum_decay: HyperField = 4e-3  # how fast m_t grows
 
     class Slots(NamedTuple):
         mu: Array
@@ -145,9 +145,9 @@ class scale_by_adamax(Rule):
     Keras, which adds it to nu.
     """
 
-    b1: Hyper = 0.9  # decay of mu
-    b2: Hyper = 0.999  # decay of nu
-    eps: Hyper = 1e-8  # added to |g|
+    b1: HyperField = 0.9  # decay of mu
+    b2: HyperField = 0.999  # decay of nu
+    eps: HyperField = 1e-8  # added to |g|
 
     Slots = Moments
 

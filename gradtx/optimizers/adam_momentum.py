@@ -18,7 +18,7 @@ from gradtx.axes import Axes, unstacked_axes
 from gradtx.chain import chain
 from gradtx.optimizers.adam import Moments, corrections, scale_by_adam
 from gradtx.paths import Labels, only_where
-from gradtx.rule import Hyper, Rule, Square, Step
+from gradtx.rule import Hyper, HyperField, Rule, Square, Step
 from gradtx.struct import static
 from gradtx.transform import GradientTransformation
 from gradtx.transforms.decay import decoupled
@@ -34,10 +34,10 @@ class scale_by_adan(Rule):
     Differs from Optax, which multiplies d and delta by 1 - b2 (0.08) where the paper has b2.
     """
 
-    b1: Hyper = 0.98  # decay of mu
-    b2: Hyper = 0.92  # decay of delta, and its weight
-    b3: Hyper = 0.99  # decay of nu
-    eps: Hyper = 1e-8  # added to the root
+    b1: HyperField = 0.98  # decay of mu
+    b2: HyperField = 0.92  # decay of delta, and its weight
+    b3: HyperField = 0.99  # decay of nu
+    eps: HyperField = 1e-8  # added to the root
 
     class Slots(NamedTuple):
         mu: Array
@@ -71,8 +71,8 @@ class descend_proximally(Rule):
     proximal step of Adan (2208.06677) for decay that does not belong to the loss.
     """
 
-    learning_rate: Hyper
-    weight_decay: Hyper = 0.0
+    learning_rate: HyperField
+    weight_decay: HyperField = 0.0
 
     needs: ClassVar[tuple[str, ...]] = ("params",)
 
@@ -92,12 +92,12 @@ class scale_by_ademamix(Rule):
     alpha=linear_schedule(0.0, 5.0, steps), and b3 from b1.
     """
 
-    b1: Hyper = 0.9  # decay of mu
-    b2: Hyper = 0.999  # decay of nu
-    b3: Hyper = 0.9999  # decay of mu_slow
-    alpha: Hyper = 5.0  # weight of mu_slow
-    eps: Hyper = 1e-8  # added to the root
-    eps_root: Hyper = 0.0  # added under the root
+    b1: HyperField = 0.9  # decay of mu
+    b2: HyperField = 0.999  # decay of nu
+    b3: HyperField = 0.9999  # decay of mu_slow
+    alpha: HyperField = 5.0  # weight of mu_slow
+    eps: HyperField = 1e-8  # added to the root
+    eps_root: HyperField = 0.0  # added under the root
 
     class Slots(NamedTuple):
         mu: Array
@@ -126,11 +126,11 @@ class scale_by_simplified_ademamix(Rule):
     with `correct_bias` it is divided by (1 - b1^t) / (1 - b1). Morwani+ 2025, 2502.02431.
     """
 
-    b1: Hyper = 0.99  # decay of mu
-    b2: Hyper = 0.95  # decay of nu
-    alpha: Hyper = 0.0  # weight of the gradient
-    eps: Hyper = 1e-8  # added to the root
-    eps_root: Hyper = 0.0  # added under the root
+    b1: HyperField = 0.99  # decay of mu
+    b2: HyperField = 0.95  # decay of nu
+    alpha: HyperField = 0.0  # weight of the gradient
+    eps: HyperField = 1e-8  # added to the root
+    eps_root: HyperField = 0.0  # added under the root
     correct_bias: bool = static(default=False)
 
     Slots = Moments
@@ -158,8 +158,8 @@ class scale_by_qhm(Rule):
     Ma & Yarats 2018, 1810.06801.
     """
 
-    b: Hyper = 0.999  # decay of mu
-    nu: Hyper = 0.7  # part of the momentum
+    b: HyperField = 0.999  # decay of mu
+    nu: HyperField = 0.7  # part of the momentum
 
     class Slots(NamedTuple):
         mu: Array
@@ -179,11 +179,11 @@ class scale_by_qhadam(Rule):
     Ma & Yarats 2018, 1810.06801.
     """
 
-    b1: Hyper = 0.995  # decay of mu
-    b2: Hyper = 0.999  # decay of nu
-    nu1: Hyper = 0.7  # part of mu^
-    nu2: Hyper = 1.0  # part of nu^
-    eps: Hyper = 1e-8  # added to the root
+    b1: HyperField = 0.995  # decay of mu
+    b2: HyperField = 0.999  # decay of nu
+    nu1: HyperField = 0.7  # part of mu^
+    nu2: HyperField = 1.0  # part of nu^
+    eps: HyperField = 1e-8  # added to the root
 
     Slots = Moments
 
@@ -212,8 +212,8 @@ class correct_variance(Rule):
     with the new batch.
     """
 
-    b1: Hyper = 0.95  # the decay of the momentum that follows
-    gamma: Hyper = 0.025  # 0 adds nothing, 1 is full recursive momentum
+    b1: HyperField = 0.95  # the decay of the momentum that follows
+    gamma: HyperField = 0.025  # 0 adds nothing, 1 is full recursive momentum
     axes: Axes | Any = None  # the stacked ones are clipped on their own
 
     class Slots(NamedTuple):

@@ -12,7 +12,7 @@ from jax import Array
 
 from gradtx.chain import chain
 from gradtx.optimizers.adam import Moments, corrections
-from gradtx.rule import Hyper, Rule, Step
+from gradtx.rule import Hyper, HyperField, Rule, Step
 from gradtx.transform import GradientTransformation
 from gradtx.transforms.scale import scale_by_learning_rate
 from gradtx.tree import abs2, modulus, one_minus_power, root
@@ -25,9 +25,9 @@ class scale_by_laprop(Rule):
     rate inside mu: equal while it is constant.
     """
 
-    b1: Hyper = 0.9  # decay of mu
-    b2: Hyper = 0.999  # decay of nu
-    eps: Hyper = 1e-15  # added to the root
+    b1: HyperField = 0.9  # decay of mu
+    b2: HyperField = 0.999  # decay of nu
+    eps: HyperField = 1e-15  # added to the root
 
     Slots = Moments
 
@@ -52,10 +52,10 @@ class scale_by_adopt(Rule):
     Taniguchi+ 2024, 2411.02853. A complex quotient keeps its direction: its modulus is clipped.
     """
 
-    b1: Hyper = 0.9  # decay of mu
-    b2: Hyper = 0.9999  # decay of nu
-    eps: Hyper = 1e-6  # the least that is divided by
-    clip_power: Hyper = 0.25  # the power of t - 1 that clips
+    b1: HyperField = 0.9  # decay of mu
+    b2: HyperField = 0.9999  # decay of nu
+    eps: HyperField = 1e-6  # the least that is divided by
+    clip_power: HyperField = 0.25  # the power of t - 1 that clips
 
     Slots = Moments
 
@@ -90,9 +90,9 @@ class scale_by_acprop(Rule):
     the error against the new mu: b1 times this one.
     """
 
-    b1: Hyper = 0.9  # decay of mu
-    b2: Hyper = 0.999  # decay of nu
-    eps: Hyper = 1e-16  # added to the root, and to nu at every step
+    b1: HyperField = 0.9  # decay of mu
+    b2: HyperField = 0.999  # decay of nu
+    eps: HyperField = 1e-16  # added to the root, and to nu at every step
 
     Slots = Moments
 

@@ -15,7 +15,7 @@ from gradtx.axes import Axes, unstacked_axes
 from gradtx.chain import chain
 from gradtx.optimizers.adam import Moments, corrections, moments
 from gradtx.paths import Labels, only_where
-from gradtx.rule import Hyper, Rule, Step
+from gradtx.rule import Hyper, HyperField, Rule, Step
 from gradtx.transform import GradientTransformation
 from gradtx.transforms.scale import scale_by_learning_rate
 from gradtx.tree import inner, norm, root
@@ -30,12 +30,12 @@ class scale_by_adamp(Rule):
     2006.08217. Without `axes` only the whole array is looked at.
     """
 
-    b1: Hyper = 0.9  # decay of mu
-    b2: Hyper = 0.999  # decay of nu
-    eps: Hyper = 1e-8  # added to the root
-    delta: Hyper = 0.1  # the norm of p does not matter below this |cos(g, p)| sqrt(size)
-    wd_ratio: Hyper = 0.1  # what is left of the decay there
-    weight_decay: Hyper = 0.0
+    b1: HyperField = 0.9  # decay of mu
+    b2: HyperField = 0.999  # decay of nu
+    eps: HyperField = 1e-8  # added to the root
+    delta: HyperField = 0.1  # the norm of p does not matter below this |cos(g, p)| sqrt(size)
+    wd_ratio: HyperField = 0.1  # what is left of the decay there
+    weight_decay: HyperField = 0.0
     axes: Axes | Any = None
 
     Slots = Moments

@@ -20,7 +20,7 @@ from gradtx.axes import Axes, unstacked_axes
 from gradtx.chain import chain
 from gradtx.optimizers.adam import Moments, corrections, moments
 from gradtx.paths import Labels, only_where
-from gradtx.rule import Hyper, Rule, Square, Step
+from gradtx.rule import Hyper, HyperField, Rule, Square, Step
 from gradtx.struct import complaint, static
 from gradtx.transform import GradientTransformation
 from gradtx.transforms.scale import scale_by_learning_rate
@@ -37,10 +37,10 @@ class scale_by_amsgrad(Rule):
     mu^ / (sqrt(max(nu_max, nu^)) + eps) as "max_of_corrected" in Optax.
     """
 
-    b1: Hyper = 0.9  # decay of mu
-    b2: Hyper = 0.999  # decay of nu
-    eps: Hyper = 1e-8  # added to the root
-    eps_root: Hyper = 0.0  # added under the root
+    b1: HyperField = 0.9  # decay of mu
+    b2: HyperField = 0.999  # decay of nu
+    eps: HyperField = 1e-8  # added to the root
+    eps_root: HyperField = 0.0  # added under the root
     form: str = static(default="paper")
 
     class Slots(NamedTuple):
@@ -77,10 +77,10 @@ class scale_by_belief(Rule):
     1e-16 for transformers and 1e-8 otherwise.
     """
 
-    b1: Hyper = 0.9  # decay of mu
-    b2: Hyper = 0.999  # decay of nu
-    eps: Hyper = 1e-16  # added to the root
-    eps_root: Hyper = 1e-16  # added to nu at every step, and kept there
+    b1: HyperField = 0.9  # decay of mu
+    b2: HyperField = 0.999  # decay of nu
+    eps: HyperField = 1e-16  # added to the root
+    eps_root: HyperField = 1e-16  # added to nu at every step, and kept there
 
     Slots = Moments
 
@@ -106,10 +106,10 @@ class scale_by_yogi(Rule):
     corrects the bias of both (`bias_correction`) and lets mu, too, start from 1e-6.
     """
 
-    b1: Hyper = 0.9  # decay of mu
-    b2: Hyper = 0.999  # one minus the part of |g|^2 by which nu moves
-    eps: Hyper = 1e-3  # added to the root
-    initial_accumulator_value: Hyper = 1e-6  # nu before the first step
+    b1: HyperField = 0.9  # decay of mu
+    b2: HyperField = 0.999  # one minus the part of |g|^2 by which nu moves
+    eps: HyperField = 1e-3  # added to the root
+    initial_accumulator_value: HyperField = 1e-6  # nu before the first step
     bias_correction: bool = static(default=False)
 
     Slots = Moments
@@ -147,11 +147,11 @@ class scale_by_radam(Rule):
     rectified step is the sixth there, the fifth here.
     """
 
-    b1: Hyper = 0.9  # decay of mu
-    b2: Hyper = 0.999  # decay of nu
-    eps: Hyper = 1e-8  # added to the root
-    eps_root: Hyper = 0.0  # added under the root
-    threshold: Hyper = 4.0  # of rho; below 4, where r is no number, as 4
+    b1: HyperField = 0.9  # decay of mu
+    b2: HyperField = 0.999  # decay of nu
+    eps: HyperField = 1e-8  # added to the root
+    eps_root: HyperField = 0.0  # added under the root
+    threshold: HyperField = 4.0  # of rho; below 4, where r is no number, as 4
 
     Slots = Moments
 
@@ -200,10 +200,10 @@ class scale_by_adam_atan2(Rule):
     angles with a = 1 it is Adam. Everett+ 2024, 2407.05872. A complex mu^ keeps its direction.
     """
 
-    b1: Hyper = 0.9  # decay of mu
-    b2: Hyper = 0.999  # decay of nu
-    a: Hyper = 4 / math.pi  # so that u is the sign while gradients do not change
-    b: Hyper = 1.0  # what the root mean square is multiplied by
+    b1: HyperField = 0.9  # decay of mu
+    b2: HyperField = 0.999  # decay of nu
+    a: HyperField = 4 / math.pi  # so that u is the sign while gradients do not change
+    b: HyperField = 1.0  # what the root mean square is multiplied by
 
     Slots = Moments
 
@@ -238,10 +238,10 @@ class scale_by_stable_adamw(Rule):
     which for constant b1, b2 is the same as the corrected decays of the paper.
     """
 
-    b1: Hyper = 0.9  # decay of mu
-    b2: Hyper = 0.99  # decay of nu
-    eps: Hyper = 1e-8  # added to the root, and the least it counts for in rms
-    weight_decay: Hyper = 1e-2
+    b1: HyperField = 0.9  # decay of mu
+    b2: HyperField = 0.99  # decay of nu
+    eps: HyperField = 1e-8  # added to the root, and the least it counts for in rms
+    weight_decay: HyperField = 1e-2
     axes: Axes | Any = None  # the stacked ones are averaged over on their own
 
     Slots = Moments

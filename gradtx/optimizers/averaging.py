@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from gradtx.chain import chain
-from gradtx.rule import Copy, Hyper, Rule, Square, Step
+from gradtx.rule import Copy, Hyper, HyperField, Rule, Square, Step
 from gradtx.transform import GradientTransformation
 from gradtx.transforms.scale import scale, scale_by_learning_rate
 from gradtx.tree import abs2, cube_root, modulus, real_zeros_like, root
@@ -28,9 +28,9 @@ class scale_by_madgrad(Rule):
     2101.11075. The learning rate is in here because it weighs the sums.
     """
 
-    learning_rate: Hyper = 1e-2
-    momentum: Hyper = 0.9
-    eps: Hyper = 1e-6
+    learning_rate: HyperField = 1e-2
+    momentum: HyperField = 0.9
+    eps: HyperField = 1e-6
 
     class Slots(NamedTuple):
         x0: Copy
@@ -60,8 +60,8 @@ class scale_by_cocob(Rule):
     1705.07795, Algorithm 2 (COCOB-Backprop). It does not see the scale of gradients.
     """
 
-    alpha: Hyper = 100.0
-    eps: Hyper = 1e-8  # L before the first step
+    alpha: HyperField = 100.0
+    eps: HyperField = 1e-8  # L before the first step
 
     class Slots(NamedTuple):
         x0: Copy
@@ -99,8 +99,8 @@ class scale_by_optimistic_gradient(Rule):
     1901.08511 (the general form, with alpha and beta).
     """
 
-    alpha: Hyper = 1.0
-    beta: Hyper = 1.0
+    alpha: HyperField = 1.0
+    beta: HyperField = 1.0
 
     class Slots(NamedTuple):
         previous: Array

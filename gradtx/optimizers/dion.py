@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,8 @@ from jax import Array
 
 from gradtx.axes import adjoint, as_matrices, from_matrices, layout, product, shape_of_matrices
 from gradtx.engine.batches import one_by_one
-from gradtx.rule import Hyper, Rule, Step
+from gradtx.hyper import AxesField
+from gradtx.rule import HyperField, Rule, Step
 from gradtx.struct import complaint, static
 from gradtx.tree import abs2, inverse, root
 
@@ -25,9 +26,9 @@ class scale_by_dion(Rule):
     Q begins at random, the same for all matrices of a shape.
     """
 
-    beta: Hyper = 0.95
+    beta: HyperField = 0.95
     rank_fraction: float | None = static(default=None)  # of the shorter side; None is all of it
-    axes: Any = None  # an `Axes`
+    axes: AxesField = None  # an `Axes`
 
     class Slots(NamedTuple):
         mu: Array  # the momentum, with what low rank has left over so far

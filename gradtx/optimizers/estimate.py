@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from gradtx.chain import chain
-from gradtx.rule import Copy, Hyper, JointRule, Square, Step
+from gradtx.rule import Copy, Hyper, HyperField, JointRule, Square, Step
 from gradtx.struct import static
 from gradtx.transform import GradientTransformation
 from gradtx.transforms.scale import scale
@@ -60,13 +60,13 @@ class scale_by_dadapt_adam(JointRule):
     learning rate is in here because the estimate needs it.
     """
 
-    learning_rate: Hyper = 1.0
-    b1: Hyper = 0.9
-    b2: Hyper = 0.999
-    eps: Hyper = 1e-8
-    estim_lr0: Hyper = 1e-6  # d before the first step
-    weight_decay: Hyper = 0.0  # decoupled
-    growth_rate: Hyper = NO_LIMIT  # the most d may grow by in one step
+    learning_rate: HyperField = 1.0
+    b1: HyperField = 0.9
+    b2: HyperField = 0.999
+    eps: HyperField = 1e-8
+    estim_lr0: HyperField = 1e-6  # d before the first step
+    weight_decay: HyperField = 0.0  # decoupled
+    growth_rate: HyperField = NO_LIMIT  # the most d may grow by in one step
     use_bias_correction: bool = static(default=False)
 
     class Slots(NamedTuple):
@@ -147,14 +147,14 @@ class scale_by_prodigy(JointRule):
     estimate needs it.
     """
 
-    learning_rate: Hyper = 1.0
-    b1: Hyper = 0.9
-    b2: Hyper = 0.999
-    eps: Hyper = 1e-8
-    estim_lr0: Hyper = 1e-6  # d0: d before the first step
-    estim_lr_coef: Hyper = 1.0  # multiplies the estimate
-    weight_decay: Hyper = 0.0  # decoupled
-    growth_rate: Hyper = NO_LIMIT  # the most d may grow by in one step, once it has left d0
+    learning_rate: HyperField = 1.0
+    b1: HyperField = 0.9
+    b2: HyperField = 0.999
+    eps: HyperField = 1e-8
+    estim_lr0: HyperField = 1e-6  # d0: d before the first step
+    estim_lr_coef: HyperField = 1.0  # multiplies the estimate
+    weight_decay: HyperField = 0.0  # decoupled
+    growth_rate: HyperField = NO_LIMIT  # the most d may grow by in one step, once it has left d0
     use_bias_correction: bool = static(default=False)
 
     class Slots(NamedTuple):

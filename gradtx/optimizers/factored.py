@@ -17,6 +17,7 @@ from jax import Array, lax
 
 from gradtx.chain import chain
 from gradtx.engine.placement import placed
+from gradtx.hyper import AxesField, AxesOf
 from gradtx.optimizers.adam import corrections
 from gradtx.optimizers.factoring import (
     Sides,
@@ -32,7 +33,7 @@ from gradtx.optimizers.factoring import (
     zeros_of,
 )
 from gradtx.paths import Labels, only_where
-from gradtx.rule import Hyper, Rule, Square, Step
+from gradtx.rule import Hyper, HyperField, OptionalHyperField, Rule, Square, Step
 from gradtx.struct import static
 from gradtx.transform import GradientTransformation
 from gradtx.transforms.decay import add_decayed_weights, decoupled
@@ -51,12 +52,12 @@ class scale_by_factored_rms(Rule):
     which takes the two largest axes (and PyTorch, which keeps s above eps instead of adding it).
     """
 
-    decay_rate: Hyper = 0.8
-    eps: Hyper = 1e-30
-    clipping_threshold: Hyper | None = 1.0  # None does not clip
+    decay_rate: HyperField = 0.8
+    eps: HyperField = 1e-30
+    clipping_threshold: OptionalHyperField = 1.0  # None does not clip
     factored: bool = static(default=True)
     factor_small: bool = static(default=True)  # False spares matrices with a side below 128
-    axes: Any = None  # an `Axes`: stacked ones are kept apart
+    axes: AxesField = None  # an `Axes`: stacked ones are kept apart
 
     class Slots(NamedTuple):
         means: Square  # of rows, then of columns; a zero for arrays that are not factored
@@ -106,13 +107,13 @@ class scale_by_came(Rule):
     that are not factored have u = mu. Luo+ 2023, 2307.02047, and the authors' code for vectors.
     """
 
-    b1: Hyper = 0.9  # decay of mu
-    b2: Hyper = 0.999  # decay of v
-    b3: Hyper = 0.9999  # decay of S
-    eps: Hyper = 1e-30
-    eps_instability: Hyper = 1e-16
-    clipping_threshold: Hyper = 1.0
-    axes: Any = None  # an `Axes`: stacked ones are kept apart
+    b1: HyperField = 0.9  # decay of mu
+    b2: HyperField = 0.999  # decay of v
+    b3: HyperField = 0.9999  # decay of S
+    eps: HyperField = 1e-30
+    eps_instability: HyperField = 1e-16
+    clipping_threshold: HyperField = 1.0
+    axes: AxesField = None  # an `Axes`: stacked ones are kept apart
 
     class Slots(NamedTuple):
         mu: Array
@@ -162,7 +163,7 @@ class scale_by_sm3(Rule):
     1901.11150, SM3-II. Differs from Optax, which adds 1e-8 to nu.
     """
 
-    axes: Any = None  # an `Axes` where arrays are stacked
+    axes: AxesField = None  # an `Axes` where arrays are stacked
 
     class Slots(NamedTuple):
         bounds: Square  # one number for every index of every axis, one axis after the other
@@ -219,10 +220,10 @@ class scale_by_adam_mini(Rule):
     other array one block. Zhang+ 2024, 2406.16793.
     """
 
-    b1: Hyper = 0.9  # decay of mu
-    b2: Hyper = 0.999  # decay of nu
-    eps: Hyper = 1e-8  # added to the root
-    axes: Any = None  # an `Axes` of inputs, outputs and stacked axes
+    b1: HyperField = 0.9  # decay of mu
+    b2: HyperField = 0.999  # decay of nu
+    eps: HyperField = 1e-8  # added to the root
+    axes: AxesField = None  # an `Axes` of inputs, outputs and stacked axes
 
     class Slots(NamedTuple):
         mu: Array
@@ -265,7 +266,7 @@ def _shape_of_blocks(shape: tuple[int, ...], along: tuple[int, ...]) -> tuple[in
 class average_updates(Rule):
     """A moving average of the updates: mu = decay mu + (1 - decay) g, u = mu."""
 
-    decay: Hyper = 0.9
+    decay: HyperField = 0.9
 
     class Slots(NamedTuple):
         mu: Array
@@ -287,7 +288,7 @@ class scale_by_relative_step(Rule):
     Shazeer & Stern 2018, 1804.04235, section 9.
     """
 
-    learning_rate: Hyper
+    learning_rate: HyperField
 
     def shared(self, t: Array) -> Array:
         return lax.rsqrt(t)
@@ -309,7 +310,7 @@ def adafactor(
     factored: bool = True,
     factor_small: bool = True,
     relative_step: bool = True,
-    axes: Any = None,
+    axes: AxesOf = None,
 ) -> GradientTransformation:
     """Adafactor: `scale_by_factored_rms`, then the size of the parameter and min(lr, 1 / sqrt(t)).
 
@@ -342,14 +343,14 @@ def came(
     clipping_threshold: Hyper = 1.0,
     weight_decay: Hyper = 0.0,
     mask: Labels | None = None,
-    axes: Any = None,
+    axes: AxesOf = None,
 ) -> GradientTransformation:
     """CAME: `scale_by_came`, decoupled weight decay, learning rate (2e-4 in the paper)."""
     direction = scale_by_came(b1, b2, b3, eps, eps_instability, clipping_threshold, axes)
     return decoupled(direction, learning_rate, weight_decay, mask)
 
 
-def sm3(learning_rate: Hyper, momentum: Hyper = 0.9, axes: Any = None) -> GradientTransformation:
+def sm3(learning_rate: Hyper, momentum: Hyper = 0.9, axes: AxesOf = None) -> GradientTransformation:
     """SM3: `scale_by_sm3`, an average of the updates, then the learning rate."""
     return chain(
         scale_by_sm3(axes), average_updates(momentum), scale_by_learning_rate(learning_rate)
@@ -363,7 +364,7 @@ def adam_mini(
     eps: Hyper = 1e-8,
     weight_decay: Hyper = 0.0,
     mask: Labels | None = None,
-    axes: Any = None,
+    axes: AxesOf = None,
 ) -> GradientTransformation:
     """Adam-mini: `scale_by_adam_mini`, decoupled weight decay, learning rate."""
     return decoupled(scale_by_adam_mini(b1, b2, eps, axes), learning_rate, weight_decay, mask)

@@ -25,6 +25,7 @@ from gradtx.axes import (
 from gradtx.engine.batches import in_turn
 from gradtx.engine.keys import random_key
 from gradtx.engine.placement import placed
+from gradtx.hyper import AxesField
 from gradtx.optimizers.roles import Matrices, routed
 from gradtx.optimizers.sides import (
     Pair,
@@ -34,7 +35,7 @@ from gradtx.optimizers.sides import (
     side_shapes,
 )
 from gradtx.paths import Labels
-from gradtx.rule import Hyper, Rule, Step
+from gradtx.rule import Hyper, HyperField, OptionalHyperField, Rule, Step
 from gradtx.schedules.decay import exponential_decay
 from gradtx.struct import static
 from gradtx.transform import GradientTransformation
@@ -55,20 +56,22 @@ class scale_by_kron(Rule):
     A = Q_L (M + damping V) Q_R^H, B = Q_L^-H V Q_R^-1, S = A A^H, T = B B^H,
     Q_L = Q_L - lr triu(S - T) Q_L / |S + T|, and Q_R alike from A^H A and B^H B; then
     u = P_L M P_R, its root mean square clipped. |S| is bounded from below by one power step. Li
-    2024, 2402.11858. V is the same for all matrices of an array. A Q learns whenever the shares of
+    2024, 2402.11858. V is the same for all matrices of a shape. A Q learns whenever the shares of
     steps in `learn` have added up to one; longer sides than `max_dim` have a diagonal.
     """
 
-    b1: Hyper = 0.9
-    precond_lr: Hyper = 0.1
-    learn: Hyper | None = None  # the share of steps on which Q moves; None: as in the paper's code
-    clip: Hyper = 1.1  # the largest root mean square of an update
-    damping: Hyper = 1e-9  # of noise beside the gradient, so that zeros do not let Q grow for ever
+    b1: HyperField = 0.9
+    precond_lr: HyperField = 0.1
+    learn: OptionalHyperField = (
+        None  # the share of steps on which Q moves; None: as the paper's code
+    )
+    clip: HyperField = 1.1  # the largest root mean square of an update
+    damping: HyperField = 1e-9  # of noise beside the gradient: zeros must not let Q grow for ever
     seed: Any = random_key(default=0)
     stagger: bool = static(default=True)  # False: all matrices in the same step
     sides: str = static(default="both")  # or "shorter", "inputs", "outputs"; others have a diagonal
     max_dim: int | None = static(default=None)  # None: 8192
-    axes: Any = None  # an `Axes`
+    axes: AxesField = None  # an `Axes`
 
     class Slots(NamedTuple):
         mu: Array
@@ -77,6 +80,9 @@ class scale_by_kron(Rule):
         carried: Array  # the shares of steps since the last one that learned, for every matrix
 
     numbered: ClassVar[bool] = True
+
+    # A sketch, no noise: a stack of layers is what a list of them is.
+    alike: ClassVar[bool] = True
 
     def check(self) -> None:
         self.require("[0, 1)", "b1")

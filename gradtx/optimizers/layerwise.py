@@ -19,9 +19,10 @@ from jax import Array
 
 from gradtx.axes import unstacked_axes
 from gradtx.chain import chain
+from gradtx.hyper import AxesField, AxesOf
 from gradtx.optimizers.adam import scale_by_adam
 from gradtx.paths import Labels, only_where
-from gradtx.rule import Hyper, Rule, Square, Step
+from gradtx.rule import Hyper, HyperField, Rule, Square, Step
 from gradtx.transform import GradientTransformation
 from gradtx.transforms.decay import add_decayed_weights
 from gradtx.transforms.momentum import scale_by_momentum
@@ -37,10 +38,10 @@ class scale_by_lars(Rule):
     zero. You+ 2017, 1708.03888. Differs from Optax, which divides by ||g + weight_decay p||.
     """
 
-    weight_decay: Hyper = 5e-4
-    trust_coefficient: Hyper = 1e-3  # None leaves out the trust ratio
-    eps: Hyper = 0.0
-    axes: Any = None  # an `Axes` where arrays are stacked
+    weight_decay: HyperField = 5e-4
+    trust_coefficient: HyperField = 1e-3  # None leaves out the trust ratio
+    eps: HyperField = 0.0
+    axes: AxesField = None  # an `Axes` where arrays are stacked
 
     needs: ClassVar[tuple[str, ...]] = ("params",)
 
@@ -64,11 +65,11 @@ class scale_by_novograd(Rule):
     Ginsburg+ 2019, 1905.11286. Differs from Optax in b1 and b2, which there are 0.9 and 0.25.
     """
 
-    b1: Hyper = 0.95  # decay of mu
-    b2: Hyper = 0.98  # decay of nu
-    eps: Hyper = 1e-8
-    weight_decay: Hyper = 0.0
-    axes: Any = None  # an `Axes` where arrays are stacked
+    b1: HyperField = 0.95  # decay of mu
+    b2: HyperField = 0.98  # decay of nu
+    eps: HyperField = 1e-8
+    weight_decay: HyperField = 0.0
+    axes: AxesField = None  # an `Axes` where arrays are stacked
 
     class Slots(NamedTuple):
         mu: Array
@@ -105,8 +106,8 @@ class scale_by_fromage(Rule):
     Bernstein+ 2020, 2002.03432.
     """
 
-    learning_rate: Hyper
-    axes: Any = None  # an `Axes` where arrays are stacked
+    learning_rate: HyperField
+    axes: AxesField = None  # an `Axes` where arrays are stacked
 
     needs: ClassVar[tuple[str, ...]] = ("params",)
 
@@ -127,7 +128,7 @@ def lars(
     trust_ratio_mask: Labels | None = None,
     momentum: Hyper = 0.9,
     nesterov: bool = False,
-    axes: Any = None,
+    axes: AxesOf = None,
 ) -> GradientTransformation:
     """LARS: `scale_by_lars`, learning rate, momentum; so the rate is inside it, as published.
 
@@ -151,7 +152,7 @@ def lamb(
     eps_root: Hyper = 0.0,
     weight_decay: Hyper = 0.01,
     mask: Labels | None = None,
-    axes: Any = None,
+    axes: AxesOf = None,
 ) -> GradientTransformation:
     """LAMB: `scale_by_adam`, decoupled weight decay, `scale_by_trust_ratio`, learning rate.
 
@@ -173,7 +174,7 @@ def novograd(
     b2: Hyper = 0.98,
     eps: Hyper = 1e-8,
     weight_decay: Hyper = 0.0,
-    axes: Any = None,
+    axes: AxesOf = None,
 ) -> GradientTransformation:
     """NovoGrad: `scale_by_novograd`, then the learning rate (0.01 in the paper)."""
     return chain(
@@ -181,6 +182,6 @@ def novograd(
     )
 
 
-def fromage(learning_rate: Hyper, axes: Any = None) -> GradientTransformation:
+def fromage(learning_rate: Hyper, axes: AxesOf = None) -> GradientTransformation:
     """Fromage: `scale_by_fromage` downhill; the learning rate (0.01 in the paper) is an angle."""
     return chain(scale_by_fromage(learning_rate, axes), scale(-1.0))

@@ -9,9 +9,10 @@ import jax.numpy as jnp
 from jax import Array
 
 from gradtx.axes import as_matrices, from_matrices, layout
+from gradtx.hyper import AxesField
 from gradtx.optimizers.muon import Momentum, refuse_other
 from gradtx.optimizers.polar import newton_schulz
-from gradtx.rule import BatchedRule, Hyper, Step
+from gradtx.rule import BatchedRule, HyperField, Step
 from gradtx.struct import static
 from gradtx.tree import inverse, norm
 
@@ -27,11 +28,11 @@ class scale_by_lmo(BatchedRule):
     are given. Pethick+ 2025, 2502.07529.
     """
 
-    radius: Hyper = 1.0
-    decay: Hyper = 0.9  # one minus the paper's alpha
+    radius: HyperField = 1.0
+    decay: HyperField = 0.9  # one minus the paper's alpha
     norm: str = static(default="spectral")
     polar: Any = static(default=newton_schulz())
-    axes: Any = None  # an `Axes`
+    axes: AxesField = None  # an `Axes`
 
     Slots = Momentum
 

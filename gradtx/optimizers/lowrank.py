@@ -27,12 +27,13 @@ from gradtx.axes import (
 )
 from gradtx.engine.keys import random_key
 from gradtx.engine.placement import placed
+from gradtx.hyper import AxesField
 from gradtx.optimizers.adam import corrections, moments
 from gradtx.optimizers.muon import refuse_other
 from gradtx.optimizers.roles import Matrices, routed
 from gradtx.optimizers.sides import due, eigenbasis, refreshed
 from gradtx.paths import Labels
-from gradtx.rule import Hyper, Rule, Square, Step
+from gradtx.rule import Hyper, HyperField, Rule, Square, Step
 from gradtx.struct import complaint, static
 from gradtx.transform import GradientTransformation
 from gradtx.tree import abs2, inverse, real_dtype, root
@@ -76,14 +77,14 @@ class scale_by_galore(Rule):
     takes what comes. Differs from Optax, which projects the longer side, with a scale of 1.
     """
 
-    b1: Hyper = 0.9
-    b2: Hyper = 0.999
-    eps: Hyper = 1e-8
-    scale: Hyper = 0.25
-    every: Hyper = 200  # steps from one basis to the next
+    b1: HyperField = 0.9
+    b2: HyperField = 0.999
+    eps: HyperField = 1e-8
+    scale: HyperField = 0.25
+    every: HyperField = 200  # steps from one basis to the next
     rank: int | None = static(default=None)  # None: 128, and never more than the shorter side
     stagger: bool = static(default=True)  # False: all matrices in the same step
-    axes: Any = None  # an `Axes`
+    axes: AxesField = None  # an `Axes`
 
     class Slots(NamedTuple):
         mu: Array  # [..., rank, longer side]
@@ -138,24 +139,27 @@ class scale_by_apollo(Rule):
     longer side) is multiplied by |N_j| / (|R_j| + eps), or with `per="tensor"` all by |N| / |R|.
     The norm then grows by 1.01 a step at most, and is multiplied by sqrt(scale). Zhu+ 2024,
     2412.05270. APOLLO-Mini: `rank=1, per="tensor", scale=128.0`. P is drawn anew every 200 steps,
-    the same for all matrices of an array. After an update of zeros the norm is not limited.
+    the same for all matrices of a shape. After an update of zeros the norm is not limited.
     """
 
-    b1: Hyper = 0.9
-    b2: Hyper = 0.999
-    eps: Hyper = 1e-8
-    scale: Hyper = 1.0
-    growth: Hyper = 1.01  # the most that the norm of an update is multiplied by in one step
-    every: Hyper = 200  # steps from one projection to the next
+    b1: HyperField = 0.9
+    b2: HyperField = 0.999
+    eps: HyperField = 1e-8
+    scale: HyperField = 1.0
+    growth: HyperField = 1.01  # the most that the norm of an update is multiplied by in one step
+    every: HyperField = 200  # steps from one projection to the next
     seed: Any = random_key(default=0)
     rank: int | None = static(default=None)  # None: 128, and never more than the shorter side
     per: str = static(default="channel")  # or "tensor"
-    axes: Any = None  # an `Axes`
+    axes: AxesField = None  # an `Axes`
 
     class Slots(NamedTuple):
         mu: Array  # [..., rank, longer side]
         nu: Square
         size: Array  # the norm of the last update of every matrix
+
+    # A sketch, no noise: a stack of layers is what a list of them is.
+    alike: ClassVar[bool] = True
 
     def check(self) -> None:
         self.require("[0, 1)", "b1", "b2")

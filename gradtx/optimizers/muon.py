@@ -22,8 +22,9 @@ from gradtx.axes import (
     on_matrices,
     shape_of_matrices,
 )
+from gradtx.hyper import AxesField
 from gradtx.optimizers.polar import newton_schulz
-from gradtx.rule import BatchedRule, Hyper, Square, Step
+from gradtx.rule import BatchedRule, HyperField, Square, Step
 from gradtx.struct import complaint, static
 from gradtx.tree import abs2, inverse, norm, one_minus_power, real_dtype, real_zeros_like, root
 
@@ -88,13 +89,13 @@ class scale_by_muon(BatchedRule):
     their number of axes: here arrays that have not two need `axes`.
     """
 
-    beta: Hyper = 0.95
-    rms: Hyper = 0.2  # of the entries of the update, in the scales that set it
+    beta: HyperField = 0.95
+    rms: HyperField = 0.2  # of the entries of the update, in the scales that set it
     nesterov: bool = static(default=True)
     momentum: str = static(default="lerp")  # PyTorch's code; or "trace" or "corrected" (Optax)
     scale: str | None = static(default="match_rms_adamw")
     polar: Any = static(default=newton_schulz())  # or `exact_polar()`
-    axes: Any = None  # an `Axes`: which are inputs and outputs, which stacked
+    axes: AxesField = None  # an `Axes`: which are inputs and outputs, which stacked
 
     Slots = Momentum
 
@@ -139,15 +140,15 @@ class scale_by_normuon(BatchedRule):
     `scale_by_muon`): the authors' code. Li+ 2025, 2510.05491.
     """
 
-    beta: Hyper = 0.95
-    b2: Hyper = 0.95
-    eps: Hyper = 1e-8
-    rms: Hyper = 0.2
+    beta: HyperField = 0.95
+    b2: HyperField = 0.95
+    eps: HyperField = 1e-8
+    rms: HyperField = 0.2
     nesterov: bool = static(default=True)
     momentum: str = static(default="lerp")
     scale: str | None = static(default="rms")
     polar: Any = static(default=newton_schulz())
-    axes: Any = None
+    axes: AxesField = None
 
     class Slots(NamedTuple):
         mu: Array
@@ -199,15 +200,15 @@ class scale_by_adamuon(BatchedRule):
     code does.
     """
 
-    beta: Hyper = 0.95
-    b2: Hyper = 0.95
-    eps: Hyper = 1e-8
-    rms: Hyper = 0.2
+    beta: HyperField = 0.95
+    b2: HyperField = 0.95
+    eps: HyperField = 1e-8
+    rms: HyperField = 0.2
     nesterov: bool = static(default=False)
     momentum: str = static(default="lerp")
     signed: bool = static(default=True)
     polar: Any = static(default=newton_schulz())
-    axes: Any = None
+    axes: AxesField = None
 
     class Slots(NamedTuple):
         mu: Array
@@ -248,13 +249,13 @@ class scale_by_adago(BatchedRule):
     rate here: 0.01 is their 5e-4 at a rate of 0.05.
     """
 
-    beta: Hyper = 0.95
-    gamma: Hyper = 10.0
-    floor: Hyper = 0.01
+    beta: HyperField = 0.95
+    gamma: HyperField = 10.0
+    floor: HyperField = 0.01
     nesterov: bool = static(default=False)
     momentum: str = static(default="lerp")
     polar: Any = static(default=newton_schulz())
-    axes: Any = None
+    axes: AxesField = None
 
     class Slots(NamedTuple):
         mu: Array

@@ -19,7 +19,8 @@ from jax import Array, lax
 
 from gradtx.axes import Axes, unstacked_axes
 from gradtx.chain import chain
-from gradtx.rule import Copy, Hyper, JointRule, Rule, Square, Step
+from gradtx.hyper import AxesOf
+from gradtx.rule import Copy, Hyper, HyperField, JointRule, Rule, Square, Step
 from gradtx.transform import GradientTransformation
 from gradtx.transforms.scale import scale_by_learning_rate
 from gradtx.tree import abs2, real_zeros_like, root
@@ -47,8 +48,8 @@ class scale_by_dog(JointRule):
     Ivgi, Hinder & Carmon 2023, 2302.12022. Evaluate the model with an average of its parameters.
     """
 
-    reps_rel: Hyper = 1e-6  # the first distance, relative to 1 + ||x0||; 1e-4 with batch norm
-    eps: Hyper = 1e-8
+    reps_rel: HyperField = 1e-6  # the first distance, relative to 1 + ||x0||; 1e-4 with batch norm
+    eps: HyperField = 1e-8
 
     Slots = DogSlots
     Globals = DogGlobals
@@ -81,8 +82,8 @@ class scale_by_ldog(Rule):
     With `axes` every matrix of a stack is on its own.
     """
 
-    reps_rel: Hyper = 1e-6  # the first distance, relative to 1 + ||x0||; 1e-4 with batch norm
-    eps: Hyper = 1e-8
+    reps_rel: HyperField = 1e-6  # the first distance, relative to 1 + ||x0||; 1e-4 with batch norm
+    eps: HyperField = 1e-8
     axes: Axes | None = None  # which axes are stacked; None: none
 
     class Slots(NamedTuple):
@@ -126,8 +127,8 @@ class scale_by_dowg(JointRule):
     from the paper in eps, which the authors' code has.
     """
 
-    init_estim_sq_dist: Hyper = 1e-4  # r before the first step
-    eps: Hyper = 1e-4
+    init_estim_sq_dist: HyperField = 1e-4  # r before the first step
+    eps: HyperField = 1e-4
 
     Slots = DogSlots
     Globals = DowgGlobals
@@ -162,7 +163,7 @@ def dog(
 
 
 def ldog(
-    learning_rate: Hyper = 1.0, reps_rel: Hyper = 1e-6, eps: Hyper = 1e-8, axes: Any = None
+    learning_rate: Hyper = 1.0, reps_rel: Hyper = 1e-6, eps: Hyper = 1e-8, axes: AxesOf = None
 ) -> GradientTransformation:
     """L-DoG: `scale_by_ldog`, then the learning rate."""
     return chain(scale_by_ldog(reps_rel, eps, axes), scale_by_learning_rate(learning_rate))

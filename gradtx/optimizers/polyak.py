@@ -16,7 +16,7 @@ from jax import Array
 
 from gradtx.chain import chain
 from gradtx.optimizers.adam import Moments, moments
-from gradtx.rule import Hyper, JointRule, LengthSums, NoNumbers, Step, measure_length
+from gradtx.rule import Hyper, HyperField, JointRule, LengthSums, NoNumbers, Step, measure_length
 from gradtx.struct import complaint, static
 from gradtx.transform import GradientTransformation
 from gradtx.transforms.scale import scale, scale_by_learning_rate
@@ -31,10 +31,10 @@ class scale_by_polyak(JointRule):
     Optax, which scales g before it takes the norm and so divides by `scaling`.
     """
 
-    scaling: Hyper = 1.0  # the paper proves 2 (convex) and uses 1 to 5
-    max_learning_rate: Hyper = 1.0
-    f_min: Hyper = 0.0  # the lowest value of the loss
-    eps: Hyper = 0.0
+    scaling: HyperField = 1.0  # the paper proves 2 (convex) and uses 1 to 5
+    max_learning_rate: HyperField = 1.0
+    f_min: HyperField = 0.0  # the lowest value of the loss
+    eps: HyperField = 0.0
     variant: str = static(default="sps")
 
     Sums = LengthSums
@@ -113,10 +113,10 @@ class scale_by_momo(JointRule):
     because it bounds the step.
     """
 
-    learning_rate: Hyper = 1.0
-    b1: Hyper = 0.9
-    lower_bound: Hyper = 0.0  # of the loss
-    weight_decay: Hyper = 0.0
+    learning_rate: HyperField = 1.0
+    b1: HyperField = 0.9
+    lower_bound: HyperField = 0.0  # of the loss
+    weight_decay: HyperField = 0.0
     adapt_lower_bound: bool = static(default=False)  # estimates the bound, from lower_bound on
 
     class Slots(NamedTuple):
@@ -160,12 +160,12 @@ class scale_by_momo_adam(JointRule):
     tau = min(a / r, max((1 + a l) (f - r lower_bound - c) + <mu, p>, 0) / <mu, mu / D>).
     """
 
-    learning_rate: Hyper = 1e-2
-    b1: Hyper = 0.9
-    b2: Hyper = 0.999
-    eps: Hyper = 1e-8
-    lower_bound: Hyper = 0.0  # of the loss
-    weight_decay: Hyper = 0.0
+    learning_rate: HyperField = 1e-2
+    b1: HyperField = 0.9
+    b2: HyperField = 0.999
+    eps: HyperField = 1e-8
+    lower_bound: HyperField = 0.0  # of the loss
+    weight_decay: HyperField = 0.0
     adapt_lower_bound: bool = static(default=False)  # estimates the bound, from lower_bound on
 
     Slots = Moments

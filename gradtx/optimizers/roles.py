@@ -11,7 +11,7 @@ from gradtx.engine.hyperparameters import per_array
 from gradtx.engine.step import At
 from gradtx.optimizers.adam import scale_by_adam
 from gradtx.paths import Labels, Route, by_path, refuse_no_mapping
-from gradtx.rule import Hyper
+from gradtx.rule import Hyper, HyperField
 from gradtx.struct import complaint, converted, static
 from gradtx.transform import (
     Clocked,
@@ -42,7 +42,7 @@ class by_role(Clocked):
     partition with these keys. The learning rate is inside both, so updates are rounded once.
     """
 
-    learning_rate: Hyper
+    learning_rate: HyperField
     matrices: Any = converted(as_transformation, hyperparameter=False)
     rest: Any = converted(as_transformation, hyperparameter=False)
     labels: Labels = static()

@@ -17,6 +17,7 @@ from jax import Array
 
 from gradtx.axes import as_matrices, frobenius_norm, from_matrices, layout, shape_of_matrices
 from gradtx.engine.placement import placed
+from gradtx.hyper import AxesField
 from gradtx.optimizers.muon import refuse_other
 from gradtx.optimizers.roles import Matrices, routed
 from gradtx.optimizers.sides import (
@@ -37,7 +38,7 @@ from gradtx.optimizers.sides import (
     zeros,
 )
 from gradtx.paths import Labels
-from gradtx.rule import Hyper, Rule, Square, Step
+from gradtx.rule import Hyper, HyperField, OptionalHyperField, Rule, Square, Step
 from gradtx.struct import complaint, static
 from gradtx.transform import GradientTransformation
 from gradtx.tree import abs2, inverse, one_minus_power, real_dtype, real_zeros_like, root
@@ -56,19 +57,19 @@ class scale_by_shampoo(Rule):
     A vector is `Axes("i")`: full-matrix AdaGrad.
     """
 
-    b1: Hyper = 0.9
-    b2: Hyper = 0.999
-    eps: Hyper = 1e-12  # added to the eigenvalues
-    graft_eps: Hyper = 1e-8
-    exponent: Hyper | None = None  # e, if it is not the usual one
-    every: Hyper = 10  # steps from one root to the next
+    b1: HyperField = 0.9
+    b2: HyperField = 0.999
+    eps: HyperField = 1e-12  # added to the eigenvalues
+    graft_eps: HyperField = 1e-8
+    exponent: OptionalHyperField = None  # e, if it is not the usual one
+    every: HyperField = 10  # steps from one root to the next
     graft: str | None = static(default="adam")
     block_size: int | None = static(default=None)  # larger matrices are cut into equal blocks
     stagger: bool = static(default=True)  # False: all matrices in the same step
     sides: str = static(default="both")  # or "shorter", "inputs", "outputs", of every block
     max_dim: int | None = static(default=None)  # longer sides keep a diagonal; None: 10,000
     roots: str = static(default="eigh")  # or "newton": products only, which accelerators prefer
-    axes: Any = None  # an `Axes`
+    axes: AxesField = None  # an `Axes`
 
     class Slots(NamedTuple):
         mu: Array
@@ -202,15 +203,15 @@ class scale_by_kl_shampoo(Rule):
     mean square of the first gradient that is not zero.
     """
 
-    b1: Hyper = 0.9
-    b2: Hyper = 0.95
-    eps: Hyper = 1e-12  # added to the eigenvalues
-    every: Hyper = 10  # steps from one root to the next
+    b1: HyperField = 0.9
+    b2: HyperField = 0.95
+    eps: HyperField = 1e-12  # added to the eigenvalues
+    every: HyperField = 10  # steps from one root to the next
     stagger: bool = static(default=True)  # False: all matrices in the same step
     sides: str = static(default="both")  # or "shorter", "inputs", "outputs"
     max_dim: int | None = static(default=None)  # longer sides keep a diagonal; None: 10,000
     roots: str = static(default="eigh")  # or "newton": products only, which accelerators prefer
-    axes: Any = None  # an `Axes`
+    axes: AxesField = None  # an `Axes`
 
     class Slots(NamedTuple):
         mu: Array

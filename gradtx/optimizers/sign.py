@@ -20,7 +20,7 @@ from jax import Array
 
 from gradtx.chain import chain
 from gradtx.paths import Labels
-from gradtx.rule import Hyper, Rule, Step
+from gradtx.rule import Hyper, HyperField, Rule, Step
 from gradtx.transform import GradientTransformation
 from gradtx.transforms.decay import decoupled
 from gradtx.transforms.scale import scale, scale_by_learning_rate
@@ -40,7 +40,7 @@ class scale_by_signum(Rule):
     Bernstein+ 2018, 1802.04434.
     """
 
-    b1: Hyper = 0.9  # decay of mu
+    b1: HyperField = 0.9  # decay of mu
 
     class Slots(NamedTuple):
         mu: Array
@@ -59,8 +59,8 @@ class scale_by_lion(Rule):
     Then mu = b2 mu + (1 - b2) g. Chen+ 2023, 2302.06675.
     """
 
-    b1: Hyper = 0.9  # weight of mu in the update
-    b2: Hyper = 0.99  # decay of mu
+    b1: HyperField = 0.9  # weight of mu in the update
+    b2: HyperField = 0.99  # decay of mu
 
     class Slots(NamedTuple):
         mu: Array
@@ -85,11 +85,11 @@ class scale_by_rprop(Rule):
     alone a negative learning rate is refused: it is a size, and the sizes keep their bounds.
     """
 
-    learning_rate: Hyper  # if it moves, all step sizes move in proportion
-    eta_minus: Hyper = 0.5
-    eta_plus: Hyper = 1.2
-    min_step_size: Hyper = 1e-6
-    max_step_size: Hyper = 50.0
+    learning_rate: HyperField  # if it moves, all step sizes move in proportion
+    eta_minus: HyperField = 0.5
+    eta_plus: HyperField = 1.2
+    min_step_size: HyperField = 1e-6
+    max_step_size: HyperField = 50.0
 
     class Slots(NamedTuple):
         step_sizes: Array  # in units of twice the learning rate

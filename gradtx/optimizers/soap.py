@@ -19,6 +19,7 @@ from jax import Array, lax
 
 from gradtx.axes import adjoint, as_matrices, from_matrices, layout, product, shape_of_matrices
 from gradtx.engine.placement import placed
+from gradtx.hyper import AxesField
 from gradtx.optimizers.roles import Matrices, routed
 from gradtx.optimizers.sides import (
     Pair,
@@ -38,7 +39,7 @@ from gradtx.optimizers.sides import (
     zeros,
 )
 from gradtx.paths import Labels
-from gradtx.rule import Hyper, Rule, Square, Step
+from gradtx.rule import Hyper, HyperField, Rule, Square, Step
 from gradtx.struct import static
 from gradtx.transform import GradientTransformation
 from gradtx.tree import abs2, one_minus_power, real_zeros_like, root
@@ -54,15 +55,15 @@ class scale_by_soap(Rule):
     2024, 2409.11321, in the authors' form. With no side left it is Adam.
     """
 
-    b1: Hyper = 0.95
-    b2: Hyper = 0.95
-    eps: Hyper = 1e-8
-    shampoo_beta: Hyper = 0.95
-    every: Hyper = 10  # steps from one basis to the next
+    b1: HyperField = 0.95
+    b2: HyperField = 0.95
+    eps: HyperField = 1e-8
+    shampoo_beta: HyperField = 0.95
+    every: HyperField = 10  # steps from one basis to the next
     stagger: bool = static(default=True)  # False: all matrices in the same step
     sides: str = static(default="both")  # or "shorter", "inputs", "outputs"
     max_dim: int | None = static(default=None)  # longer sides keep their axes; None: 10,000
-    axes: Any = None  # an `Axes`
+    axes: AxesField = None  # an `Axes`
 
     class Slots(NamedTuple):
         mu: Array  # both moments are in the basis
@@ -145,13 +146,13 @@ class scale_by_splus(Rule):
     the parameters, of decay 0.999 in the paper.
     """
 
-    b1: Hyper = 0.9
-    b2: Hyper = 0.999
-    every: Hyper = 100  # steps from one basis to the next
+    b1: HyperField = 0.9
+    b2: HyperField = 0.999
+    every: HyperField = 100  # steps from one basis to the next
     stagger: bool = static(default=True)  # False: all matrices in the same step
     sides: str = static(default="both")  # or "shorter", "inputs", "outputs"
     max_dim: int | None = static(default=None)  # longer sides keep their axes; None: 10,000
-    axes: Any = None  # an `Axes`
+    axes: AxesField = None  # an `Axes`
 
     class Slots(NamedTuple):
         mu: Array

@@ -1,8 +1,8 @@
 """Clipping.
 
-    clip                   every entry
-    clip_by_norm           the norm of every array
-    clip_by_global_norm    the norm of all arrays together
+clip                   every entry
+clip_by_norm           the norm of every array
+clip_by_global_norm    the norm of all arrays together
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 import jax.numpy as jnp
 from jax import Array
 
-from gradtx.rule import Hyper, JointRule, LengthSums, NoNumbers, Rule, Step, measure_length
+from gradtx.rule import HyperField, JointRule, LengthSums, NoNumbers, Rule, Step, measure_length
 from gradtx.tree import global_norm, modulus
 
 
@@ -22,7 +22,7 @@ class clip(Rule):
     A complex entry keeps its direction: its modulus is clipped.
     """
 
-    max_delta: Hyper
+    max_delta: HyperField
 
     def check(self) -> None:
         self.require("(0, inf)", "max_delta")
@@ -36,7 +36,7 @@ class clip(Rule):
 class clip_by_norm(Rule):
     """Scales every array on its own down to an l2 norm of at most `max_norm`."""
 
-    max_norm: Hyper
+    max_norm: HyperField
 
     def check(self) -> None:
         self.require("(0, inf)", "max_norm")
@@ -52,7 +52,7 @@ class clip_by_global_norm(JointRule):
     and neither overflows nor underflows.
     """
 
-    max_norm: Hyper
+    max_norm: HyperField
 
     Sums = LengthSums
 

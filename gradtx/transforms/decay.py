@@ -18,7 +18,7 @@ from jax import Array
 
 from gradtx.chain import chain
 from gradtx.paths import Labels, only_where
-from gradtx.rule import Copy, Hyper, Rule, Step
+from gradtx.rule import Copy, Hyper, HyperField, Rule, Step
 from gradtx.transforms.scale import scale_by_learning_rate
 
 
@@ -30,7 +30,7 @@ class add_decayed_weights(Rule):
     `add_decayed_weights(by_path({"*/bias": 0.0, "*": 1e-4}))`.
     """
 
-    weight_decay: Hyper = 1e-4
+    weight_decay: HyperField = 1e-4
 
     needs: ClassVar[tuple[str, ...]] = ("params",)
 
@@ -48,7 +48,7 @@ class add_cautious_decay(Rule):
     takes the same `weight_decay`.
     """
 
-    weight_decay: Hyper = 1e-4
+    weight_decay: HyperField = 1e-4
 
     needs: ClassVar[tuple[str, ...]] = ("params",)
 
@@ -82,8 +82,8 @@ class add_independent_decay(Rule):
     others call it fully decoupled.
     """
 
-    peak_learning_rate: Hyper  # the largest value of the learning rate
-    weight_decay: Hyper = 1e-5
+    peak_learning_rate: HyperField  # the largest value of the learning rate
+    weight_decay: HyperField = 1e-5
 
     needs: ClassVar[tuple[str, ...]] = ("params",)
 
@@ -103,9 +103,9 @@ class add_corrected_decay(Rule):
     chain, schedule and all.
     """
 
-    learning_rate: Hyper
-    peak_learning_rate: Hyper  # the largest value of the learning rate
-    weight_decay: Hyper = 1e-4
+    learning_rate: HyperField
+    peak_learning_rate: HyperField  # the largest value of the learning rate
+    weight_decay: HyperField = 1e-4
 
     needs: ClassVar[tuple[str, ...]] = ("params",)
 
@@ -124,7 +124,7 @@ class add_decay_to_start(Rule):
     L2-SP, Li, Grandvalet & Davoine 2018, 1802.01483, for fine-tuning.
     """
 
-    weight_decay: Hyper = 1e-2
+    weight_decay: HyperField = 1e-2
 
     class Slots(NamedTuple):
         start: Copy

@@ -17,7 +17,8 @@ import jax.numpy as jnp
 from jax import Array
 
 from gradtx.axes import unstacked_axes
-from gradtx.rule import Hyper, JointRule, LengthSums, Rule, Square, Step, measure_length
+from gradtx.hyper import AxesField
+from gradtx.rule import HyperField, JointRule, LengthSums, Rule, Square, Step, measure_length
 from gradtx.struct import complaint, static
 from gradtx.tree import abs2, global_norm, norm, real_dtype, root
 
@@ -29,8 +30,8 @@ class grokfast(Rule):
     average begins at the first gradient instead of zero.
     """
 
-    decay: Hyper = 0.98
-    strength: Hyper = 2.0
+    decay: HyperField = 0.98
+    strength: HyperField = 2.0
 
     class Slots(NamedTuple):
         mu: Array
@@ -52,10 +53,10 @@ class clip_by_norm_ema(Rule):
     the array could never move again.
     """
 
-    factor: Hyper = 1.05
-    decay: Hyper = 0.98
-    warmup_steps: Hyper = 100
-    axes: Any = None  # stacked matrices have averages of their own
+    factor: HyperField = 1.05
+    decay: HyperField = 0.98
+    warmup_steps: HyperField = 100
+    axes: AxesField = None  # stacked matrices have averages of their own
 
     class Slots(NamedTuple):
         usual: Array
@@ -96,9 +97,9 @@ class zclip(JointRule):
     of clipped norms. Kumar+ 2025, 2504.02507. Nothing is clipped while all norms have been equal.
     """
 
-    z_threshold: Hyper = 2.5
-    decay: Hyper = 0.97
-    warmup_steps: Hyper = 25
+    z_threshold: HyperField = 2.5
+    decay: HyperField = 0.97
+    warmup_steps: HyperField = 25
 
     Globals = ZclipGlobals
     Sums = LengthSums
@@ -148,7 +149,7 @@ class clip_by_percentile(JointRule):
     that norms that are zero or not finite are not kept.
     """
 
-    percentile: Hyper = 10.0
+    percentile: HyperField = 10.0
     window: int = static(default=100)
 
     Globals = PercentileGlobals
@@ -195,8 +196,8 @@ class clip_spikes(Rule):
     here, and nu is that of Adam there.
     """
 
-    threshold: Hyper = 5000.0
-    decay: Hyper = 0.999
+    threshold: HyperField = 5000.0
+    decay: HyperField = 0.999
 
     class Slots(NamedTuple):
         nu: Square

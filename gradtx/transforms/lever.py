@@ -15,7 +15,8 @@ import jax.numpy as jnp
 from jax import Array
 
 from gradtx.axes import Axes, input_output_axes, unstacked_axes
-from gradtx.rule import Hyper, Rule, Step
+from gradtx.hyper import AxesField
+from gradtx.rule import HyperField, Rule, Step
 from gradtx.tree import inner, inverse, norm, real_dtype, root
 
 
@@ -27,9 +28,9 @@ class hyperball(Rule):
     there, so route biases and gains elsewhere.
     """
 
-    learning_rate: Hyper  # the relative step; about sqrt(lr weight_decay) of AdamW
-    eps: Hyper = 1e-10
-    axes: Any = None  # stacked matrices have norms of their own
+    learning_rate: HyperField  # the relative step; about sqrt(lr weight_decay) of AdamW
+    eps: HyperField = 1e-10
+    axes: AxesField = None  # stacked matrices have norms of their own
 
     class Slots(NamedTuple):
         radius: Array
@@ -68,8 +69,8 @@ class floor_by_weight(Rule):
     (2606.16899) combine with Hyperball.
     """
 
-    ratio: Hyper = 0.3825
-    axes: Any = None  # which axes are inputs and outputs; rows of a stack are rows
+    ratio: HyperField = 0.3825
+    axes: AxesField = None  # which axes are inputs and outputs; rows of a stack are rows
 
     needs: ClassVar[tuple[str, ...]] = ("params",)
 
@@ -98,8 +99,8 @@ class radial_brake(Rule):
     to a norm that follows it there.
     """
 
-    keep: Hyper = 0.5
-    axes: Any = None  # stacked matrices have norms of their own
+    keep: HyperField = 0.5
+    axes: AxesField = None  # stacked matrices have norms of their own
 
     needs: ClassVar[tuple[str, ...]] = ("params",)
 

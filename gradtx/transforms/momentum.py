@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from jax import Array
 
-from gradtx.rule import Hyper, Rule, Step
+from gradtx.rule import HyperField, Rule, Step
 from gradtx.struct import static
 
 
@@ -17,7 +17,7 @@ class scale_by_momentum(Rule):
     Differs from Keras, which keeps the learning rate inside b: equal while it is constant.
     """
 
-    decay: Hyper = 0.9
+    decay: HyperField = 0.9
     nesterov: bool = static(default=False)
 
     class Slots(NamedTuple):

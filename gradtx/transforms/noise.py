@@ -1,7 +1,7 @@
 """Random noise on the update.
 
-    add_noise                           of a variance that falls
-    differentially_private_aggregate    on the mean of clipped per-example gradients
+add_noise                           of a variance that falls
+differentially_private_aggregate    on the mean of clipped per-example gradients
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from gradtx.engine.refusals import refuse_missing
 from gradtx.engine.run import Running, run
 from gradtx.engine.step import At
 from gradtx.paths import aligned
-from gradtx.rule import Hyper, Rule, Step
+from gradtx.rule import HyperField, Rule, Step
 from gradtx.struct import complaint
 from gradtx.transform import Clocked, State
 from gradtx.tree import Tree, global_norm, is_inexact, is_none, named_leaves, root, wide, widest
@@ -33,8 +33,8 @@ class add_noise(Rule):
     stack of optimizers can have a key of its own.
     """
 
-    eta: Hyper  # variance at the first step
-    gamma: Hyper = 0.55  # the power of t by which the variance falls
+    eta: HyperField  # variance at the first step
+    gamma: HyperField = 0.55  # the power of t by which the variance falls
     key: Any = random_key(default=0)
 
     def check(self) -> None:
@@ -64,8 +64,8 @@ class differentially_private_aggregate(Clocked):
     Gradients have a leading axis of B examples more than parameters; without it they are one.
     """
 
-    l2_norm_clip: Hyper
-    noise_multiplier: Hyper
+    l2_norm_clip: HyperField
+    noise_multiplier: HyperField
     key: Any = random_key()  # without a default: noise that anybody can draw protects nobody
 
     needs: ClassVar[tuple[str, ...]] = ("params",)

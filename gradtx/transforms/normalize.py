@@ -1,7 +1,7 @@
 """Gradients with norm one, or mean zero.
 
-    normalize     g / ||g||, of all arrays together
-    centralize    g - mean(g), over the inputs of every output
+normalize     g / ||g||, of all arrays together
+centralize    g - mean(g), over the inputs of every output
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from gradtx.axes import input_output_axes
+from gradtx.hyper import AxesField
 from gradtx.rule import JointRule, LengthSums, NoNumbers, Rule, Step, measure_length
 from gradtx.transforms.norms import number_along
 
@@ -40,7 +41,7 @@ class centralize(Rule):
     arrays of more axes need `axes`. Differs from Optax, which averages over the outputs.
     """
 
-    axes: Any = None  # an `Axes` of inputs, outputs and stacked axes
+    axes: AxesField = None  # an `Axes` of inputs, outputs and stacked axes
 
     def update_leaf(self, g: Array, slots: Any, p: Array, step: Step) -> tuple[Array, Any]:
         if self.axes is None and g.ndim < 2:

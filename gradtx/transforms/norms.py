@@ -19,7 +19,8 @@ import jax.numpy as jnp
 from jax import Array
 
 from gradtx.axes import input_output_axes, unstacked_axes
-from gradtx.rule import Hyper, Rule, Step
+from gradtx.hyper import AxesField
+from gradtx.rule import HyperField, Rule, Step
 from gradtx.tree import norm
 
 
@@ -59,8 +60,8 @@ class clip_by_block_rms(Rule):
     `axes`: a stack of layers is clipped layer by layer.
     """
 
-    threshold: Hyper
-    axes: Any = None  # an `Axes` where arrays are stacked
+    threshold: HyperField
+    axes: AxesField = None  # an `Axes` where arrays are stacked
 
     def check(self) -> None:
         self.require("(0, inf)", "threshold")
@@ -77,9 +78,9 @@ class adaptive_grad_clip(Rule):
     need `axes`. Differs from Optax, which guesses them.
     """
 
-    clipping: Hyper
-    eps: Hyper = 1e-3
-    axes: Any = None  # an `Axes` of inputs, outputs and stacked axes
+    clipping: HyperField
+    eps: HyperField = 1e-3
+    axes: AxesField = None  # an `Axes` of inputs, outputs and stacked axes
 
     needs: ClassVar[tuple[str, ...]] = ("params",)
 
@@ -99,10 +100,10 @@ class scale_by_trust_ratio(Rule):
     You+ 2019, 1904.00962. Differs from Optax in `axes`: stacked layers have ratios of their own.
     """
 
-    min_norm: Hyper = 0.0
-    trust_coefficient: Hyper = 1.0
-    eps: Hyper = 0.0
-    axes: Any = None  # an `Axes` where arrays are stacked
+    min_norm: HyperField = 0.0
+    trust_coefficient: HyperField = 1.0
+    eps: HyperField = 0.0
+    axes: AxesField = None  # an `Axes` where arrays are stacked
 
     needs: ClassVar[tuple[str, ...]] = ("params",)
 
@@ -119,8 +120,8 @@ class scale_by_trust_ratio(Rule):
 class scale_by_param_block_norm(Rule):
     """Multiplies every block by the norm of its parameters, `min_scale` at least."""
 
-    min_scale: Hyper = 1e-3
-    axes: Any = None  # an `Axes` where arrays are stacked
+    min_scale: HyperField = 1e-3
+    axes: AxesField = None  # an `Axes` where arrays are stacked
 
     needs: ClassVar[tuple[str, ...]] = ("params",)
 
@@ -134,8 +135,8 @@ class scale_by_param_block_norm(Rule):
 class scale_by_param_block_rms(Rule):
     """Multiplies every block by the root mean square of its parameters, `min_scale` at least."""
 
-    min_scale: Hyper = 1e-3
-    axes: Any = None  # an `Axes` where arrays are stacked
+    min_scale: HyperField = 1e-3
+    axes: AxesField = None  # an `Axes` where arrays are stacked
 
     needs: ClassVar[tuple[str, ...]] = ("params",)
 

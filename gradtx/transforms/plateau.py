@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from gradtx.rule import Hyper, JointRule
+from gradtx.rule import HyperField, JointRule
 
 
 class PlateauGlobals(NamedTuple):
@@ -29,13 +29,13 @@ class reduce_on_plateau(JointRule):
     Differs from PyTorch, which waits for one average more than `patience`.
     """
 
-    factor: Hyper = 0.1
-    patience: Hyper = 10
-    rtol: Hyper = 1e-4
-    atol: Hyper = 0.0
-    cooldown: Hyper = 0
-    accumulation_size: Hyper = 1
-    min_scale: Hyper = 0.0
+    factor: HyperField = 0.1
+    patience: HyperField = 10
+    rtol: HyperField = 1e-4
+    atol: HyperField = 0.0
+    cooldown: HyperField = 0
+    accumulation_size: HyperField = 1
+    min_scale: HyperField = 0.0
 
     Globals = PlateauGlobals
     needs: ClassVar[tuple[str, ...]] = ("value",)

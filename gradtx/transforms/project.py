@@ -18,7 +18,8 @@ import jax.numpy as jnp
 from jax import Array
 
 from gradtx.axes import unstacked_axes
-from gradtx.rule import Hyper, Rule, Step
+from gradtx.hyper import AxesField
+from gradtx.rule import HyperField, Rule, Step
 from gradtx.tree import modulus, norm
 
 
@@ -51,8 +52,8 @@ class keep_params_nonnegative(Rule):
 class projection_box(Rule):
     """Keeps every entry within [lower, upper]."""
 
-    lower: Hyper
-    upper: Hyper
+    lower: HyperField
+    upper: HyperField
 
     needs: ClassVar[tuple[str, ...]] = ("params",)
 
@@ -71,7 +72,7 @@ class projection_box(Rule):
 class projection_linf_ball(Rule):
     """Keeps every entry at a modulus of at most `scale`."""
 
-    scale: Hyper = 1.0
+    scale: HyperField = 1.0
 
     needs: ClassVar[tuple[str, ...]] = ("params",)
 
@@ -87,8 +88,8 @@ class projection_linf_ball(Rule):
 class projection_l2_ball(Rule):
     """Keeps the l2 norm at most `scale`: a max-norm constraint when `axes` stack the rows."""
 
-    scale: Hyper = 1.0
-    axes: Any = None
+    scale: HyperField = 1.0
+    axes: AxesField = None
 
     needs: ClassVar[tuple[str, ...]] = ("params",)
 
@@ -106,8 +107,8 @@ class projection_l2_ball(Rule):
 class projection_l2_sphere(Rule):
     """Keeps the l2 norm at `scale`; zero, as near to all points, becomes equal entries."""
 
-    scale: Hyper = 1.0
-    axes: Any = None
+    scale: HyperField = 1.0
+    axes: AxesField = None
 
     needs: ClassVar[tuple[str, ...]] = ("params",)
 
@@ -130,8 +131,8 @@ class projection_simplex(Rule):
     The threshold theta is found by sorting. Held, Wolfe & Crowder 1974; Duchi+ 2008.
     """
 
-    scale: Hyper = 1.0
-    axes: Any = None
+    scale: HyperField = 1.0
+    axes: AxesField = None
 
     needs: ClassVar[tuple[str, ...]] = ("params",)
 
@@ -149,8 +150,8 @@ class projection_simplex(Rule):
 class projection_l1_ball(Rule):
     """Keeps the sum of the moduli at most `scale`: outside, soft thresholding. Duchi+ 2008."""
 
-    scale: Hyper = 1.0
-    axes: Any = None
+    scale: HyperField = 1.0
+    axes: AxesField = None
 
     needs: ClassVar[tuple[str, ...]] = ("params",)
 

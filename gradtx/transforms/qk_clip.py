@@ -14,8 +14,9 @@ from gradtx.engine.hyperparameters import per_array
 from gradtx.engine.refusals import refuse_missing
 from gradtx.engine.run import Running, run
 from gradtx.engine.step import At
+from gradtx.hyper import AxesField
 from gradtx.paths import by_path, matches, refuse_unused
-from gradtx.rule import Hyper, Rule, Step
+from gradtx.rule import HyperField, Rule, Step
 from gradtx.struct import complaint
 from gradtx.transform import Clocked, State
 from gradtx.tree import Tree, is_inexact, named_leaves
@@ -24,9 +25,9 @@ from gradtx.tree import Tree, is_inexact, named_leaves
 class _shrink(Rule, called="qk_clip"):
     """Leads to the parameters times min(1, threshold / m)^power, m being the largest logits."""
 
-    threshold: Hyper
-    power: Hyper
-    axes: Any
+    threshold: HyperField
+    power: HyperField
+    axes: AxesField
 
     needs: ClassVar[tuple[str, ...]] = ("params",)
 
@@ -54,9 +55,9 @@ class qk_clip(Clocked):
     as stacked axes. Kimi 2025, 2507.20534. Give rotary queries of MLA a power of one by `by_path`.
     """
 
-    threshold: Hyper = 100.0
-    power: Hyper = 0.5  # queries and keys share the factor evenly
-    axes: Any = None  # an `Axes` whose stacked axes are heads
+    threshold: HyperField = 100.0
+    power: HyperField = 0.5  # queries and keys share the factor evenly
+    axes: AxesField = None  # an `Axes` whose stacked axes are heads
 
     needs: ClassVar[tuple[str, ...]] = ("params", "max_logits")
     tables: ClassVar[tuple[str, ...]] = ("max_logits",)

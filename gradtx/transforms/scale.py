@@ -6,14 +6,14 @@ from typing import Any
 
 from jax import Array
 
-from gradtx.rule import Hyper, Rule, Step
+from gradtx.rule import HyperField, Rule, Step
 from gradtx.struct import static
 
 
 class scale(Rule):
     """Multiplies the update: u = step_size g."""
 
-    step_size: Hyper
+    step_size: HyperField
 
     def update_leaf(self, g: Array, slots: Any, p: Array, step: Step) -> tuple[Array, Any]:
         return self.step_size * g, slots
@@ -25,7 +25,7 @@ class scale_by_learning_rate(Rule):
     A negative learning rate ascends, here and in every optimizer but `rprop`.
     """
 
-    learning_rate: Hyper
+    learning_rate: HyperField
     flip_sign: bool = static(default=True)  # False keeps the sign: u = learning_rate g
 
     def update_leaf(self, g: Array, slots: Any, p: Array, step: Step) -> tuple[Array, Any]:

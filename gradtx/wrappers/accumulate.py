@@ -16,7 +16,7 @@ from gradtx.engine.placement import zero_count
 from gradtx.engine.run import Running, run
 from gradtx.engine.slots import Declared, declare
 from gradtx.engine.step import At, next_count
-from gradtx.rule import Hyper, Rule, Step, register_for_export, times
+from gradtx.rule import HyperField, Rule, Step, register_for_export, times
 from gradtx.schedules.base import Schedule
 from gradtx.struct import Static, complaint, converted, static
 from gradtx.transform import State
@@ -111,7 +111,7 @@ class accumulate(Wrapper):
     # "skip" leaves out the whole step; "flag" lets it in. All but None count them in the state.
     nonfinite: str | None = static(default=None)
     noise_scale: bool = static(default=False)  # whether to measure it: see `noise_scale`
-    noise_decay: Hyper = 0.9  # of the averages over steps from which it is found; by real steps
+    noise_decay: HyperField = 0.9  # of the averages that it is found from, over real steps
 
     Own = AccumulateOwn
     kinds: ClassVar[Mapping[str, str]] = {"total": "signed", "noise": "state"}

@@ -23,7 +23,7 @@ from jax import Array
 from gradtx.engine.hyperparameters import for_all_arrays
 from gradtx.engine.run import Running
 from gradtx.engine.step import At, next_count
-from gradtx.rule import Copy, Hyper, Rule, Step
+from gradtx.rule import Copy, HyperField, Rule, Step
 from gradtx.schedules.base import Number, Schedule, as_steps
 from gradtx.transform import State
 from gradtx.tree import Tree, as_came, real_dtype
@@ -76,7 +76,7 @@ class EmaSlots(NamedTuple):
 class _moving(Rule, called="ema"):
     """Averages the parameters after t - 1 steps; those before the first are forgotten."""
 
-    decay: Hyper
+    decay: HyperField
 
     Slots = EmaSlots
     needs: ClassVar[tuple[str, ...]] = ("params",)
@@ -103,8 +103,8 @@ class UniformSlots(NamedTuple):
 class _uniform(Rule, called="polyak_average"):
     """Averages the parameters from `start` on, one of `every` alike."""
 
-    start: Hyper
-    every: Hyper
+    start: HyperField
+    every: HyperField
 
     Slots = UniformSlots
     needs: ClassVar[tuple[str, ...]] = ("params",)
@@ -154,7 +154,7 @@ class ema(Averaging):
     what `inner` says to evaluate.
     """
 
-    decay: Hyper = 0.999
+    decay: HyperField = 0.999
 
     after = _moving
 
@@ -171,8 +171,8 @@ class polyak_average(Averaging):
     what `inner` says to evaluate.
     """
 
-    start: Hyper = 1  # steps before the first that counts; 0 counts the initial parameters too
-    every: Hyper = 1  # steps from one to the next
+    start: HyperField = 1  # steps before the first that counts; 0 counts the initial parameters too
+    every: HyperField = 1  # steps from one to the next
 
     after = _uniform
 
@@ -196,8 +196,8 @@ class LookaheadSlots(NamedTuple):
 class _lookahead(Rule, called="lookahead"):
     """Turns a step of the fast parameters into one to the new slow ones, when that is due."""
 
-    sync_period: Hyper
-    slow_step_size: Hyper
+    sync_period: HyperField
+    slow_step_size: HyperField
 
     Slots = LookaheadSlots
     needs: ClassVar[tuple[str, ...]] = ("params",)
@@ -222,8 +222,8 @@ class lookahead(Wrapper):
     Differs from Optax, which needs a pair of fast and slow parameters and evaluates to no one.
     """
 
-    sync_period: Hyper = 5  # steps from one return to the next
-    slow_step_size: Hyper = 0.5
+    sync_period: HyperField = 5  # steps from one return to the next
+    slow_step_size: HyperField = 0.5
 
     after = _lookahead
     needs: ClassVar[tuple[str, ...]] = ("params",)

@@ -10,7 +10,8 @@ from jax import Array
 
 from gradtx.axes import Axes, unstacked_axes
 from gradtx.engine.step import At
-from gradtx.rule import Hyper, Rule, Step
+from gradtx.hyper import AxesField
+from gradtx.rule import HyperField, Rule, Step
 from gradtx.struct import static
 from gradtx.transforms.decay import same_direction
 from gradtx.tree import Tree, real_dtype
@@ -20,7 +21,7 @@ from gradtx.wrappers.base import Wrapper
 class _cautious_mask(Rule, called="cautious"):
     """Keeps the entries of `g` that agree with those of `p`, here the gradient."""
 
-    floor: Hyper
+    floor: HyperField
     axes: Axes | Any
     descends: bool = static()
 
@@ -44,8 +45,8 @@ class cautious(Wrapper):
     updates point down, give `descends=True`.
     """
 
-    floor: Hyper = 1e-3  # of the share of entries kept, by whose inverse the rest grows
-    axes: Any = None  # stacked axes have shares of their own
+    floor: HyperField = 1e-3  # of the share of entries kept, by whose inverse the rest grows
+    axes: AxesField = None  # stacked axes have shares of their own
     descends: bool = static(default=False)
 
     after = _cautious_mask

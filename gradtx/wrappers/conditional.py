@@ -10,7 +10,7 @@ from jax import Array
 
 from gradtx.engine.hyperparameters import for_all_arrays
 from gradtx.engine.step import At, next_count
-from gradtx.rule import Hyper
+from gradtx.rule import Hyper, HyperField
 from gradtx.struct import complaint, static, whole
 from gradtx.tree import Tree
 from gradtx.wrappers.base import Turn, Wrapper
@@ -27,7 +27,7 @@ class every(Wrapper):
     of other steps are lost on `inner`: `accumulate` gives it their mean.
     """
 
-    k: Hyper = whole(default=1)
+    k: HyperField = whole(default=1)
     otherwise: str = static(default="zero")
 
     skips: ClassVar[bool] = True

@@ -20,7 +20,7 @@ from jax import Array
 from gradtx.engine.hyperparameters import for_all_arrays, narrowed
 from gradtx.engine.placement import zero_count
 from gradtx.engine.step import At, next_count
-from gradtx.rule import Hyper, times
+from gradtx.rule import HyperField, times
 from gradtx.struct import complaint, static, whole
 from gradtx.transform import State
 from gradtx.transforms.filter import following
@@ -45,7 +45,7 @@ class apply_if_finite(Wrapper):
     then lets the NaN in.
     """
 
-    max_consecutive_errors: Hyper = whole()
+    max_consecutive_errors: HyperField = whole()
 
     def check(self) -> None:
         self.require("[0, inf)", "max_consecutive_errors")
@@ -86,10 +86,10 @@ class skip_outliers(Wrapper):
     have been equal.
     """
 
-    z_threshold: Hyper = 5.0
-    decay: Hyper = 0.99
-    warmup_steps: Hyper = 100
-    max_consecutive_skips: Hyper = float("inf")  # then the next finite step is taken: a new usual
+    z_threshold: HyperField = 5.0
+    decay: HyperField = 0.99
+    warmup_steps: HyperField = 100
+    max_consecutive_skips: HyperField = float("inf")  # then a finite step is the new usual
     watch: str = static(default="norm")  # or "value"
 
     @property
@@ -158,12 +158,12 @@ class dynamic_loss_scale(Wrapper):
     gradients are zero: Micikevicius+ 2018, 1710.03740. `value=` is the loss that is not scaled.
     """
 
-    initial_scale: Hyper = 2.0**15
-    growth_interval: Hyper = 2000
-    growth_factor: Hyper = 2.0
-    backoff_factor: Hyper = 0.5
-    min_scale: Hyper = 1.0
-    max_scale: Hyper = 2.0**24
+    initial_scale: HyperField = 2.0**15
+    growth_interval: HyperField = 2000
+    growth_factor: HyperField = 2.0
+    backoff_factor: HyperField = 0.5
+    min_scale: HyperField = 1.0
+    max_scale: HyperField = 2.0**24
 
     def check(self) -> None:
         self.require("(0, inf)", "initial_scale", "min_scale", "max_scale")

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
-from gradtx.rule import Copy, Hyper, JointRule, Step
+from gradtx.rule import Copy, HyperField, JointRule, Step
 from gradtx.tree import abs2, root
 from gradtx.wrappers.base import Wrapper
 
@@ -35,9 +35,9 @@ class MechanicSums(NamedTuple):
 class _mechanic(JointRule, called="mechanic"):
     """Measures the gradients that come in and scales the steps that `inner` makes of them."""
 
-    weight_decay: Hyper
-    eps: Hyper
-    s_init: Hyper
+    weight_decay: HyperField
+    eps: HyperField
+    s_init: HyperField
 
     Slots = MechanicSlots
     Globals = MechanicGlobals
@@ -90,9 +90,9 @@ class mechanic(Wrapper):
     Mehta 2023, 2306.00144. Give `inner` a learning rate of 1, or a schedule that falls from 1.
     """
 
-    weight_decay: Hyper = 1e-2
-    eps: Hyper = 1e-8
-    s_init: Hyper = 1e-6  # the scale before the first step, for every decay
+    weight_decay: HyperField = 1e-2
+    eps: HyperField = 1e-8
+    s_init: HyperField = 1e-6  # the scale before the first step, for every decay
 
     after = _mechanic
     needs: ClassVar[tuple[str, ...]] = ("params",)

@@ -19,7 +19,7 @@ from gradtx.engine.hyperparameters import for_all_arrays
 from gradtx.engine.placement import zero_count
 from gradtx.engine.run import Running
 from gradtx.engine.step import At, next_count
-from gradtx.rule import Copy, Hyper, Rule, Step
+from gradtx.rule import Copy, Hyper, HyperField, Rule, Step
 from gradtx.struct import converted
 from gradtx.transform import State, apply_updates, as_transformation
 from gradtx.transforms.momentum import scale_by_momentum
@@ -79,7 +79,7 @@ class outer(Wrapper):
     """
 
     optimizer: Any = converted(as_transformation, hyperparameter=False)
-    every: Hyper = 10  # steps from one to the next
+    every: HyperField = 10  # steps from one to the next
 
     Own = OuterOwn
     kinds: ClassVar[Mapping[str, str]] = {"outer": "state"}
@@ -151,8 +151,8 @@ class DriftSlots(NamedTuple):
 class _drift(Rule, called="ema_nesterov"):
     """Turns a step from a point ahead into one to the next."""
 
-    beta: Hyper
-    decay: Hyper
+    beta: HyperField
+    decay: HyperField
 
     Slots = DriftSlots
     needs: ClassVar[tuple[str, ...]] = ("beta_next",)
@@ -176,8 +176,8 @@ class ema_nesterov(Wrapper):
     `0.3 * schedule / peak`: none in the warm-up, none at the end.
     """
 
-    beta: Hyper = 0.3
-    decay: Hyper = 0.99
+    beta: HyperField = 0.3
+    decay: HyperField = 0.99
 
     after = _drift
     needs: ClassVar[tuple[str, ...]] = ("params",)

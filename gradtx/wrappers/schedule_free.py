@@ -19,7 +19,7 @@ from jax import Array
 
 from gradtx.engine.hyperparameters import for_all_arrays, one_number
 from gradtx.engine.step import At, next_count
-from gradtx.rule import Hyper, JointRule, Rule, Step
+from gradtx.rule import HyperField, JointRule, OptionalHyperField, Rule, Step
 from gradtx.struct import complaint
 from gradtx.transform import State
 from gradtx.tree import Tree, is_inexact, is_none, real_dtype
@@ -97,10 +97,10 @@ class PrimalGlobals(NamedTuple):
 class _weighted(JointRule, called="schedule_free"):
     """Turns a step of z into one of y, with weights that follow the learning rate."""
 
-    b1: Hyper
-    weight_lr_power: Hyper
-    r: Hyper
-    window: Hyper | None
+    b1: HyperField
+    weight_lr_power: HyperField
+    r: HyperField
+    window: OptionalHyperField
 
     Slots = PrimalSlots
     Globals = PrimalGlobals
@@ -139,11 +139,11 @@ class schedule_free(Between):
     """
 
     # What w follows, read where `inner` reads its own; None: the learning rate of `inner` itself.
-    weight_learning_rate: Hyper | None = None
-    b1: Hyper = 0.9  # the part of x in y
-    weight_lr_power: Hyper = 2.0
-    r: Hyper = 0.0  # the power of t in the weights
-    window: Hyper | None = None  # 1 / (1 - b1) is the same as None
+    weight_learning_rate: OptionalHyperField = None
+    b1: HyperField = 0.9  # the part of x in y
+    weight_lr_power: HyperField = 2.0
+    r: HyperField = 0.0  # the power of t in the weights
+    window: OptionalHyperField = None  # 1 / (1 - b1) is the same as None
 
     after = _weighted
     needs: ClassVar[tuple[str, ...]] = ("params",)
@@ -203,8 +203,8 @@ def _steps(inner: Any, state: Any, at: At) -> Array | None:
 class _decaying(Rule, called="gpa"):
     """Turns a step of z into one of y, with a weight that falls by a decay."""
 
-    decay: Hyper
-    b1: Hyper
+    decay: HyperField
+    b1: HyperField
 
     Slots = PrimalSlots
     needs: ClassVar[tuple[str, ...]] = ("params", "b_next")
@@ -229,8 +229,8 @@ class gpa(Between):
     schedule and momentum, and sees the gradients and parameters at y.
     """
 
-    decay: Hyper = 0.9967  # 0.9^(1 / 32)
-    b1: Hyper = 0.7  # the part of x in y
+    decay: HyperField = 0.9967  # 0.9^(1 / 32)
+    b1: HyperField = 0.7  # the part of x in y
 
     after = _decaying
     needs: ClassVar[tuple[str, ...]] = ("params",)

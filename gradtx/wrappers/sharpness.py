@@ -18,7 +18,7 @@ from gradtx.engine.hyperparameters import for_all_arrays
 from gradtx.engine.run import Running, run
 from gradtx.engine.step import At
 from gradtx.paths import aligned
-from gradtx.rule import Copy, Hyper, Rule, Step
+from gradtx.rule import Copy, Hyper, HyperField, OptionalHyperField, Rule, Step
 from gradtx.struct import static
 from gradtx.transform import State, apply_updates
 from gradtx.tree import Tree, abs2, as_came, global_norm, is_inexact, is_none, root, widened
@@ -30,7 +30,7 @@ from gradtx.wrappers.choice import shown
 class _weigh(Rule, called="sam"):
     """Multiplies by one number and by the size of the parameters, |p| + eta, to a power."""
 
-    eta: Hyper
+    eta: HyperField
     power: int = static()
 
     needs: ClassVar[tuple[str, ...]] = ("params",)
@@ -83,9 +83,9 @@ class sam(Wrapper):
     Foret+ 2020, 2010.01412; Kwon+ 2021, 2102.11600. `inner` counts its own steps.
     """
 
-    rho: Hyper = 0.05  # the length of the way uphill
-    eta: Hyper | None = None  # in ASAM's size of an entry, |p| + eta
-    sync_period: Hyper = 2  # updates for a step; each but the last goes uphill
+    rho: HyperField = 0.05  # the length of the way uphill
+    eta: OptionalHyperField = None  # in ASAM's size of an entry, |p| + eta
+    sync_period: HyperField = 2  # updates for a step; each but the last goes uphill
 
     after = _start
     skips: ClassVar[bool] = True
@@ -141,8 +141,8 @@ class opaque_sam(Wrapper):
     gradients of the same batch: `tx.update(grads, state, params, grad_fn=grad_fn)`.
     """
 
-    rho: Hyper = 0.05  # the length of the way uphill
-    eta: Hyper | None = None  # in ASAM's size of an entry, |p| + eta
+    rho: HyperField = 0.05  # the length of the way uphill
+    eta: OptionalHyperField = None  # in ASAM's size of an entry, |p| + eta
 
     needs: ClassVar[tuple[str, ...]] = ("params", "grad_fn")
 

@@ -1,0 +1,72 @@
+"""What may stand where a number is expected: `Hyper`, and the fields that hold it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol, Union
+
+import numpy as np
+from jax import Array
+from jax.typing import ArrayLike
+
+from gradtx.axes import Axes
+from gradtx.paths import by_path
+from gradtx.schedules.base import Schedule
+
+Hyper = Union[  # noqa: UP007 - it names itself
+    float,
+    np.number[Any],
+    Array,
+    Schedule,
+    Callable[[Any], ArrayLike],
+    by_path,
+    Mapping[Any, "Hyper"],
+    Sequence["Hyper"],
+]
+"""A hyperparameter: a number, an array without axes, a schedule or a function of the count of
+updates done, `by_path`, or a prefix tree of the parameters with these as leaves. A prefix tree that
+is neither a mapping nor a sequence passes type checkers through `prefix_tree`."""
+
+
+def prefix_tree(tree: object) -> Hyper:
+    """`tree` itself, of which type checkers believe that it is a tree of hyperparameters.
+
+    A dict, list or tuple needs no such word; a dataclass or an Equinox module does.
+    """
+    return tree  # pyright: ignore[reportReturnType]
+
+
+if TYPE_CHECKING:
+    # What is given to a field is a `Hyper`; what a formula reads there is a number, since the
+    # engine has evaluated schedules and looked up paths before. A descriptor says so, and a
+    # protocol without members lets plain numbers be defaults: `b1: HyperField = 0.9`.
+
+    class _Read:
+        def __get__(self, owner: Any, kind: Any) -> Array: ...
+        def __set__(self, owner: Any, value: Hyper) -> None: ...
+
+    class _ReadIfGiven:
+        def __get__(self, owner: Any, kind: Any) -> Array | None: ...
+        def __set__(self, owner: Any, value: Hyper | None) -> None: ...
+
+    class _ReadAxes:
+        def __get__(self, owner: Any, kind: Any) -> Axes | None: ...
+        def __set__(self, owner: Any, value: AxesOf) -> None: ...
+
+    class HyperField(_Read, Protocol):  # pyright: ignore[reportGeneralTypeIssues]
+        pass
+
+    class OptionalHyperField(_ReadIfGiven, Protocol):  # pyright: ignore[reportGeneralTypeIssues]
+        pass
+
+    class AxesField(_ReadAxes, Protocol):  # pyright: ignore[reportGeneralTypeIssues]
+        pass
+
+else:
+    HyperField = Hyper
+    """The annotation of a field of a `Rule`, `Wrapper` or other part that is a hyperparameter."""
+    OptionalHyperField = Hyper | None
+    AxesField = Any
+
+AxesOf = Union[Axes, by_path, Mapping[Any, "AxesOf"], Sequence["AxesOf"], None]  # noqa: UP007
+"""The axes of arrays: of all, `by_path`, or a prefix tree; None where nobody says them."""
