@@ -32,11 +32,14 @@ def sharding_of(p: Any) -> Sharding | None:
     return None
 
 
-def bound_to(p: Array, slot: Array) -> Array:
-    """`slot`, in a trace, so that the compiler lays it out like `p`, which has its shape."""
-    # An elementwise use of `p` that changes nothing and that no simplification sees through.
-    never = lax.bitwise_and(lax.ne(p, p), lax.eq(p, p))
-    return lax.select(never, jnp.full_like(slot, 3), slot)
+def ordered_after(first: Array, then: Array) -> Array:
+    """`then`, made to depend on `first`, which has its shape, in a way that changes no number.
+
+    So the compiler finds `first` before it, and lays a new slot out like its parameter.
+    """
+    # No number differs from itself and is equal to itself, and no simplification sees that.
+    never = lax.bitwise_and(lax.ne(first, first), lax.eq(first, first))
+    return lax.select(never, jnp.full_like(then, 3), then)
 
 
 def placed(old: Sequence[Array], new: Sequence[Array]) -> list[Array]:

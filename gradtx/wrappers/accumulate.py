@@ -46,26 +46,18 @@ def _as_every(called: str, every: Any) -> Any:
     return Fixed(number)
 
 
-class TotalSlots(NamedTuple):
-    total: Array
-
-
 class _add_up(Rule, called="accumulate"):
     """Adds the gradients of a cycle, with weights, to a sum that starts anew with the cycle."""
 
-    Slots = TotalSlots
+    class Slots(NamedTuple):
+        total: Array
 
-    def init_leaf(self, p: Array) -> TotalSlots:
-        return TotalSlots(jnp.zeros_like(p))
-
-    def update_leaf(
-        self, g: Array, slots: TotalSlots, p: Any, step: Step
-    ) -> tuple[Array, TotalSlots]:
+    def update_leaf(self, g: Array, slots: Slots, p: Any, step: Step) -> tuple[Array, Slots]:
         goes_on, weight, finite = step.shared
         part = g if weight is None else weight * g
         if finite is not None:
             part = jnp.where(finite > 0, part, 0)
-        return g, TotalSlots(jnp.where(goes_on > 0, slots.total, 0) + part)
+        return g, self.Slots(jnp.where(goes_on > 0, slots.total, 0) + part)
 
 
 class NoiseState(NamedTuple):

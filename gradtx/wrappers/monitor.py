@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from gradtx.engine.placement import bound_to, zero_count
+from gradtx.engine.placement import ordered_after, zero_count
 from gradtx.engine.step import At
 from gradtx.paths import aligned, matches
 from gradtx.struct import complaint, nearest, static
@@ -112,7 +112,7 @@ class monitor(Wrapper):
                 key = self._key(pattern, metric)
                 old = state.metrics[key]
                 # Bound to it, or the memory of what is not read could not be used again.
-                found[key] = bound_to(old, numbers[metric].astype(old.dtype))
+                found[key] = ordered_after(old, numbers[metric].astype(old.dtype))
         return steps, state._replace(metrics=found)
 
     def _key(self, pattern: str, metric: str) -> str:

@@ -144,28 +144,21 @@ def diloco(
 # Looking ahead ---------------------------------------------------------------------------------
 
 
-class DriftSlots(NamedTuple):
-    drift: Array
-
-
 class _drift(Rule, called="ema_nesterov"):
     """Turns a step from a point ahead into one to the next."""
 
     beta: HyperField
     decay: HyperField
 
-    Slots = DriftSlots
+    class Slots(NamedTuple):
+        drift: Array
+
     needs: ClassVar[tuple[str, ...]] = ("beta_next",)
 
-    def init_leaf(self, p: Array) -> DriftSlots:
-        return DriftSlots(jnp.zeros_like(p))
-
-    def update_leaf(
-        self, g: Array, slots: DriftSlots, p: Any, step: Step
-    ) -> tuple[Array, DriftSlots]:
+    def update_leaf(self, g: Array, slots: Slots, p: Any, step: Step) -> tuple[Array, Slots]:
         gone = g + self.beta * slots.drift
         drift = self.decay * slots.drift + (1 - self.decay) * gone
-        return g + step.extra["beta_next"] * drift, DriftSlots(drift)
+        return g + step.extra["beta_next"] * drift, self.Slots(drift)
 
 
 class ema_nesterov(Wrapper):

@@ -54,24 +54,20 @@ def _ascent(wrapper: Any, updates: Tree, params: Tree | None, at: At) -> Tree:
     return weigh(0 if wrapper.eta is None else 2, factor)
 
 
-class StartSlots(NamedTuple):
-    start: Copy
-
-
 class _start(Rule, called="sam"):
     """Remembers the parameters at the start of a period; its last step is one from there."""
 
-    Slots = StartSlots
+    class Slots(NamedTuple):
+        start: Copy
+
     needs: ClassVar[tuple[str, ...]] = ("params",)
 
-    def init_leaf(self, p: Array) -> StartSlots:
-        return StartSlots(jnp.zeros_like(p))
+    def init_leaf(self, p: Array) -> Slots:
+        return self.Slots(jnp.zeros_like(p))
 
-    def update_leaf(
-        self, g: Array, slots: StartSlots, p: Array, step: Step
-    ) -> tuple[Array, StartSlots]:
+    def update_leaf(self, g: Array, slots: Slots, p: Array, step: Step) -> tuple[Array, Slots]:
         start = jnp.where(step.shared != 0, p, slots.start)
-        return start - p + g, StartSlots(start)
+        return start - p + g, self.Slots(start)
 
 
 class sam(Wrapper):

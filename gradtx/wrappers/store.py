@@ -31,7 +31,7 @@ from gradtx.engine.codes import (
 )
 from gradtx.engine.host import on_device
 from gradtx.engine.keys import salt
-from gradtx.engine.placement import bound_to
+from gradtx.engine.placement import ordered_after
 from gradtx.engine.rounding import is_narrow, seed
 from gradtx.engine.slots import Declared, is_stored, map_slots, separate, together
 from gradtx.rule import register_for_export
@@ -294,7 +294,7 @@ def _kept(format: Format, square: bool, slot: Any) -> Any:
 
     def place(x: Array, blank: Any) -> Any:
         kept = _encode(x, blank)
-        bound = (bound_to(x, y) if y.shape == x.shape else y for y in jax.tree.leaves(kept))
+        bound = (ordered_after(x, y) if y.shape == x.shape else y for y in jax.tree.leaves(kept))
         return jax.tree.unflatten(jax.tree.structure(kept), bound)
 
     treedef = _structure(slot)
