@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from jax import Array, lax
 
-from gradtx.struct import Struct, complaint, static
+from gradtx.struct import Struct, static, value_error
 from gradtx.tree import abs2, root
 
 
@@ -43,21 +43,17 @@ class Axes(Struct):
 
     def check(self) -> None:
         if not isinstance(self.letters, str) or set(self.letters) - set("bio"):
-            raise ValueError(
-                complaint(
-                    self, f"the axes are {self.letters!r}", "Give a letter b, i or o for each axis"
-                )
+            raise value_error(
+                self, f"the axes are {self.letters!r}", "Give a letter b, i or o for each axis"
             )
         for name in ("split_outputs", "split_inputs"):
             parts = getattr(self, name)
             sizes = parts if isinstance(parts, tuple) else (parts,)
             if not sizes or not all(isinstance(n, int) and n > 0 for n in sizes):
-                raise ValueError(
-                    complaint(
-                        self,
-                        f"{name} is {parts!r}",
-                        "Give a number of equal parts, or a tuple of sizes that add up",
-                    )
+                raise value_error(
+                    self,
+                    f"{name} is {parts!r}",
+                    "Give a number of equal parts, or a tuple of sizes that add up",
                 )
 
     def of(self, letter: str) -> tuple[int, ...]:

@@ -14,7 +14,7 @@ from gradtx.axes import adjoint, as_matrices, from_matrices, layout, product, sh
 from gradtx.engine.batches import one_by_one
 from gradtx.hyper import AxesField
 from gradtx.rule import HyperField, Rule, Step
-from gradtx.struct import complaint, static
+from gradtx.struct import static, value_error
 from gradtx.tree import abs2, inverse, root
 
 
@@ -38,7 +38,7 @@ class scale_by_dion(Rule):
         self.require("[0, 1)", "beta")
         if self.rank_fraction is not None and not 0 < self.rank_fraction <= 1:
             seen = f"rank_fraction is {self.rank_fraction!r}"
-            raise ValueError(complaint("scale_by_dion", seen, "Pass a number in (0, 1]"))
+            raise value_error("scale_by_dion", seen, "Pass a number in (0, 1]")
 
     def init_leaf(self, p: Array) -> Slots:
         *stack, n, m = shape_of_matrices(self.axes, p.shape, "scale_by_dion")

@@ -34,7 +34,7 @@ from gradtx.optimizers.roles import Matrices, routed
 from gradtx.optimizers.sides import due, eigenbasis, refreshed
 from gradtx.paths import Labels
 from gradtx.rule import Hyper, HyperField, Rule, Square, Step
-from gradtx.struct import complaint, static
+from gradtx.struct import static, value_error
 from gradtx.transform import GradientTransformation
 from gradtx.tree import abs2, inverse, real_dtype, root
 
@@ -49,7 +49,7 @@ def _rank(rule: Any, short: int) -> int:
 def _refuse_other_rank(rule: Any) -> None:
     if rule.rank is not None and rule.rank < 1:
         seen = f"rank is {rule.rank!r}"
-        raise ValueError(complaint(type(rule).__name__, seen, "Give a rank of 1 or more"))
+        raise value_error(type(rule).__name__, seen, "Give a rank of 1 or more")
 
 
 def _wide(x: Array) -> Array:

@@ -25,7 +25,7 @@ from gradtx.axes import (
 from gradtx.hyper import AxesField
 from gradtx.optimizers.polar import newton_schulz
 from gradtx.rule import BatchedRule, HyperField, Square, Step
-from gradtx.struct import complaint, static
+from gradtx.struct import static, value_error
 from gradtx.tree import abs2, inverse, norm, one_minus_power, real_dtype, real_zeros_like, root
 
 MOMENTA = ("lerp", "trace", "corrected")
@@ -74,9 +74,7 @@ def scaled_to_rms(x: Array, rms: Any) -> Array:
 def refuse_other(rule: Any, name: str, known: tuple[Any, ...]) -> None:
     if getattr(rule, name) not in known:
         seen = f"{name} is {getattr(rule, name)!r}"
-        raise ValueError(
-            complaint(type(rule).__name__, seen, f"Give one of {', '.join(map(repr, known))}")
-        )
+        raise value_error(type(rule).__name__, seen, f"Give one of {', '.join(map(repr, known))}")
 
 
 class scale_by_muon(BatchedRule):

@@ -12,7 +12,7 @@ from gradtx.engine.step import At
 from gradtx.optimizers.adam import scale_by_adam
 from gradtx.paths import Labels, Route, by_path, refuse_no_mapping
 from gradtx.rule import Hyper, HyperField
-from gradtx.struct import complaint, converted, static
+from gradtx.struct import converted, static, value_error
 from gradtx.transform import (
     Clocked,
     GradientTransformation,
@@ -105,13 +105,11 @@ def routed(
     named = {k: Axes(v) if isinstance(v, str) else v for k, v in (matrices or {}).items()}
     axes = {key: value for key, value in named.items() if value is not None}
     if not axes:
-        raise ValueError(
-            complaint(
-                owner,
-                "no matrix is named" if matrices else "nobody said which arrays are matrices",
-                'Name them and their axes: matrices={"*/kernel": "io"} for kernels (in, out); '
-                "all other arrays go to the auxiliary optimizer",
-            )
+        raise value_error(
+            owner,
+            "no matrix is named" if matrices else "nobody said which arrays are matrices",
+            'Name them and their axes: matrices={"*/kernel": "io"} for kernels (in, out); '
+            "all other arrays go to the auxiliary optimizer",
         )
     roles = {key: "rest" if value is None else "matrices" for key, value in named.items()}
     if labels is None:

@@ -39,7 +39,7 @@ from gradtx.optimizers.sides import (
 )
 from gradtx.paths import Labels
 from gradtx.rule import Hyper, HyperField, OptionalHyperField, Rule, Square, Step
-from gradtx.struct import complaint, static
+from gradtx.struct import static, value_error
 from gradtx.transform import GradientTransformation
 from gradtx.tree import abs2, inverse, one_minus_power, real_dtype, real_zeros_like, root
 
@@ -93,10 +93,10 @@ class scale_by_shampoo(Rule):
         if self.roots == "newton" and self.exponent is not None:
             seen = f'exponent is {self.exponent!r} and roots is "newton"'
             do = 'Leave the exponent out, or take roots="eigh"'
-            raise ValueError(complaint("scale_by_shampoo", seen, do))
+            raise value_error("scale_by_shampoo", seen, do)
         if self.block_size is not None and self.block_size < 1:
             seen = f"block_size is {self.block_size!r}"
-            raise ValueError(complaint("scale_by_shampoo", seen, "Give a size of 1 or more"))
+            raise value_error("scale_by_shampoo", seen, "Give a size of 1 or more")
 
     def _blocks(self, n: int, m: int) -> tuple[int, int]:
         """The number of blocks along inputs and outputs."""

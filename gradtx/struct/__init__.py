@@ -16,6 +16,8 @@ from gradtx.struct.messages import (
     complaint as complaint,
     nearest as nearest,
     shortened as shortened,
+    type_error as type_error,
+    value_error as value_error,
 )
 from gradtx.struct.printing import shown as shown
 from gradtx.struct.table import FrozenTree as FrozenTree, Table as Table

@@ -14,6 +14,14 @@ def complaint(called: object, seen: str, do: str) -> str:
     return f"{shortened(str(called))}: {seen}. {do}{end}"
 
 
+def value_error(called: object, seen: str, do: str) -> ValueError:
+    return ValueError(complaint(called, seen, do))
+
+
+def type_error(called: object, seen: str, do: str) -> TypeError:
+    return TypeError(complaint(called, seen, do))
+
+
 def shortened(text: str) -> str:
     """A text without its middle where it is long, such as an optimizer with a tree of labels."""
     if len(text) <= LONG:

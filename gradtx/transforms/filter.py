@@ -19,7 +19,7 @@ from jax import Array
 from gradtx.axes import unstacked_axes
 from gradtx.hyper import AxesField
 from gradtx.rule import HyperField, JointRule, LengthSums, Rule, Square, Step, measure_length
-from gradtx.struct import complaint, static
+from gradtx.struct import static, value_error
 from gradtx.tree import abs2, global_norm, norm, real_dtype, root
 
 
@@ -158,9 +158,7 @@ class clip_by_percentile(JointRule):
     def check(self) -> None:
         self.require("[0, 100]", "percentile")
         if not isinstance(self.window, int) or self.window < 1:
-            raise ValueError(
-                complaint(self, f"window is {self.window!r}", "Give a whole number from 1 on")
-            )
+            raise value_error(self, f"window is {self.window!r}", "Give a whole number from 1 on")
 
     def init_globals(self) -> PercentileGlobals:
         return PercentileGlobals(jnp.zeros(self.window), jnp.zeros(()))

@@ -17,7 +17,7 @@ from gradtx.engine.step import At
 from gradtx.hyper import AxesField
 from gradtx.paths import by_path, matches, refuse_unused
 from gradtx.rule import HyperField, Rule, Step
-from gradtx.struct import complaint
+from gradtx.struct import type_error, value_error
 from gradtx.transform import Clocked, State
 from gradtx.tree import Tree, is_inexact, named_leaves
 
@@ -91,14 +91,12 @@ class qk_clip(Clocked):
     def _refuse_lost_order(self, given: Any, path: str, fitting: list[str]) -> None:
         """The first pattern counts, and a dict that has been through `jit` is sorted."""
         if isinstance(given, dict) and any(isinstance(x, Tracer) for x in given.values()):
-            raise ValueError(
-                complaint(
-                    f"{self}.update",
-                    f"{path!r} fits the patterns {', '.join(map(repr, fitting))} of a dict under "
-                    "jit, which sorts its keys",
-                    "Let one pattern fit each array, or pass max_logits=by_path({...}), which "
-                    "keeps the order",
-                )
+            raise value_error(
+                f"{self}.update",
+                f"{path!r} fits the patterns {', '.join(map(repr, fitting))} of a dict under "
+                "jit, which sorts its keys",
+                "Let one pattern fit each array, or pass max_logits=by_path({...}), which "
+                "keeps the order",
             )
 
 
@@ -107,7 +105,5 @@ def _checked(owner: Any, logits: Any) -> Mapping[str, Array]:
         logits = logits.table
     if not isinstance(logits, Mapping):
         seen = f"max_logits is a {type(logits).__name__}"
-        raise TypeError(
-            complaint(f"{owner}.update", seen, "Pass a mapping from path patterns to logits")
-        )
+        raise type_error(f"{owner}.update", seen, "Pass a mapping from path patterns to logits")
     return {key: jnp.asarray(value) for key, value in logits.items()}

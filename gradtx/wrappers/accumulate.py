@@ -18,7 +18,7 @@ from gradtx.engine.slots import Declared, declare
 from gradtx.engine.step import At, next_count
 from gradtx.rule import HyperField, Rule, Step, register_for_export, times
 from gradtx.schedules.base import Schedule
-from gradtx.struct import Static, complaint, converted, static
+from gradtx.struct import Static, complaint, converted, static, value_error
 from gradtx.transform import State
 from gradtx.tree import Tree, is_inexact, is_none, real_dtype_of, sum_squares
 from gradtx.wrappers.base import Turn, Wrapper
@@ -114,20 +114,16 @@ class accumulate(Wrapper):
     def check(self) -> None:
         self.require("[0, 1)", "noise_decay")
         if self.nonfinite not in (None, *NONFINITE):
-            raise ValueError(
-                complaint(
-                    self,
-                    f"nonfinite is {self.nonfinite!r}",
-                    f"Pass None, {', '.join(map(repr, NONFINITE))}",
-                )
+            raise value_error(
+                self,
+                f"nonfinite is {self.nonfinite!r}",
+                f"Pass None, {', '.join(map(repr, NONFINITE))}",
             )
         if self.noise_scale and self.every == Fixed(1):
-            raise ValueError(
-                complaint(
-                    self,
-                    "one micro-batch a step does not show the noise",
-                    "Pass every=2 or more, or noise_scale=False",
-                )
+            raise value_error(
+                self,
+                "one micro-batch a step does not show the noise",
+                "Pass every=2 or more, or noise_scale=False",
             )
 
     @property
@@ -229,12 +225,10 @@ class accumulate(Wrapper):
         if given is None:
             return None
         if jnp.ndim(given) != 0:
-            raise ValueError(
-                complaint(
-                    f"{self}.update",
-                    f"{name!r} has shape {list(jnp.shape(given))}",
-                    "Pass one number for the micro-batch",
-                )
+            raise value_error(
+                f"{self}.update",
+                f"{name!r} has shape {list(jnp.shape(given))}",
+                "Pass one number for the micro-batch",
             )
         return jnp.asarray(given).astype(dtype)
 
@@ -279,12 +273,10 @@ def noise_scale(state: State) -> Array:
     nodes = jax.tree.leaves(state, is_leaf=lambda x: isinstance(x, NoiseState))
     found = [node for node in nodes if isinstance(node, NoiseState)]
     if not found:
-        raise ValueError(
-            complaint(
-                "noise_scale",
-                "nothing in the state measures it",
-                "Make the optimizer with accumulate(..., every=k, noise_scale=True)",
-            )
+        raise value_error(
+            "noise_scale",
+            "nothing in the state measures it",
+            "Make the optimizer with accumulate(..., every=k, noise_scale=True)",
         )
     variance, square = found[0].variance, found[0].square
     some = square > 0

@@ -21,7 +21,7 @@ from gradtx.engine.hyperparameters import for_all_arrays, one_number
 from gradtx.engine.placement import ordered_after
 from gradtx.engine.step import At, next_count
 from gradtx.rule import HyperField, JointRule, OptionalHyperField, Rule, Step
-from gradtx.struct import complaint
+from gradtx.struct import value_error
 from gradtx.transform import State
 from gradtx.tree import Tree, is_inexact, is_none, real_dtype
 from gradtx.wrappers.base import Wrapper
@@ -176,12 +176,10 @@ class schedule_free(Between):
         if len(found) == 1:
             (part, count) = found[0]
             return [] if state is None else [one_number(part, "learning_rate", count)]
-        raise ValueError(
-            complaint(
-                type(self).__name__,
-                f"there are {len(found)} learning rates in {self.inner}",
-                "Pass the one that the weights shall follow: weight_learning_rate=...",
-            )
+        raise value_error(
+            type(self).__name__,
+            f"there are {len(found)} learning rates in {self.inner}",
+            "Pass the one that the weights shall follow: weight_learning_rate=...",
         )
 
 

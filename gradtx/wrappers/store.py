@@ -35,7 +35,7 @@ from gradtx.engine.placement import ordered_after
 from gradtx.engine.rounding import is_narrow, seed
 from gradtx.engine.slots import Declared, is_stored, map_slots, separate, together
 from gradtx.rule import register_for_export
-from gradtx.struct import Struct, Table, complaint, converted, static
+from gradtx.struct import Struct, Table, converted, static, type_error, value_error
 from gradtx.transform import State
 from gradtx.tree import Tree, as_came, is_inexact, is_none, listed, wide
 from gradtx.wrappers.base import Transparent
@@ -103,9 +103,7 @@ class blockwise(Format):
         for name, least in (("block", 1), ("min_size", 0)):
             value = getattr(self, name)
             if value is not None and (type(value) is not int or value < least):
-                raise ValueError(
-                    complaint(self, f"{name} is {value!r}", f"Pass an integer from {least} on")
-                )
+                raise value_error(self, f"{name} is {value!r}", f"Pass an integer from {least} on")
 
     def kind(self, square: bool) -> Any:
         at_random = square if self.stochastic is None else self.stochastic
@@ -139,17 +137,15 @@ _SHORT = {
 
 def _unknown(called: str, seen: Any, known: Any) -> ValueError:
     names = ", ".join(map(repr, known))
-    return ValueError(complaint(called, f"{seen!r} is no format", f"Known are {names}"))
+    return value_error(called, f"{seen!r} is no format", f"Known are {names}")
 
 
 def _as_formats(called: str, formats: Any) -> Table:
     if not isinstance(formats, Mapping):
-        raise TypeError(
-            complaint(
-                called,
-                f"the formats are {formats!r}",
-                'Pass a dict of slots, such as {"mu": "bfloat16", "nu": "int8"}',
-            )
+        raise type_error(
+            called,
+            f"the formats are {formats!r}",
+            'Pass a dict of slots, such as {"mu": "bfloat16", "nu": "int8"}',
         )
     return Table({slot: _as_format(called, format) for slot, format in formats.items()})
 
@@ -188,12 +184,10 @@ class store(Transparent):
             if key is None:
                 return slot
             if is_stored(slot):
-                raise ValueError(
-                    complaint(
-                        f"{self}.init",
-                        f"another store inside keeps the slot {path!r} already",
-                        "Give one of them the format of this slot",
-                    )
+                raise value_error(
+                    f"{self}.init",
+                    f"another store inside keeps the slot {path!r} already",
+                    "Give one of them the format of this slot",
                 )
             return _kept(self.formats[key], known.kind == "square", slot)
 
@@ -201,12 +195,10 @@ class store(Transparent):
         if unused:
             ends = {path.rsplit("/", 1)[-1] for path in seen} - {"count"}
             names = ", ".join(map(repr, sorted(ends))) or "none"
-            raise ValueError(
-                complaint(
-                    f"{self}.init",
-                    f"no state has a slot {listed(unused)}",
-                    f"Name slots that there are: {names}",
-                )
+            raise value_error(
+                f"{self}.init",
+                f"no state has a slot {listed(unused)}",
+                f"Name slots that there are: {names}",
             )
         return state
 
