@@ -21,7 +21,7 @@ from gradtx.chain import chain
 from gradtx.optimizers.adam import Moments, corrections, moments
 from gradtx.paths import Labels, only_where
 from gradtx.rule import Hyper, HyperField, Rule, Square, Step
-from gradtx.struct import static, value_error
+from gradtx.struct import refuse_other, static
 from gradtx.transform import GradientTransformation
 from gradtx.transforms.scale import scale_by_learning_rate
 from gradtx.tree import abs2, modulus, one_minus_power, real_zeros_like, root
@@ -51,8 +51,7 @@ class scale_by_amsgrad(Rule):
     def check(self) -> None:
         self.require("[0, 1)", "b1", "b2")
         self.require("[0, inf)", "eps", "eps_root")
-        if self.form not in FORMS:
-            raise value_error(self, f"the form is {self.form!r}", f"Give one of {', '.join(FORMS)}")
+        refuse_other(self, "form", FORMS)
 
     def shared(self, t: Array) -> tuple[Any, Any, Any]:
         if self.form == "paper":

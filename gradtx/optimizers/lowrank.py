@@ -29,12 +29,11 @@ from gradtx.engine.keys import random_key
 from gradtx.engine.placement import placed
 from gradtx.hyper import AxesField
 from gradtx.optimizers.adam import corrections, moments
-from gradtx.optimizers.muon import refuse_other
 from gradtx.optimizers.roles import Matrices, routed
 from gradtx.optimizers.sides import due, eigenbasis, refreshed
 from gradtx.paths import Labels
 from gradtx.rule import Hyper, HyperField, Rule, Square, Step
-from gradtx.struct import static, value_error
+from gradtx.struct import refuse_other, static, value_error
 from gradtx.transform import GradientTransformation
 from gradtx.tree import abs2, inverse, real_dtype, root
 

@@ -25,7 +25,7 @@ from gradtx.axes import (
 from gradtx.hyper import AxesField
 from gradtx.optimizers.polar import newton_schulz
 from gradtx.rule import BatchedRule, HyperField, Square, Step
-from gradtx.struct import static, value_error
+from gradtx.struct import refuse_other, static
 from gradtx.tree import abs2, inverse, norm, one_minus_power, real_dtype, real_zeros_like, root
 
 MOMENTA = ("lerp", "trace", "corrected")
@@ -69,12 +69,6 @@ def shape_factor(scale: str | None, n: int, m: int, rms: Any) -> Any:
 def scaled_to_rms(x: Array, rms: Any) -> Array:
     """Every matrix of a stack with this root mean square."""
     return x * (rms * math.sqrt(x.shape[-2] * x.shape[-1]) * inverse(frobenius_norm(x)))
-
-
-def refuse_other(rule: Any, name: str, known: tuple[Any, ...]) -> None:
-    if getattr(rule, name) not in known:
-        seen = f"{name} is {getattr(rule, name)!r}"
-        raise value_error(type(rule).__name__, seen, f"Give one of {', '.join(map(repr, known))}")
 
 
 class scale_by_muon(BatchedRule):

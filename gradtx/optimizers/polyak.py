@@ -17,7 +17,7 @@ from jax import Array
 from gradtx.chain import chain
 from gradtx.optimizers.adam import Moments, moments
 from gradtx.rule import Hyper, HyperField, JointRule, LengthSums, NoNumbers, Step, measure_length
-from gradtx.struct import static, value_error
+from gradtx.struct import refuse_other, static
 from gradtx.transform import GradientTransformation
 from gradtx.transforms.scale import scale, scale_by_learning_rate
 from gradtx.tree import abs2, inner, one_minus_power, root
@@ -43,8 +43,7 @@ class scale_by_polyak(JointRule):
     def check(self) -> None:
         self.require("[0, inf)", "scaling", "eps")
         self.require("(0, inf]", "max_learning_rate")
-        if self.variant not in ("sps", "sps+"):
-            raise value_error(self, f"the variant is {self.variant!r}", "Give 'sps' or 'sps+'")
+        refuse_other(self, "variant", ("sps", "sps+"))
 
     measure_leaf = measure_length
 

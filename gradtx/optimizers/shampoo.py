@@ -18,7 +18,6 @@ from jax import Array
 from gradtx.axes import as_matrices, frobenius_norm, from_matrices, layout, shape_of_matrices
 from gradtx.engine.placement import placed
 from gradtx.hyper import AxesField
-from gradtx.optimizers.muon import refuse_other
 from gradtx.optimizers.roles import Matrices, routed
 from gradtx.optimizers.sides import (
     ROOTS,
@@ -39,7 +38,7 @@ from gradtx.optimizers.sides import (
 )
 from gradtx.paths import Labels
 from gradtx.rule import Hyper, HyperField, OptionalHyperField, Rule, Square, Step
-from gradtx.struct import static, value_error
+from gradtx.struct import refuse_other, static, value_error
 from gradtx.transform import GradientTransformation
 from gradtx.tree import abs2, inverse, one_minus_power, real_dtype, real_zeros_like, root
 

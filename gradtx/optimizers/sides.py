@@ -17,7 +17,7 @@ from jax import Array, lax
 
 from gradtx.axes import adjoint, frobenius_norm, product
 from gradtx.engine.batches import in_turn
-from gradtx.optimizers.muon import refuse_other
+from gradtx.struct import refuse_other
 from gradtx.tree import abs2
 
 LONGEST = 10_000  # the `max_dim` where none is given

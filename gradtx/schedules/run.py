@@ -13,7 +13,7 @@ from jax import Array
 
 from gradtx.schedules.base import Number, Schedule, as_steps
 from gradtx.schedules.shape import between, cosine, fraction, known
-from gradtx.struct import static, value_error, whole
+from gradtx.struct import refuse_other, static, value_error, whole
 from gradtx.tree import root
 
 
@@ -74,8 +74,7 @@ class wsd_schedule(Schedule):
 
     def check(self) -> None:
         self.require("[0, inf)", "warmup_steps", "total_steps", "decay_steps")
-        if self.decay not in WSD_DECAYS:
-            raise value_error(self, f"decay is {self.decay!r}", f"Pass one of {sorted(WSD_DECAYS)}")
+        refuse_other(self, "decay", WSD_DECAYS)
         lengths = known(self.warmup_steps, self.decay_steps, self.total_steps)
         if lengths and lengths[0] + lengths[1] > lengths[2]:
             raise value_error(

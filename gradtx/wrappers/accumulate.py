@@ -18,7 +18,7 @@ from gradtx.engine.slots import Declared, declare
 from gradtx.engine.step import At, next_count
 from gradtx.rule import HyperField, Rule, Step, register_for_export, times
 from gradtx.schedules.base import Schedule
-from gradtx.struct import Static, complaint, converted, static, value_error
+from gradtx.struct import Static, complaint, converted, refuse_other, static, value_error
 from gradtx.transform import State
 from gradtx.tree import Tree, is_inexact, is_none, real_dtype_of, sum_squares
 from gradtx.wrappers.base import Turn, Wrapper
@@ -113,12 +113,7 @@ class accumulate(Wrapper):
 
     def check(self) -> None:
         self.require("[0, 1)", "noise_decay")
-        if self.nonfinite not in (None, *NONFINITE):
-            raise value_error(
-                self,
-                f"nonfinite is {self.nonfinite!r}",
-                f"Pass None, {', '.join(map(repr, NONFINITE))}",
-            )
+        refuse_other(self, "nonfinite", (None, *NONFINITE))
         if self.noise_scale and self.every == Fixed(1):
             raise value_error(
                 self,

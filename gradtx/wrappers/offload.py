@@ -10,7 +10,7 @@ import jax
 from jax.core import Tracer
 
 from gradtx.engine.host import KINDS, put
-from gradtx.struct import static, value_error
+from gradtx.struct import refuse_other, static, value_error
 from gradtx.transform import State, compiled
 from gradtx.tree import Tree
 from gradtx.wrappers.base import Transparent
@@ -30,12 +30,7 @@ class offload(Transparent):
     where: str = static(default="pinned_host")
 
     def check(self) -> None:
-        if self.where not in ("pinned_host", "unpinned_host", "device"):
-            raise value_error(
-                self,
-                f"where is {self.where!r}",
-                'Pass a memory kind: "pinned_host", "unpinned_host" or "device"',
-            )
+        refuse_other(self, "where", ("pinned_host", "unpinned_host", "device"))
 
     def around_init(self, init: Callable[..., State], params: Tree) -> State:
         return self.put(init(params), self.where)

@@ -28,7 +28,7 @@ from gradtx.paths import (
     refuse_unused,
     route,
 )
-from gradtx.struct import converted, shown, static, type_error, value_error
+from gradtx.struct import converted, refuse_other, shown, static, type_error, value_error
 from gradtx.transform import (
     Clocked,
     GradientTransformation,
@@ -130,8 +130,7 @@ class masked(Transparent):
     outside: str = static(default="zero")
 
     def check(self) -> None:
-        if self.outside not in ("zero", "pass"):
-            raise value_error(self, f"outside is {self.outside!r}", 'Pass "zero" or "pass"')
+        refuse_other(self, "outside", ("zero", "pass"))
 
     def around_init(self, init: Callable[..., State], params: Tree) -> State:
         return init(_only(params, _flags(self, self.mask, params), True))
