@@ -14,7 +14,7 @@ from typing import Any, ClassVar, NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
-from gradtx.axes import Axes, within
+from gradtx.axes import Axes, unstacked_axes
 from gradtx.chain import chain
 from gradtx.optimizers.adam import Moments, corrections, scale_by_adam
 from gradtx.paths import Labels, only_where
@@ -228,7 +228,7 @@ class correct_variance(Rule):
 
     def update_leaf(self, g: Array, slots: Slots, p: Array, step: Step) -> tuple[Array, Slots]:
         c = g + step.shared * (g - slots.previous)
-        size = norm(c, within(self.axes, c.ndim))
+        size = norm(c, unstacked_axes(self.axes, c.ndim))
         return c * (1 / jnp.maximum(size, 1)), self.Slots(g)
 
 
