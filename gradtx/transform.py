@@ -12,7 +12,7 @@ import functools
 import inspect
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -21,14 +21,14 @@ from jax import Array
 from jax.core import Tracer
 from jax.tree_util import DictKey, GetAttrKey
 
+from gradtx.engine.apply import apply_updates as apply_updates
 from gradtx.engine.front import asking, compiled as compiled
 from gradtx.engine.init import whole
 from gradtx.engine.placement import zero_count
 from gradtx.engine.refusals import ORDER, kind_of_state, refuse_no_arrays
-from gradtx.engine.rounding import is_narrow, round_to, seed_from_key
 from gradtx.engine.slots import map_slots
 from gradtx.engine.step import At, next_count
-from gradtx.paths import Route, aligned, by_path, label_tree, refuse_no_mapping, table
+from gradtx.paths import Route, by_path, label_tree, refuse_no_mapping, table
 from gradtx.schedules.base import Schedule, evaluate
 from gradtx.struct import (
     Static,
@@ -40,7 +40,7 @@ from gradtx.struct import (
     static,
     without_wrappers,
 )
-from gradtx.tree import Tree, is_inexact, is_none, named_leaves, path_salt, widest
+from gradtx.tree import P, Tree, U, named_leaves
 
 State = Any
 """A pytree of arrays that one update hands to the next."""
@@ -64,12 +64,12 @@ class GradientTransformation(Struct, abc.ABC):
 
     @abc.abstractmethod
     def update(
-        self, updates: Tree, state: State, params: Tree | None = None, **extra: Any
-    ) -> tuple[Tree, State]:
+        self, updates: U, state: State, params: Tree | None = None, **extra: Any
+    ) -> tuple[U, State]:
         """The transformed updates, in the dtype in which they came, and the next state."""
 
     @compiled
-    def step(self, grads: Tree, state: State, params: Tree, **extra: Any) -> tuple[Tree, State]:
+    def step(self, grads: Tree, state: State, params: P, **extra: Any) -> tuple[P, State]:
         """`(params, state)` after `update` and `apply_updates`, computed together."""
         updates, state = self.update(grads, state, params, **extra)
         return apply_updates(params, updates), state
@@ -99,7 +99,7 @@ class GradientTransformation(Struct, abc.ABC):
         leaves = jax.tree.leaves(below, is_leaf=lambda x: isinstance(x, GradientTransformation))
         return [part for part in leaves if isinstance(part, GradientTransformation)]
 
-    def eval_params(self, state: State, params: Tree) -> Tree:
+    def eval_params(self, state: State, params: P) -> P:
         """The parameters to evaluate the model with: `params`, unless a part averages them."""
         return params
 
@@ -238,49 +238,6 @@ def _plain(number: Any) -> Any:
     return np.asarray(number).tolist()
 
 
-@compiled
-def apply_updates(params: Tree, updates: Tree, key: Any = None) -> Tree:
-    """`params + updates`, added at least in float32, in the dtype of the parameters.
-
-    With a random key (or a number for one), which should be another at every step, parameters
-    below float32 are rounded at random: small updates count on average. A parameter whose update
-    is `None` stays as it is, and so does one that is no floating or complex array. Raises
-    `ValueError` where trees or shapes differ.
-    """
-    if key is not None and not jnp.issubdtype(jnp.result_type(key), jax.dtypes.prng_key):
-        key = jax.random.key(key)
-    leaves, treedef = jax.tree.flatten(params, is_leaf=is_none)
-    changes = aligned("apply_updates", treedef, updates, "updates", "parameters")
-
-    def add(index: int, p: Any, u: Any) -> Any:
-        if p is None or u is None or not is_inexact(p):
-            return p
-        if not is_inexact(u) or np.shape(p) != np.shape(u):
-            raise _unfit(named_leaves(params)[index][0], p, u)
-        p, u, dtype = jnp.asarray(p), jnp.asarray(u), widest([p, u])
-        if p.dtype == u.dtype == dtype:
-            return jax.lax.add(p, u)
-        total = p.astype(dtype) + u.astype(dtype)
-        if key is not None and is_narrow(p.dtype):
-            own = jax.random.fold_in(key, path_salt(named_leaves(params)[index][0]))
-            total = round_to(total, p.dtype, seed_from_key(own))
-        return total.astype(p.dtype)
-
-    return treedef.unflatten(
-        add(index, p, u) for index, (p, u) in enumerate(zip(leaves, changes, strict=True))
-    )
-
-
-def _unfit(path: str, p: Any, u: Any) -> Exception:
-    seen = f"at {path!r} the parameter has shape {np.shape(p)}"
-    if not is_inexact(u):
-        kind = f"dtype {u.dtype}" if hasattr(u, "dtype") else f"the type {type(u).__name__}"
-        seen, do = f"{seen} and dtype {jnp.result_type(p)}, the update {kind}", "Pass float updates"
-        return TypeError(complaint("apply_updates", seen, f"{do}, or None for no update"))
-    seen += f", the update {np.shape(u)}"
-    return ValueError(complaint("apply_updates", seen, "Pass updates of the same parameters"))
-
-
 class identity(GradientTransformation):
     """Leaves the updates as they are."""
 
@@ -289,9 +246,35 @@ class identity(GradientTransformation):
 
     @asking()
     def update(
-        self, updates: Tree, state: State, params: Tree | None = None, **extra: Any
-    ) -> tuple[Tree, State]:
+        self, updates: U, state: State, params: Tree | None = None, **extra: Any
+    ) -> tuple[U, State]:
         return updates, state
+
+
+class SupportsInitUpdate(Protocol):
+    """An object with the functions `init` and `update`, such as a transformation of Optax."""
+
+    @property
+    def init(self) -> Callable[[Any], Any]: ...
+
+    @property
+    def update(self) -> Callable[..., Any]: ...
+
+
+class NamedPair(Protocol):
+    """The same as a named tuple, whose functions pyright takes for methods that lack `self`."""
+
+    @property
+    def init(self) -> Callable[..., Any]: ...
+
+    @property
+    def update(self) -> Callable[..., Any]: ...
+
+    def _asdict(self) -> dict[str, Any]: ...
+
+
+AnyTransformation = GradientTransformation | SupportsInitUpdate | NamedPair
+"""What is taken where a transformation is expected: not its class, nor a function that makes it."""
 
 
 class foreign(GradientTransformation):
@@ -300,7 +283,7 @@ class foreign(GradientTransformation):
     It is held as a static value: its hyperparameters are closed over and cannot be edited.
     """
 
-    transformation: Any = static()
+    transformation: SupportsInitUpdate | NamedPair = static()
 
     def own_extras(self) -> frozenset[str] | None:
         named, takes_any = self._arguments_of_update()
@@ -317,14 +300,14 @@ class foreign(GradientTransformation):
 
     @compiled
     def update(
-        self, updates: Tree, state: State, params: Tree | None = None, **extra: Any
-    ) -> tuple[Tree, State]:
+        self, updates: U, state: State, params: Tree | None = None, **extra: Any
+    ) -> tuple[U, State]:
         named, takes_any = self._arguments_of_update()
         given = {name: x for name, x in extra.items() if takes_any or name in named}
         return self.transformation.update(updates, state, params, **given)
 
 
-def as_transformation(called: Any, value: Any) -> GradientTransformation:
+def as_transformation(value: AnyTransformation, called: Any = "it") -> GradientTransformation:
     """`value` as a transformation; refuses what is none, a forgotten call above all."""
     if isinstance(value, GradientTransformation):
         return value
@@ -369,20 +352,20 @@ class Clocked(GradientTransformation):
 
     @compiled
     def update(
-        self, updates: Tree, state: State, params: Tree | None = None, **extra: Any
-    ) -> tuple[Tree, State]:
+        self, updates: U, state: State, params: Tree | None = None, **extra: Any
+    ) -> tuple[U, State]:
         count, part = self._without_count(state)
         updates, part = self.update_part(updates, part, params, At(count), extra)
         return updates, self._with_count(next_count(count), part)
 
     @compiled
-    def step(self, grads: Tree, state: State, params: Tree, **extra: Any) -> tuple[Tree, State]:
+    def step(self, grads: Tree, state: State, params: P, **extra: Any) -> tuple[P, State]:
         count, part = self._without_count(state)
         params, part = self.step_part(grads, part, params, At(count), extra)
         return params, self._with_count(next_count(count), part)
 
     @compiled
-    def eval_params(self, state: State, params: Tree) -> Tree:
+    def eval_params(self, state: State, params: P) -> P:
         count, part = self._without_count(state, "eval_params")
         return self.eval_part(part, params, At(count))
 
@@ -398,7 +381,9 @@ class Clocked(GradientTransformation):
         return state["count"], {name: part for name, part in state.items() if name != "count"}
 
 
-def all_as_transformations(called: str, transforms: Any) -> Table:
+def all_as_transformations(
+    transforms: Mapping[Any, AnyTransformation], called: str = "it"
+) -> Table:
     """A table of transformations, whose keys are also those of a state: of one type."""
     refuse_no_mapping(called, transforms, 'such as {"*/bias": sgd(0.1), "*": adam(1e-3)}')
     kinds = {type(key).__name__ for key in transforms}
@@ -410,7 +395,7 @@ def all_as_transformations(called: str, transforms: Any) -> Table:
                 "Give all keys one type: JAX sorts the keys of a state",
             )
         )
-    return Table({key: as_transformation(called, tx) for key, tx in transforms.items()})
+    return Table({key: as_transformation(tx, called) for key, tx in transforms.items()})
 
 
 def refuse_other_parts(

@@ -59,25 +59,29 @@ def for_all_arrays(struct: S, count: Any) -> S:
 
     A transformation inside it sees to its own hyperparameters: here `None` stands for it.
     """
-    numbers = {}
-    for name in struct._leaves:
-        value = getattr(struct, name)
-        if name in struct._others:
-            continue
-        inside = isinstance(value, Struct) and not isinstance(value, (by_path, *_WHOLE))
-        if inside or value is None:
-            numbers[name] = None
-            continue
-        if isinstance(value, by_path) or not (isinstance(value, _WHOLE) or _is_leaf(value)):
-            raise ValueError(
-                complaint(
-                    type(struct).__name__,
-                    f"{name} is {value!r}, but all arrays share one number here",
-                    "Give one number, or route arrays to parts of their own with partition",
-                )
-            )
-        numbers[name] = _number(struct, name, value, count)
+    numbers = {
+        name: one_number(struct, name, count)
+        for name in struct._leaves
+        if name not in struct._others
+    }
     return struct.with_fields(**numbers)
+
+
+def one_number(struct: Struct, name: str, count: Any) -> Any:
+    """The value of one hyperparameter at `count`, where arrays cannot have values of their own."""
+    value = getattr(struct, name)
+    inside = isinstance(value, Struct) and not isinstance(value, (by_path, *_WHOLE))
+    if inside or value is None:
+        return None
+    if isinstance(value, by_path) or not (isinstance(value, _WHOLE) or _is_leaf(value)):
+        raise ValueError(
+            complaint(
+                type(struct).__name__,
+                f"{name} is {value!r}, but all arrays share one number here",
+                "Give one number, or route arrays to parts of their own with partition",
+            )
+        )
+    return _number(struct, name, value, count)
 
 
 _WHOLE = (Schedule, Static, Axes)  # values that are no trees of numbers

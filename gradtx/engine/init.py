@@ -29,7 +29,7 @@ def whole(init: F) -> F:
     """Runs `init(tx, params)` as one compiled program when it is called outside of any trace.
 
     The program is that of arrays, or of shapes alone (`jax.ShapeDtypeStruct`), which may carry a
-    sharding. Parameters on several sets of devices cannot be in one: each array has its own then.
+    sharding. Parameters on several sets of devices cannot be in one: each set has its own then.
     """
     jitted = jax.jit(init)
 
@@ -42,8 +42,10 @@ def whole(init: F) -> F:
         # What is no array is refused by `init`, with its path.
         numbers = all(hasattr(x, "dtype") or isinstance(x, int | float | complex) for x in leaves)
         places = {frozenset(p.device_set): p for p in map(sharding_of, leaves) if p is not None}
-        if not numbers or len(places) > 1:
+        if not numbers:
             return init(tx, params)
+        if len(places) > 1 and not any(shapes):
+            return _by_devices(init, tx, params)
         if not any(shapes):
             return jitted(tx, params)
         arrays = [x for x, shape in zip(leaves, shapes, strict=True) if shape is None]
@@ -70,6 +72,39 @@ def _from_shapes(
         return init(tx, treedef.unflatten(leaves))
 
     return jax.jit(from_shapes)
+
+
+def _by_devices(init: Callable[..., Any], tx: Any, params: Tree) -> Any:
+    """One program for each set of devices, for the slots of the parameters that lie there."""
+    leaves, treedef = jax.tree.flatten(params)
+    places = [None if p is None else frozenset(p.device_set) for p in map(sharding_of, leaves)]
+    program, shape = jax.make_jaxpr(init, return_shape=True)(tx, params)
+    of_params = [id(v) for v in program.jaxpr.invars[-len(leaves) :]]
+    source: dict[int, set[int]] = {v: {i} for i, v in enumerate(of_params)}
+    for equation in program.jaxpr.eqns:
+        reached = set().union(*(source.get(id(v), set()) for v in equation.invars))
+        source.update({id(v): reached for v in equation.outvars})
+    # A slot is bound to its parameter, and what belongs to none to the first.
+    owner = [min(source.get(id(v), {0}), default=0) for v in program.jaxpr.outvars]
+    found: list[Any] = [None] * len(owner)
+    for place in dict.fromkeys(places):
+        wanted = [k for k, i in enumerate(owner) if places[i] == place]
+        mine = {i: p for i, p in enumerate(leaves) if places[i] == place}
+
+        def slots_there(tx: Any, mine: dict[int, Any], wanted: list[int] = wanted) -> list[Any]:
+            whole = (mine[i] if i in mine else _elsewhere(p) for i, p in enumerate(leaves))
+            state = jax.tree.leaves(init(tx, treedef.unflatten(whole)))
+            return [state[k] for k in wanted]
+
+        for k, slot in zip(wanted, jax.jit(slots_there)(tx, mine), strict=True):
+            found[k] = slot
+    return jax.tree.unflatten(jax.tree.structure(shape), found)
+
+
+def _elsewhere(p: Any) -> Any:
+    """What stands for a parameter on other devices, whose slots another program makes."""
+    shape = jax.ShapeDtypeStruct(p.shape, p.dtype)
+    return jnp.zeros(p.shape, p.dtype) if is_inexact(p) else shape
 
 
 def init_rule(rule: Rule, params: Tree, at: At) -> Any:

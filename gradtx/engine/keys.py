@@ -27,7 +27,7 @@ class Fixed(Struct):
         return self.value
 
 
-def as_seed(called: str, value: Any) -> Any:
+def as_seed(value: Any, called: str = "random_key") -> Any:
     """A seed as it is kept: an integer or a random key. No integer is narrowed.
 
     Raises `TypeError` for what is neither, `ValueError` for one of more than 64 bits.
@@ -53,7 +53,7 @@ def random_key(*, default: Any = dataclasses.MISSING) -> Any:
 
     It is a leaf, so that each of a stack of optimizers may have its own, but no hyperparameter.
     """
-    return converted(as_seed, default=default, hyperparameter=False)
+    return converted(converter=as_seed, default=default, hyperparameter=False)
 
 
 def _is_seed(dtype: Any) -> bool:
@@ -82,4 +82,5 @@ def array_key(seed: Any, name: str, at: At, path: tuple[Any, ...]) -> Array:
 def salt(place: tuple[str, ...], path: tuple[Any, ...]) -> np.uint32:
     """A number that belongs to an array in a part of an optimizer."""
     # The keys one by one: joined strings of different paths can be the same.
-    return np.uint32(zlib.crc32(repr((place, tuple(map(str, path)))).encode()))
+    names = tuple(jax.tree_util.keystr((key,), simple=True) for key in path)
+    return np.uint32(zlib.crc32(repr((place, names)).encode()))

@@ -38,16 +38,18 @@ def static(*, default: Any = dataclasses.MISSING) -> Any:
 
 
 def converted(
-    convert: Callable[[str, Any], Any],
     *,
+    converter: Callable[..., Any],
     default: Any = dataclasses.MISSING,
     hyperparameter: bool = True,
 ) -> Any:
-    """Declares a field that the constructor converts: `convert(name of the class, value)`.
+    """Declares a field that the constructor converts: `converter(value, name of the class)`.
+
+    Type checkers let the constructor take what the converter takes.
 
     What is no `hyperparameter`, such as a random key, is handed on as it is: it is no real number.
     """
-    metadata = {"convert": convert, "hyperparameter": hyperparameter}
+    metadata = {"convert": converter, "hyperparameter": hyperparameter}
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -74,7 +76,7 @@ class Struct(Node):
 
     _wholes: ClassVar[frozenset[str]] = frozenset()
     _others: ClassVar[frozenset[str]] = frozenset()  # leaves that are no hyperparameters
-    _converters: ClassVar[dict[str, Callable[[str, Any], Any]]] = {}
+    _converters: ClassVar[dict[str, Callable[..., Any]]] = {}
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -97,7 +99,7 @@ class Struct(Node):
         for name in self._statics + self._leaves:
             value = getattr(self, name)
             if name in self._converters:
-                value = self._converters[name](called, value)
+                value = self._converters[name](value, called)
             if name in self._statics:
                 value = frozen(value, called, name)
             else:

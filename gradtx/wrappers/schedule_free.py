@@ -17,11 +17,9 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from gradtx.engine.hyperparameters import for_all_arrays
+from gradtx.engine.hyperparameters import for_all_arrays, one_number
 from gradtx.engine.step import At, next_count
-from gradtx.paths import by_path
 from gradtx.rule import HyperField, JointRule, OptionalHyperField, Rule, Step
-from gradtx.schedules.base import evaluate
 from gradtx.struct import complaint
 from gradtx.transform import State
 from gradtx.tree import Tree, is_inexact, is_none, real_dtype
@@ -170,21 +168,20 @@ class schedule_free(Between):
         """The learning rate that the weights follow, read where `inner` has it."""
         if self.weight_learning_rate is not None:
             count = at.count if state is None else _steps(self.inner, state, at)
-            return [evaluate(self.weight_learning_rate, at.count if count is None else count)]
+            count = at.count if count is None else count
+            return [one_number(self, "weight_learning_rate", count)] if state is not None else []
         found = [
-            (part.learning_rate, moment.count)
+            (part, moment.count)
             for part, moment in self.inner.moments(at, state)
             if "learning_rate" in part._leaves
         ]
-        alike = [rate for rate, _ in found if not isinstance(rate, by_path | dict | list | tuple)]
-        if len(found) == len(alike) == 1:
-            return [] if state is None else [evaluate(*found[0])]
+        if len(found) == 1:
+            (part, count) = found[0]
+            return [] if state is None else [one_number(part, "learning_rate", count)]
         raise ValueError(
             complaint(
                 type(self).__name__,
-                f"there are {len(found)} learning rates in {self.inner}"
-                if len(found) != 1
-                else f"the learning rate of {self.inner} differs between arrays",
+                f"there are {len(found)} learning rates in {self.inner}",
                 "Pass the one that the weights shall follow: weight_learning_rate=...",
             )
         )
