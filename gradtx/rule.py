@@ -83,8 +83,9 @@ class Rule(Clocked):
     Globals: ClassVar[Any] = NoNumbers
     State: ClassVar[Any]
     Part: ClassVar[Any]  # the same without the count
-    random: ClassVar[bool] = False  # whether it has a field of `random_key` and draws from it
-    seed_field: ClassVar[str] = ""  # its name
+    seed_field: ClassVar[str] = ""  # the name of its field of `random_key`, if it draws from one
+    alike: ClassVar[bool] = False  # whether all arrays draw the same, as layers of one stack do
+    random: ClassVar[bool] = False  # whether each array draws numbers of its own
     numbered: ClassVar[bool] = False  # whether it asks for `step.place`
     batched: ClassVar[bool] = False  # whether it is a `BatchedRule`, which the engine cannot ask
 
@@ -94,7 +95,7 @@ class Rule(Clocked):
         common = dict.fromkeys(cls.Globals._fields, Declared("number"))
         cls.State, cls.Part = state_types(cls, {**common, **declared(cls.Slots)})
         cls.seed_field = next(iter(cls._others), "")
-        cls.random = bool(cls.seed_field)
+        cls.random = bool(cls.seed_field) and not cls.alike
         if called is not None:
             cls.__name__ = called
 

@@ -76,7 +76,20 @@ def differences(loss: Any, hyper: dict[str, float]) -> dict[str, float]:
     return {k: x[int(np.nanargmin(np.abs(np.diff(x)))) + 1] for k, x in ladders.items()}
 
 
-@pytest.mark.parametrize("name", catalogue.optimizers)
+FAST = {
+    *("nesterov", "rmsprop_centered", "adadelta", "adamw", "nadam_warmed", "adabelief", "adopt"),
+    *("stable_adamw", "schedule_free_adamw", "lion", "lamb", "dog", "prodigy", "momo_adam"),
+    *("mechanic", "madgrad", "adafactor", "muon"),
+}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[] if name in FAST else [pytest.mark.slow])
+        for name in catalogue.optimizers
+    ],
+)
 def test_meta_gradients(name: str, x64: None) -> None:
     """At the published values they are those of finite differences, for every hyperparameter."""
     hyper = hyperparameters(name)

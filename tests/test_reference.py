@@ -312,7 +312,7 @@ def test_float64(name: str, x64: None) -> None:
 BARE = [  # rows in which 1 - b2 or the like is not divided out by a correction of the bias
     f"{link}{name}"
     for link in ("", "scale_by_")
-    for name in ("amsgrad", "yogi", "radam", "adopt", "ademamix")
+    for name in ("amsgrad", "yogi", "radam", "adopt", "ademamix", "came")
 ]
 
 

@@ -142,9 +142,9 @@ class _Ready:
             extra = {name: in_precision(found(i), dtype) for name, found in self.extra[k].items()}
             name = type(rule).__name__
             source = None
-            if rule.random:
+            if rule.seed_field:
                 seed = getattr(own[i], rule.seed_field)
-                source = array_key(seed, name, one.at, self.paths[i])
+                source = array_key(seed, name, one.at, () if rule.alike else self.paths[i])
             place = self.numbers[i] if rule.numbered else None
             rules.append(rule)
             steps.append(Step(t, one.at.count, shared, source, place, extra))

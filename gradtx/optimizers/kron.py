@@ -50,7 +50,7 @@ class scale_by_kron(Rule):
     A = Q_L (M + damping V) Q_R^H, B = Q_L^-H V Q_R^-1, S = A A^H, T = B B^H,
     Q_L = Q_L - lr triu(S - T) Q_L / |S + T|, and Q_R alike from A^H A and B^H B; then
     u = P_L M P_R, its root mean square clipped. |S| is bounded from below by one power step. Li
-    2024, 2402.11858. V is the same for all matrices of an array. A Q learns whenever the shares of
+    2024, 2402.11858. V is the same for all matrices of a shape. A Q learns whenever the shares of
     steps in `learn` have added up to one; longer sides than `max_dim` have a diagonal.
     """
 
@@ -74,6 +74,9 @@ class scale_by_kron(Rule):
         carried: Array  # the shares of steps since the last one that learned, for every matrix
 
     numbered: ClassVar[bool] = True
+
+    # A sketch, no noise: a stack of layers is what a list of them is.
+    alike: ClassVar[bool] = True
 
     def check(self) -> None:
         self.require("[0, 1)", "b1")

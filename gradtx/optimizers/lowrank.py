@@ -139,7 +139,7 @@ class scale_by_apollo(Rule):
     longer side) is multiplied by |N_j| / (|R_j| + eps), or with `per="tensor"` all by |N| / |R|.
     The norm then grows by 1.01 a step at most, and is multiplied by sqrt(scale). Zhu+ 2024,
     2412.05270. APOLLO-Mini: `rank=1, per="tensor", scale=128.0`. P is drawn anew every 200 steps,
-    the same for all matrices of an array. After an update of zeros the norm is not limited.
+    the same for all matrices of a shape. After an update of zeros the norm is not limited.
     """
 
     b1: HyperField = 0.9
@@ -157,6 +157,9 @@ class scale_by_apollo(Rule):
         mu: Array  # [..., rank, longer side]
         nu: Square
         size: Array  # the norm of the last update of every matrix
+
+    # A sketch, no noise: a stack of layers is what a list of them is.
+    alike: ClassVar[bool] = True
 
     def check(self) -> None:
         self.require("[0, 1)", "b1", "b2")

@@ -81,8 +81,12 @@ def over(rows: Any, fast: Any = None) -> Any:
 
 # A row for every kind of state, of need and of wrapper. What other libraries do with a state knows
 # these kinds only.
+VARIANTS = {
+    *("accumulate_and_look", "skip_loss_outliers", "store_companded", "store_float8", "asam"),
+    *("gpa", "polyak_average", "conditionally_mask", "master_weights_split"),
+}
 KINDS = {
-    *wrappers,
+    *(set(wrappers) - VARIANTS),
     *("identity", "scale", "scale_by_momentum", "scale_by_adam", "scale_by_polyak"),
     *("clip_by_global_norm", "scale_by_dog", "add_noise", "qk_clip", "scale_by_factored_rms"),
     *("reduce_on_plateau", "cautious", "clip_by_percentile", "scale_by_soap", "scale_by_kron"),

@@ -6,7 +6,6 @@ The iterations act on singular values, so here they are polynomials of these.
 from __future__ import annotations
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 import gradtx
@@ -123,8 +122,7 @@ def adago_direction(g, p, t, s, beta=0.95, gamma=10.0, floor=0.01, polar=None):
 
 def first_basis(n, r):
     """Q at the start: of these random numbers a reference can only ask."""
-    dtype = jnp.float64 if jax.config.jax_enable_x64 else jnp.float32
-    return np.asarray(jax.random.normal(jax.random.key(0), (n, r), dtype), float)
+    return np.asarray(jax.random.normal(jax.random.key(0), (n, r), "float32"), float)
 
 
 def dion_direction(g, p, t, s, beta=0.95, rank=None):

@@ -6,9 +6,13 @@ cancel in what is compared. The matrix is the first of its tree: staggered turns
 
 from __future__ import annotations
 
+from functools import partial
+
 import jax
-import jax.numpy as jnp
 import numpy as np
+
+from gradtx.engine.keys import array_key
+from gradtx.engine.step import At
 
 from .formula import Reference, ema, norm, sqr
 from .matrix import by_role, passing
@@ -199,11 +203,10 @@ def kl_shampoo_direction(
 # PSGD ------------------------------------------------------------------------------------------
 
 
-def noise(seed, t, shape):
-    """V: of these random numbers a reference can only ask."""
-    dtype = jnp.float64 if jax.config.jax_enable_x64 else jnp.float32
-    key = jax.random.fold_in(jax.random.key(seed), t)
-    return np.asarray(jax.random.normal(key, shape, dtype), float)
+def noise(place, turn, shape):
+    """V: of these random numbers a reference can only ask, those of a rule at a place."""
+    key = jax.random.fold_in(array_key(0, place[-1], At(0, place[:-1]), ()), turn)
+    return np.asarray(jax.random.normal(key, shape, "float32"), float)
 
 
 def below(h):
@@ -228,6 +231,7 @@ def kron_direction(
     damping=1e-9,
     sides="both",
     max_dim=8192,
+    place=(),
 ):
     n, m = g.shape
     on = chosen(sides, g, max_dim)
@@ -237,7 +241,7 @@ def kron_direction(
     carried = s.get("carried", 0.0) + (learn(t - 1) if callable(learn) else learn)
     if carried >= 1:
         carried -= 1
-        v = noise(0, t, g.shape)
+        v = noise((*place, "scale_by_kron"), t - 1, g.shape)
         a = left @ (mean + damping * v) @ right.conj().T
         b = np.linalg.inv(left).conj().T @ v @ np.linalg.inv(right)
 
@@ -292,13 +296,15 @@ def apollo_direction(
     every=200,
     rank=128,
     per="channel",
+    place=(),
 ):
     if g.shape[0] > g.shape[1]:
-        flat = apollo_direction(g.conj().T, p, t, s, b1, b2, eps, scale, growth, every, rank, per)
+        more = (b1, b2, eps, scale, growth, every, rank, per, place)
+        flat = apollo_direction(g.conj().T, p, t, s, *more)
         return flat[0].conj().T, flat[1]
     short = g.shape[0]
     rank = min(rank, short)
-    r = noise(0, (t - 1) // every, (rank, short)) / np.sqrt(rank) @ g
+    r = noise((*place, "scale_by_apollo"), (t - 1) // every, (rank, short)) / np.sqrt(rank) @ g
     z, new = adam_of(r, s, t, b1, b2, eps)
     axis = None if per == "tensor" else 0
     u = g * np.sqrt(sqr(z).sum(axis)) / (np.sqrt(sqr(r).sum(axis)) + eps)
@@ -307,14 +313,19 @@ def apollo_direction(
     return np.sqrt(scale) * u, {**new, "size": norm(u)}
 
 
+def at_role(direction, name):
+    """The direction as a part of `by_role`, where it draws other numbers than alone."""
+    return partial(direction, place=("matrices", name))
+
+
 REFERENCES: dict[str, Reference] = {
     "soap": by_role(soap_direction, 0.01),
     "splus": by_role(splus_direction, 0.01),
     "shampoo": by_role(shampoo_direction, 0.01),
     "kl_shampoo": by_role(kl_shampoo_direction, 0.01),
-    "psgd_kron": by_role(kron_direction, 0.0),
+    "psgd_kron": by_role(at_role(kron_direction, "scale_by_kron"), 0.0),
     "galore": by_role(galore_direction, 0.0),
-    "apollo": by_role(apollo_direction, 0.0),
+    "apollo": by_role(at_role(apollo_direction, "scale_by_apollo"), 0.0),
     "scale_by_galore": passing(galore_direction),
     "scale_by_apollo": passing(apollo_direction),
     "scale_by_soap": passing(soap_direction),
