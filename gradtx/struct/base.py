@@ -82,7 +82,8 @@ class Struct(Node):
         super().__init_subclass__(**kwargs)
         dataclasses.dataclass(frozen=True, eq=False, repr=False)(cls)
         cls.__init__ = answering(cls.__init__)
-        cls.__setattr__ = _refuse_assignment
+        unseen: Any = cls  # by type checkers, which refuse an assignment themselves
+        unseen.__setattr__ = _refuse_assignment
         fields = dataclasses.fields(cls)  # pyright: ignore[reportArgumentType]
         cls._statics = tuple(f.name for f in fields if f.metadata.get("static"))
         cls._leaves = tuple(f.name for f in fields if not f.metadata.get("static"))

@@ -102,9 +102,10 @@ assert_type(some.update(pair, some.init(pair))[0], Pair)
 
 
 def halving(count: jax.Array) -> jax.Array:
-    return 0.5**count
+    return jnp.float32(0.5) ** count.astype(jnp.float32)
 
 
+@jax.tree_util.register_dataclass
 @dataclasses.dataclass
 class Rates:
     w: gx.Hyper
@@ -142,7 +143,7 @@ wrapped = gx.accumulate(gx.ema(optax.adam(1e-3), 0.99), every=gx.linear_schedule
 assert_type(wrapped.inner, gx.GradientTransformation)
 gx.accumulate(adam, lambda step: jnp.where(step < 10, 1, 4))
 gx.outer(adam, gx.sgd(0.7), every=np.int32(8))
-gx.schedule_free(gx.interop.from_optax(optax.sgd(0.1)))
+gx.lookahead(gx.interop.from_optax(optax.sgd(0.1)))
 
 
 class Own(NamedTuple):
