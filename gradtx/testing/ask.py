@@ -66,6 +66,7 @@ def loss(params: Any) -> Any:
     leaves = [x for x in jax.tree.leaves(params) if is_inexact(x)]
     traced = any(isinstance(x, Tracer) for x in leaves)
     xp: Any = jnp if traced else np
+    squares: list[Any] = []
     for x in leaves:
         x: Any = x.astype(wide(x.dtype)) if traced else np.asarray(x).astype(wide(x.dtype))
         is_complex = jnp.issubdtype(x.dtype, np.complexfloating)
