@@ -12,7 +12,7 @@ import numpy as np
 from jax import Array
 
 from gradtx.engine.step import At
-from gradtx.struct import Struct, complaint, converted, static
+from gradtx.struct import Struct, converted, static, type_error, value_error
 
 
 class Fixed(Struct):
@@ -27,25 +27,21 @@ class Fixed(Struct):
         return self.value
 
 
-def as_seed(called: str, value: Any) -> Any:
+def as_seed(value: Any, called: str = "random_key") -> Any:
     """A seed as it is kept: an integer or a random key. No integer is narrowed.
 
     Raises `TypeError` for what is neither, `ValueError` for one of more than 64 bits.
     """
     if isinstance(value, int | np.integer) and not isinstance(value, bool):
         if not -(2**63) <= value < 2**64:
-            raise ValueError(
-                complaint(called, f"the key is {value!r}", "Pass an integer of at most 64 bits")
-            )
+            raise value_error(called, f"the key is {value!r}", "Pass an integer of at most 64 bits")
         # A leaf of JAX has 32 bits: it would be an error where it is traced.
         return value if -(2**31) <= value < 2**31 else Fixed(int(value))
     if isinstance(value, jax.Array | jax.ShapeDtypeStruct | np.ndarray) and _is_seed(value.dtype):
         return value
     if isinstance(value, Fixed):
         return value
-    raise TypeError(
-        complaint(called, f"the key is {value!r}", "Pass an integer, or a key of jax.random.key")
-    )
+    raise type_error(called, f"the key is {value!r}", "Pass an integer, or a key of jax.random.key")
 
 
 def random_key(*, default: Any = dataclasses.MISSING) -> Any:
@@ -53,7 +49,7 @@ def random_key(*, default: Any = dataclasses.MISSING) -> Any:
 
     It is a leaf, so that each of a stack of optimizers may have its own, but no hyperparameter.
     """
-    return converted(as_seed, default=default, hyperparameter=False)
+    return converted(converter=as_seed, default=default, hyperparameter=False)
 
 
 def _is_seed(dtype: Any) -> bool:

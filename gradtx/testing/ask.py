@@ -74,9 +74,9 @@ def loss(params: Any) -> Any:
     leaves = [x for x in jax.tree.leaves(params) if is_inexact(x)]
     traced = any(isinstance(x, Tracer) for x in leaves)
     xp: Any = jnp if traced else np
-    squares = []
+    squares: list[Any] = []
     for x in leaves:
-        x = x.astype(wide(x.dtype)) if traced else np.asarray(x).astype(wide(x.dtype))
+        x: Any = x.astype(wide(x.dtype)) if traced else np.asarray(x).astype(wide(x.dtype))
         is_complex = jnp.issubdtype(x.dtype, np.complexfloating)
         squares.append(xp.sum(xp.real(x) ** 2 + xp.imag(x) ** 2 if is_complex else x**2))
     dtype = np.result_type(np.float32, *(x.dtype for x in squares))

@@ -262,8 +262,8 @@ class Evidence:
         call = jax.jit(update)
         path = self._path(params, grads, call)
         jolts = [self._path(jolted(params, s), jolted(grads, s), call) for s in (1, 2)]
-        around = jax.tree.map(lambda x: (x * 1j).astype(x.dtype), (params, grads))
-        turned = self._path(around[0], around[1], call)
+        turn = jax.tree.map(lambda x: x * x.dtype.type(1j), (params, grads))
+        turned = self._path(turn[0], turn[1], call)
         return path, jolts, turned, call(self.tx, zeros(grads), path.states[0], params)
 
     # Random numbers -----------------------------------------------------------------------------

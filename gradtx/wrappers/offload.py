@@ -10,9 +10,9 @@ import jax
 from jax.core import Tracer
 
 from gradtx.engine.host import KINDS, put
-from gradtx.struct import complaint, static
+from gradtx.struct import refuse_other, static, value_error
 from gradtx.transform import State, compiled
-from gradtx.tree import Tree
+from gradtx.tree import P, Tree, U
 from gradtx.wrappers.base import Transparent
 
 
@@ -30,14 +30,7 @@ class offload(Transparent):
     where: str = static(default="pinned_host")
 
     def check(self) -> None:
-        if self.where not in ("pinned_host", "unpinned_host", "device"):
-            raise ValueError(
-                complaint(
-                    self,
-                    f"where is {self.where!r}",
-                    'Pass a memory kind: "pinned_host", "unpinned_host" or "device"',
-                )
-            )
+        refuse_other(self, "where", ("pinned_host", "unpinned_host", "device"))
 
     def around_init(self, init: Callable[..., State], params: Tree) -> State:
         return self.put(init(params), self.where)
@@ -63,28 +56,26 @@ class offload(Transparent):
         return self.put(self.inner.init(params), self.where)
 
     def update(
-        self, updates: Tree, state: State, params: Tree | None = None, **extra: Any
-    ) -> tuple[Tree, State]:
+        self, updates: U, state: State, params: Tree | None = None, **extra: Any
+    ) -> tuple[U, State]:
         run = _updated if self.where == "unpinned_host" else _compiled_update
         return run(self, updates, state, params, **extra)
 
-    def step(self, grads: Tree, state: State, params: Tree, **extra: Any) -> tuple[Tree, State]:
+    def step(self, grads: Tree, state: State, params: P, **extra: Any) -> tuple[P, State]:
         run = _stepped if self.where == "unpinned_host" else _compiled_step
         return run(self, grads, state, params, **extra)
 
-    def eval_params(self, state: State, params: Tree) -> Tree:
+    def eval_params(self, state: State, params: P) -> P:
         return self.around_eval(self.inner.eval_params, state, params)
 
     def put(self, state: State, kind: str) -> State:
         """The state with its arrays in a kind of memory."""
         traced = any(isinstance(x, Tracer) for x in jax.tree.leaves(state))
         if traced and kind not in KINDS:
-            raise ValueError(
-                complaint(
-                    self,
-                    f"under jit JAX cannot move arrays to {kind!r}",
-                    'Pass where="pinned_host", or call update outside of jit',
-                )
+            raise value_error(
+                self,
+                f"under jit JAX cannot move arrays to {kind!r}",
+                'Pass where="pinned_host", or call update outside of jit',
             )
         return jax.tree.map(lambda x: put(x, kind), state)
 

@@ -28,7 +28,7 @@ from gradtx.paths import (
     refuse_unused,
     route,
 )
-from gradtx.struct import complaint, converted, shown, static
+from gradtx.struct import converted, refuse_other, shown, static, type_error, value_error
 from gradtx.transform import (
     Clocked,
     GradientTransformation,
@@ -37,7 +37,7 @@ from gradtx.transform import (
     compiled,
     refuse_other_parts,
 )
-from gradtx.tree import Tree, is_inexact, is_none, named_leaves
+from gradtx.tree import Tree, U, is_inexact, is_none, named_leaves
 from gradtx.wrappers.base import Transparent
 
 
@@ -51,18 +51,16 @@ class partition(Clocked):
     without an entry and entries without an array, but for those that are `optional`.
     """
 
-    transforms: Mapping[Any, Any] = converted(all_as_transformations)
+    transforms: Mapping[Any, GradientTransformation] = converted(converter=all_as_transformations)
     labels: Labels | None = static(default=None)
     optional: tuple[Any, ...] = static(default=())  # entries that need no array
 
     def check(self) -> None:
         if "count" in self.transforms:
-            raise ValueError(
-                complaint(
-                    "partition",
-                    "an entry is named 'count', as the step count in the state is",
-                    'Name it otherwise: the pattern "*/count" fits the same arrays',
-                )
+            raise value_error(
+                "partition",
+                "an entry is named 'count', as the step count in the state is",
+                'Name it otherwise: the pattern "*/count" fits the same arrays',
             )
 
     @property
@@ -132,10 +130,7 @@ class masked(Transparent):
     outside: str = static(default="zero")
 
     def check(self) -> None:
-        if self.outside not in ("zero", "pass"):
-            raise ValueError(
-                complaint(self, f"outside is {self.outside!r}", 'Pass "zero" or "pass"')
-            )
+        refuse_other(self, "outside", ("zero", "pass"))
 
     def around_init(self, init: Callable[..., State], params: Tree) -> State:
         return init(_only(params, _flags(self, self.mask, params), True))
@@ -174,8 +169,8 @@ class freeze(GradientTransformation):
 
     @compiled
     def update(
-        self, updates: Tree, state: State, params: Tree | None = None, **extra: Any
-    ) -> tuple[Tree, State]:
+        self, updates: U, state: State, params: Tree | None = None, **extra: Any
+    ) -> tuple[U, State]:
         came, (updates, model) = updates, _seen(self, updates, params)
         flags = _flags(self, self.mask, model)
         return as_they_came(_with(updates, flags, True, zeros(updates)), came), state
@@ -192,12 +187,10 @@ def _flags(called: Any, mask: Labels, tree: Tree) -> list[bool | None]:
     flags = label_tree(called, mask, tree)
     for (path, _), flag in zip(named_leaves(tree), flags, strict=True):
         if not (flag is None or isinstance(flag, bool | np.bool_)):
-            raise TypeError(
-                complaint(
-                    called,
-                    f"the mask at {path!r} is {shown(flag)}",
-                    "Let it be a Python bool, which is known before any number is",
-                )
+            raise type_error(
+                called,
+                f"the mask at {path!r} is {shown(flag)}",
+                "Let it be a Python bool, which is known before any number is",
             )
     return [None if flag is None else bool(flag) for flag in flags]
 
@@ -213,13 +206,11 @@ def _seen(called: Any, updates: Tree, params: Tree | None) -> tuple[Tree, Tree]:
     ps = aligned(called, treedef, params, "parameters")
     for (path, g), p in zip(named_leaves(updates), ps, strict=True):
         if p is not None and is_inexact(g) and not is_inexact(p):
-            raise TypeError(
-                complaint(
-                    f"{called}.update",
-                    f"at {path!r} the update is {jnp.result_type(g)}, the parameter "
-                    f"{jnp.result_type(p)}, which no optimizer moves",
-                    "Pass None or a zero of the parameter's dtype as its update",
-                )
+            raise type_error(
+                f"{called}.update",
+                f"at {path!r} the update is {jnp.result_type(g)}, the parameter "
+                f"{jnp.result_type(p)}, which no optimizer moves",
+                "Pass None or a zero of the parameter's dtype as its update",
             )
     return grown(updates, params), params
 

@@ -107,6 +107,7 @@ def narrow_parameters_follow_wide_ones(e: Evidence) -> None:
     if not _decides_where_parameters_go(e.tx):
         return
     start, grads = e.mixed
+    narrow = start
     for narrow, wide in e.followed:
         for name, p in narrow.items():
             digit = float(max(jnp.finfo(p.dtype).eps, jnp.finfo(grads[name].dtype).eps))
