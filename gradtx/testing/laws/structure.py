@@ -28,7 +28,7 @@ def _program(tx: Any) -> tuple[str, Any]:
     grads, params = tree(1, shapes=_SHAPES), tree(0, shapes=_SHAPES)
     call = jax.make_jaxpr(functools.partial(start_and_update, tx), return_shape=True)
     program, shapes = call(grads, params)
-    numbers = r"-?(\d+\.\d*|\d+(?=e))(e[-+]?\d+)?|-?\binf\b"
+    numbers = r"-?(\d+\.\d*|\d+(?=e))(e[-+]?\d+)?|-?\binf\b|\b(True|False)(?=:bool)"
     return re.sub(numbers, "number", " ".join(str(program).split())), shapes
 
 
