@@ -63,8 +63,8 @@ class scale_by_amsgrad(Rule):
         mu, nu = moments(self, g, slots)
         c1, before, after = step.shared
         largest = jnp.maximum(slots.nu_max, nu / before)
-        below = root(largest / after + self.eps_root) + self.eps
-        return (mu / c1) / below, self.Slots(mu, nu, largest)
+        denominator = root(largest / after + self.eps_root) + self.eps
+        return (mu / c1) / denominator, self.Slots(mu, nu, largest)
 
 
 class scale_by_belief(Rule):
@@ -173,10 +173,9 @@ class scale_by_radam(Rule):
     def update_leaf(self, g: Array, slots: Moments, p: Array, step: Step) -> tuple[Array, Moments]:
         mu, nu = moments(self, g, slots)
         c1, c2, trusted, r = step.shared
-        below = root(nu / c2 + self.eps_root) + self.eps
-        return (mu / c1) * (jnp.where(trusted, r, 1) / jnp.where(trusted, below, 1)), Moments(
-            mu, nu
-        )
+        denominator = root(nu / c2 + self.eps_root) + self.eps
+        factor = jnp.where(trusted, r, 1) / jnp.where(trusted, denominator, 1)
+        return (mu / c1) * factor, Moments(mu, nu)
 
 
 def _one_minus_langevin(y: Array) -> Array:
