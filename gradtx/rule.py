@@ -237,7 +237,7 @@ class LengthSums(NamedTuple):
     length: Array
 
 
-def measure_length(rule: Any, g: Array, slots: Any, p: Any, known: Any) -> LengthSums:
+def measure_length(self: Any, g: Array, slots: Any, p: Any, known: Any) -> LengthSums:
     """`measure_leaf` of such a rule."""
     return LengthSums(NormOf(g))  # pyright: ignore[reportArgumentType]
 

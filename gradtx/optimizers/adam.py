@@ -34,9 +34,9 @@ def moments(rule: Any, g: Array, old: Any) -> Moments:
     return Moments(mu, rule.b2 * old.nu + (1 - rule.b2) * abs2(g))
 
 
-def corrections(rule: Any, t: Array) -> tuple[Array, Array]:
+def corrections(self: Any, t: Array) -> tuple[Array, Array]:
     """What corrects the bias of both, which start at zero: they are divided by 1 - b^t."""
-    return one_minus_power(rule.b1, t), one_minus_power(rule.b2, t)
+    return one_minus_power(self.b1, t), one_minus_power(self.b2, t)
 
 
 class scale_by_adam(Rule):
