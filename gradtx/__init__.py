@@ -2,12 +2,24 @@
 
 from gradtx.struct import Struct as Struct, static as static  # isort: skip
 from gradtx.transform import (
+    AnyTransformation as AnyTransformation,
     GradientTransformation as GradientTransformation,
+    State as State,
+    SupportsInitUpdate as SupportsInitUpdate,
     apply_updates as apply_updates,
     identity as identity,
 )
 from gradtx.chain import chain as chain
+from gradtx.tree import Params as Params, Updates as Updates
 from gradtx.axes import Axes as Axes
+from gradtx.hyper import (
+    AxesField as AxesField,
+    AxesOf as AxesOf,
+    Hyper as Hyper,
+    HyperField as HyperField,
+    OptionalHyperField as OptionalHyperField,
+    prefix_tree as prefix_tree,
+)
 from gradtx.rule import (
     BatchedRule as BatchedRule,
     Copy as Copy,

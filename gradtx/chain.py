@@ -11,6 +11,7 @@ from gradtx.paths import Route
 from gradtx.rule import JointRule, Rule
 from gradtx.struct import Table, converted, value_error
 from gradtx.transform import (
+    AnyTransformation,
     Clocked,
     GradientTransformation,
     State,
@@ -30,11 +31,11 @@ class chain(Clocked):
     for those that skip steps. Neighbouring rules run as one function per array.
     """
 
-    parts: Table = converted(all_as_transformations)  # name -> transformation
+    parts: Mapping[str, GradientTransformation] = converted(converter=all_as_transformations)
 
     _names_by_class: ClassVar[bool] = True
 
-    def __init__(self, *parts: Any, **named: Any) -> None:
+    def __init__(self, *parts: AnyTransformation, **named: AnyTransformation) -> None:
         entries: dict[str, GradientTransformation] = {}
         for name, part in _flat(parts):
             usual, repeats = type(part).__name__, 1
@@ -43,7 +44,7 @@ class chain(Clocked):
                 name = f"{usual}_{repeats}"
             entries[name] = part
         for name, part in named.items():
-            entries[name] = as_transformation("chain", part)
+            entries[name] = as_transformation(part, "chain")
         object.__setattr__(self, "parts", Table(entries))
         self.__post_init__()
 
@@ -119,10 +120,10 @@ class chain(Clocked):
         return [part for _, part in entries[:split]], dict(entries[split:])
 
 
-def _flat(parts: Iterable[Any]) -> Iterator[tuple[str, GradientTransformation]]:
+def _flat(parts: Iterable[AnyTransformation]) -> Iterator[tuple[str, GradientTransformation]]:
     """The parts with their names; a chain among them stands for its own parts."""
     for part in parts:
-        part = as_transformation("chain", part)
+        part = as_transformation(part, "chain")
         if isinstance(part, chain):
             yield from part.parts.items()
         else:

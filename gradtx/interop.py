@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from gradtx.struct import answering, nearest
-from gradtx.transform import GradientTransformation, as_transformation
+from gradtx.transform import AnyTransformation, GradientTransformation, as_transformation
 
 if TYPE_CHECKING:
     import optax
@@ -38,12 +38,12 @@ def to_optax(tx: GradientTransformation) -> optax.GradientTransformationExtraArg
     return optax.GradientTransformationExtraArgs(bound(tx, "init"), bound(tx, "update"))
 
 
-def from_optax(tx: Any) -> GradientTransformation:
+def from_optax(tx: AnyTransformation) -> GradientTransformation:
     """A transformation of Optax, or any object with `init` and `update`, as one of ours.
 
     `chain` and `partition` do this on their own. Its hyperparameters stay closed over.
     """
-    return as_transformation("from_optax", tx)
+    return as_transformation(tx, "from_optax")
 
 
 # Names -------------------------------------------------------------------------------------------

@@ -290,7 +290,7 @@ def as_they_came(updates: Tree, before: Tree) -> Tree:
 # Values of one hyperparameter --------------------------------------------------------------------
 
 
-def _as_table(called: str, table: Any) -> Table:
+def _as_table(table: Mapping[Any, Any], called: str = "by_path") -> Table:
     refuse_no_mapping(called, table, 'such as {"*/bias": 0.0, "*": 0.1}')
     return Table(
         {
@@ -318,7 +318,8 @@ class by_path(Struct):
     `ValueError` in `init` for arrays without an entry and for patterns that no array uses.
     """
 
-    table: Mapping[Any, Any] = converted(_as_table)  # pattern or label -> number, array or schedule
+    # pattern or label -> number, array or schedule
+    table: Mapping[Any, Any] = converted(converter=_as_table)
     labels: Labels | None = static(default=None)
 
     _is_values: ClassVar[bool] = True

@@ -12,7 +12,7 @@ import functools
 import inspect
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -41,7 +41,7 @@ from gradtx.struct import (
     value_error,
     without_wrappers,
 )
-from gradtx.tree import Tree, named_leaves
+from gradtx.tree import P, Tree, U, named_leaves
 
 State = Any
 """A pytree of arrays that one update hands to the next."""
@@ -65,12 +65,12 @@ class GradientTransformation(Struct, abc.ABC):
 
     @abc.abstractmethod
     def update(
-        self, updates: Tree, state: State, params: Tree | None = None, **extra: Any
-    ) -> tuple[Tree, State]:
+        self, updates: U, state: State, params: Tree | None = None, **extra: Any
+    ) -> tuple[U, State]:
         """The transformed updates, in the dtype in which they came, and the next state."""
 
     @compiled
-    def step(self, grads: Tree, state: State, params: Tree, **extra: Any) -> tuple[Tree, State]:
+    def step(self, grads: Tree, state: State, params: P, **extra: Any) -> tuple[P, State]:
         """`(params, state)` after `update` and `apply_updates`, computed together."""
         updates, state = self.update(grads, state, params, **extra)
         return apply_updates(params, updates), state
@@ -100,7 +100,7 @@ class GradientTransformation(Struct, abc.ABC):
         leaves = jax.tree.leaves(below, is_leaf=lambda x: isinstance(x, GradientTransformation))
         return [part for part in leaves if isinstance(part, GradientTransformation)]
 
-    def eval_params(self, state: State, params: Tree) -> Tree:
+    def eval_params(self, state: State, params: P) -> P:
         """The parameters to evaluate the model with: `params`, unless a part averages them."""
         return params
 
@@ -247,9 +247,35 @@ class identity(GradientTransformation):
 
     @asking()
     def update(
-        self, updates: Tree, state: State, params: Tree | None = None, **extra: Any
-    ) -> tuple[Tree, State]:
+        self, updates: U, state: State, params: Tree | None = None, **extra: Any
+    ) -> tuple[U, State]:
         return updates, state
+
+
+class SupportsInitUpdate(Protocol):
+    """An object with the functions `init` and `update`, such as a transformation of Optax."""
+
+    @property
+    def init(self) -> Callable[[Any], Any]: ...
+
+    @property
+    def update(self) -> Callable[..., Any]: ...
+
+
+class NamedPair(Protocol):
+    """The same as a named tuple, whose functions pyright takes for methods that lack `self`."""
+
+    @property
+    def init(self) -> Callable[..., Any]: ...
+
+    @property
+    def update(self) -> Callable[..., Any]: ...
+
+    def _asdict(self) -> dict[str, Any]: ...
+
+
+AnyTransformation = GradientTransformation | SupportsInitUpdate | NamedPair
+"""What is taken where a transformation is expected: not its class, nor a function that makes it."""
 
 
 class foreign(GradientTransformation):
@@ -258,7 +284,7 @@ class foreign(GradientTransformation):
     It is held as a static value: its hyperparameters are closed over and cannot be edited.
     """
 
-    transformation: Any = static()
+    transformation: SupportsInitUpdate | NamedPair = static()
 
     def own_extras(self) -> frozenset[str] | None:
         named, takes_any = self._arguments_of_update()
@@ -275,14 +301,14 @@ class foreign(GradientTransformation):
 
     @compiled
     def update(
-        self, updates: Tree, state: State, params: Tree | None = None, **extra: Any
-    ) -> tuple[Tree, State]:
+        self, updates: U, state: State, params: Tree | None = None, **extra: Any
+    ) -> tuple[U, State]:
         named, takes_any = self._arguments_of_update()
         given = {name: x for name, x in extra.items() if takes_any or name in named}
         return self.transformation.update(updates, state, params, **given)
 
 
-def as_transformation(called: Any, value: Any) -> GradientTransformation:
+def as_transformation(value: AnyTransformation, called: Any = "it") -> GradientTransformation:
     """`value` as a transformation; refuses what is none, a forgotten call above all."""
     if isinstance(value, GradientTransformation):
         return value
@@ -325,20 +351,20 @@ class Clocked(GradientTransformation):
 
     @compiled
     def update(
-        self, updates: Tree, state: State, params: Tree | None = None, **extra: Any
-    ) -> tuple[Tree, State]:
+        self, updates: U, state: State, params: Tree | None = None, **extra: Any
+    ) -> tuple[U, State]:
         count, part = self._without_count(state)
         updates, part = self.update_part(updates, part, params, At(count), extra)
         return updates, self._with_count(next_count(count), part)
 
     @compiled
-    def step(self, grads: Tree, state: State, params: Tree, **extra: Any) -> tuple[Tree, State]:
+    def step(self, grads: Tree, state: State, params: P, **extra: Any) -> tuple[P, State]:
         count, part = self._without_count(state)
         params, part = self.step_part(grads, part, params, At(count), extra)
         return params, self._with_count(next_count(count), part)
 
     @compiled
-    def eval_params(self, state: State, params: Tree) -> Tree:
+    def eval_params(self, state: State, params: P) -> P:
         count, part = self._without_count(state, "eval_params")
         return self.eval_part(part, params, At(count))
 
@@ -354,7 +380,9 @@ class Clocked(GradientTransformation):
         return state["count"], {name: part for name, part in state.items() if name != "count"}
 
 
-def all_as_transformations(called: str, transforms: Any) -> Table:
+def all_as_transformations(
+    transforms: Mapping[Any, AnyTransformation], called: str = "it"
+) -> Table:
     """A table of transformations, whose keys are also those of a state: of one type."""
     refuse_no_mapping(called, transforms, 'such as {"*/bias": sgd(0.1), "*": adam(1e-3)}')
     kinds = {type(key).__name__ for key in transforms}
@@ -364,7 +392,7 @@ def all_as_transformations(called: str, transforms: Any) -> Table:
             f"its keys have the types {', '.join(sorted(kinds))}",
             "Give all keys one type: JAX sorts the keys of a state",
         )
-    return Table({key: as_transformation(called, tx) for key, tx in transforms.items()})
+    return Table({key: as_transformation(tx, called) for key, tx in transforms.items()})
 
 
 def refuse_other_parts(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import zlib
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +14,15 @@ from jax import Array, lax
 
 Tree = Any
 """A pytree of arrays."""
+
+Params = Tree
+"""What is trained: any pytree of arrays, such as a dict, a dataclass or a module."""
+
+Updates = Tree
+"""What is added to parameters, or a gradient on its way there: a tree like theirs."""
+
+P = TypeVar("P")  # the type of parameters, which a step keeps
+U = TypeVar("U")  # the type of updates, which an update keeps
 
 
 # One array -----------------------------------------------------------------------------------

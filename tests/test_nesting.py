@@ -127,7 +127,7 @@ def test_drawn_triples(names: tuple[str, ...]) -> None:
 @jax.numpy_dtype_promotion("standard")  # for Optax
 def test_states_of_optax_keep_their_dtypes(name: str) -> None:
     """Wrappers compute in float32, and a state from elsewhere that would follow does not."""
-    theirs = as_transformation("a test", optax.adamw(0.1))
+    theirs = as_transformation(optax.adamw(0.1), "a test")
     tx = MAKERS[name](theirs)
     if name == "outer":
         tx = tx.with_fields(optimizer=theirs)

@@ -7,16 +7,17 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 
 from gradtx.engine.front import compiled
 from gradtx.engine.rounding import is_narrow, round_to, seed_from_key
 from gradtx.paths import aligned
 from gradtx.struct import type_error, value_error
-from gradtx.tree import Tree, is_inexact, is_none, named_leaves, path_salt, widest
+from gradtx.tree import P, Tree, is_inexact, is_none, named_leaves, path_salt, widest
 
 
 @compiled
-def apply_updates(params: Tree, updates: Tree, key: Any = None) -> Tree:
+def apply_updates(params: P, updates: Tree, key: int | Array | None = None) -> P:
     """`params + updates`, added at least in float32, in the dtype of the parameters.
 
     With a random key (or a number for one), which should be another at every step, parameters

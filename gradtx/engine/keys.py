@@ -27,7 +27,7 @@ class Fixed(Struct):
         return self.value
 
 
-def as_seed(called: str, value: Any) -> Any:
+def as_seed(value: Any, called: str = "random_key") -> Any:
     """A seed as it is kept: an integer or a random key. No integer is narrowed.
 
     Raises `TypeError` for what is neither, `ValueError` for one of more than 64 bits.
@@ -49,7 +49,7 @@ def random_key(*, default: Any = dataclasses.MISSING) -> Any:
 
     It is a leaf, so that each of a stack of optimizers may have its own, but no hyperparameter.
     """
-    return converted(as_seed, default=default, hyperparameter=False)
+    return converted(converter=as_seed, default=default, hyperparameter=False)
 
 
 def _is_seed(dtype: Any) -> bool:

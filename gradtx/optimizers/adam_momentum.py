@@ -14,8 +14,9 @@ from typing import Any, ClassVar, NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
-from gradtx.axes import Axes, unstacked_axes
+from gradtx.axes import unstacked_axes
 from gradtx.chain import chain
+from gradtx.hyper import AxesField, AxesOf
 from gradtx.optimizers.adam import Moments, corrections, scale_by_adam
 from gradtx.paths import Labels, only_where
 from gradtx.rule import Hyper, HyperField, Rule, Square, Step
@@ -214,7 +215,7 @@ class correct_variance(Rule):
 
     b1: HyperField = 0.95  # the decay of the momentum that follows
     gamma: HyperField = 0.025  # 0 adds nothing, 1 is full recursive momentum
-    axes: Axes | Any = None  # the stacked ones are clipped on their own
+    axes: AxesField = None  # the stacked ones are clipped on their own
 
     class Slots(NamedTuple):
         previous: Array
@@ -305,7 +306,7 @@ def mars(
     eps: Hyper = 1e-8,
     weight_decay: Hyper = 0.0,
     mask: Labels | None = None,
-    axes: Axes | Any = None,
+    axes: AxesOf = None,
 ) -> GradientTransformation:
     """MARS-AdamW: `correct_variance`, then AdamW with the learning rate 3e-3 of the paper.
 

@@ -6,13 +6,14 @@ adamp    Adam's update without its part along the parameter, where the gradient 
 from __future__ import annotations
 
 import math
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import jax.numpy as jnp
 from jax import Array
 
-from gradtx.axes import Axes, unstacked_axes
+from gradtx.axes import unstacked_axes
 from gradtx.chain import chain
+from gradtx.hyper import AxesField, AxesOf
 from gradtx.optimizers.adam import Moments, corrections, moments
 from gradtx.paths import Labels, only_where
 from gradtx.rule import Hyper, HyperField, Rule, Step
@@ -36,7 +37,7 @@ class scale_by_adamp(Rule):
     delta: HyperField = 0.1  # the norm of p does not matter below this |cos(g, p)| sqrt(size)
     wd_ratio: HyperField = 0.1  # what is left of the decay there
     weight_decay: HyperField = 0.0
-    axes: Axes | Any = None
+    axes: AxesField = None
 
     Slots = Moments
 
@@ -80,7 +81,7 @@ def adamp(
     wd_ratio: Hyper = 0.1,
     weight_decay: Hyper = 0.0,
     mask: Labels | None = None,
-    axes: Axes | Any = None,
+    axes: AxesOf = None,
 ) -> GradientTransformation:
     """AdamP: `scale_by_adamp`, decay included, then the learning rate."""
     weight_decay = only_where(mask, weight_decay)

@@ -16,8 +16,9 @@ from typing import Any, ClassVar, NamedTuple
 import jax.numpy as jnp
 from jax import Array, lax
 
-from gradtx.axes import Axes, unstacked_axes
+from gradtx.axes import unstacked_axes
 from gradtx.chain import chain
+from gradtx.hyper import AxesField, AxesOf
 from gradtx.optimizers.adam import Moments, corrections, moments
 from gradtx.paths import Labels, only_where
 from gradtx.rule import Hyper, HyperField, Rule, Square, Step
@@ -238,7 +239,7 @@ class scale_by_stable_adamw(Rule):
     b2: HyperField = 0.99  # decay of nu
     eps: HyperField = 1e-8  # added to the root, and the least it counts for in rms
     weight_decay: HyperField = 1e-2
-    axes: Axes | Any = None  # the stacked ones are averaged over on their own
+    axes: AxesField = None  # the stacked ones are averaged over on their own
 
     Slots = Moments
 
@@ -329,7 +330,7 @@ def stable_adamw(
     eps: Hyper = 1e-8,
     weight_decay: Hyper = 1e-2,
     mask: Labels | None = None,
-    axes: Axes | Any = None,
+    axes: AxesOf = None,
 ) -> GradientTransformation:
     """StableAdamW: `scale_by_stable_adamw`, decay included, then the learning rate."""
     weight_decay = only_where(mask, weight_decay)

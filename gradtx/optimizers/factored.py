@@ -326,8 +326,7 @@ def adafactor(
     if momentum is not None:
         parts.append(average_updates(momentum))
     if weight_decay is not None:
-        weight_decay = only_where(mask, weight_decay)
-        parts.append(add_decayed_weights(weight_decay))
+        parts.append(add_decayed_weights(only_where(mask, weight_decay)))
     descend = scale_by_relative_step if relative_step else scale_by_learning_rate
     return chain(*parts, descend(learning_rate))
 

@@ -17,9 +17,9 @@ from typing import Any, ClassVar, NamedTuple
 import jax.numpy as jnp
 from jax import Array, lax
 
-from gradtx.axes import Axes, unstacked_axes
+from gradtx.axes import unstacked_axes
 from gradtx.chain import chain
-from gradtx.hyper import AxesOf
+from gradtx.hyper import AxesField, AxesOf
 from gradtx.rule import Copy, Hyper, HyperField, JointRule, Rule, Square, Step
 from gradtx.transform import GradientTransformation
 from gradtx.transforms.scale import scale_by_learning_rate
@@ -84,7 +84,7 @@ class scale_by_ldog(Rule):
 
     reps_rel: HyperField = 1e-6  # the first distance, relative to 1 + ||x0||; 1e-4 with batch norm
     eps: HyperField = 1e-8
-    axes: Axes | None = None  # which axes are stacked; None: none
+    axes: AxesField = None  # which axes are stacked; None: none
 
     class Slots(NamedTuple):
         x0: Copy

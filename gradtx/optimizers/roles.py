@@ -43,8 +43,8 @@ class by_role(Clocked):
     """
 
     learning_rate: HyperField
-    matrices: Any = converted(as_transformation, hyperparameter=False)
-    rest: Any = converted(as_transformation, hyperparameter=False)
+    matrices: GradientTransformation = converted(converter=as_transformation, hyperparameter=False)
+    rest: GradientTransformation = converted(converter=as_transformation, hyperparameter=False)
     labels: Labels = static()
     optional: tuple[str, ...] = static(default=("rest",))  # of the two, which need no array
 

@@ -38,16 +38,18 @@ def static(*, default: Any = dataclasses.MISSING) -> Any:
 
 
 def converted(
-    convert: Callable[[str, Any], Any],
     *,
+    converter: Callable[..., Any],
     default: Any = dataclasses.MISSING,
     hyperparameter: bool = True,
 ) -> Any:
-    """Declares a field that the constructor converts: `convert(name of the class, value)`.
+    """Declares a field that the constructor converts: `converter(value, name of the class)`.
+
+    Type checkers let the constructor take what the converter takes.
 
     What is no `hyperparameter`, such as a random key, is handed on as it is: it is no real number.
     """
-    metadata = {"convert": convert, "hyperparameter": hyperparameter}
+    metadata = {"convert": converter, "hyperparameter": hyperparameter}
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -74,13 +76,14 @@ class Struct(Node):
 
     _wholes: ClassVar[frozenset[str]] = frozenset()
     _others: ClassVar[frozenset[str]] = frozenset()  # leaves that are no hyperparameters
-    _converters: ClassVar[dict[str, Callable[[str, Any], Any]]] = {}
+    _converters: ClassVar[dict[str, Callable[..., Any]]] = {}
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         dataclasses.dataclass(frozen=True, eq=False, repr=False)(cls)
         cls.__init__ = answering(cls.__init__)
-        cls.__setattr__ = _refuse_assignment
+        unseen: Any = cls  # by type checkers, which refuse an assignment themselves
+        unseen.__setattr__ = _refuse_assignment
         fields = dataclasses.fields(cls)  # pyright: ignore[reportArgumentType]
         cls._statics = tuple(f.name for f in fields if f.metadata.get("static"))
         cls._leaves = tuple(f.name for f in fields if not f.metadata.get("static"))
@@ -97,7 +100,7 @@ class Struct(Node):
         for name in self._statics + self._leaves:
             value = getattr(self, name)
             if name in self._converters:
-                value = self._converters[name](called, value)
+                value = self._converters[name](value, called)
             if name in self._statics:
                 value = frozen(value, called, name)
             else:

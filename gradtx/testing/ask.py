@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from gradtx.struct import Struct, fields_below
 from gradtx.tree import is_inexact, wide
@@ -63,13 +64,13 @@ def with_floats(change: Callable[[float], Any], tx: Any) -> Any:
 def loss(params: Any) -> Any:
     """1 + |p|^2 / 2, in NumPy where nothing is traced."""
     leaves = [x for x in jax.tree.leaves(params) if is_inexact(x)]
-    traced = any(isinstance(x, jax.core.Tracer) for x in leaves)
+    traced = any(isinstance(x, Tracer) for x in leaves)
     xp: Any = jnp if traced else np
-    squares = []
+    squares: list[Any] = []
     for x in leaves:
-        x = x.astype(wide(x.dtype)) if traced else np.asarray(x).astype(wide(x.dtype))
+        x: Any = x.astype(wide(x.dtype)) if traced else np.asarray(x).astype(wide(x.dtype))
         is_complex = jnp.issubdtype(x.dtype, np.complexfloating)
-        squares.append(xp.sum(x.real**2 + x.imag**2 if is_complex else x**2))
+        squares.append(xp.sum(xp.real(x) ** 2 + xp.imag(x) ** 2 if is_complex else x**2))
     dtype = np.result_type(np.float32, *(x.dtype for x in squares))
     return xp.asarray(1 + sum(x.astype(dtype) / 2 for x in squares), dtype)
 

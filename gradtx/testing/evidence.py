@@ -253,7 +253,8 @@ class Evidence:
         call = jax.jit(update)
         path = self._path(params, grads, call)
         jolts = [self._path(jolted(params, s), jolted(grads, s), call) for s in (1, 2)]
-        turned = self._path(*jax.tree.map(lambda x: x * x.dtype.type(1j), (params, grads)), call)
+        turn = jax.tree.map(lambda x: x * x.dtype.type(1j), (params, grads))
+        turned = self._path(turn[0], turn[1], call)
         return path, jolts, turned, call(self.tx, zeros(grads), path.states[0], params)
 
     # Stacks -------------------------------------------------------------------------------------

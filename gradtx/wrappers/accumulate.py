@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Mapping
-from typing import Any, ClassVar, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, NamedTuple, SupportsIndex
 
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.typing import ArrayLike
 
 from gradtx.engine.hyperparameters import for_all_arrays, narrowed
 from gradtx.engine.keys import Fixed
@@ -25,7 +26,9 @@ from gradtx.wrappers.base import Turn, Wrapper
 from gradtx.wrappers.choice import all_finite
 
 
-def _as_every(called: str, every: Any) -> Any:
+def _as_every(
+    every: SupportsIndex | Callable[[Any], ArrayLike] | Fixed, called: str = "accumulate"
+) -> Fixed | Schedule | Static:
     if isinstance(every, Fixed | Schedule | Static):
         return every
     if callable(every):
@@ -98,7 +101,8 @@ class accumulate(Wrapper):
     Optax's MultiSteps, which runs `inner` every time.
     """
 
-    every: Any = converted(_as_every)  # an integer, or a schedule of the count of real steps
+    # an integer, or a schedule of the count of real steps
+    every: Fixed | Schedule | Static = converted(converter=_as_every)
     # A micro-batch that is not finite: None looks for none; "drop" leaves it out of the mean;
     # "skip" leaves out the whole step; "flag" lets it in. All but None count them in the state.
     nonfinite: str | None = static(default=None)

@@ -28,7 +28,7 @@ from gradtx.transform import (
     as_transformation,
     compiled,
 )
-from gradtx.tree import Tree, as_came, is_inexact, is_none, widened
+from gradtx.tree import P, Tree, U, as_came, is_inexact, is_none, widened
 from gradtx.wrappers.choice import either, zero_updates
 
 
@@ -59,7 +59,7 @@ class Wrapper(Clocked):
     What differs says so at the field. `tx.count(state)` is the first of them.
     """
 
-    inner: Any = converted(as_transformation, hyperparameter=False)
+    inner: GradientTransformation = converted(converter=as_transformation, hyperparameter=False)
 
     Own: ClassVar[Any] = NoNumbers
     kinds: ClassVar[Mapping[str, str]] = {}  # fields of `Own` that are no numbers: see `Declared`
@@ -297,7 +297,7 @@ class Transparent(GradientTransformation):
     A subclass says what it does around `init`, `update`, `step` and `eval_params` of `inner`.
     """
 
-    inner: Any = converted(as_transformation, hyperparameter=False)
+    inner: GradientTransformation = converted(converter=as_transformation, hyperparameter=False)
 
     @abc.abstractmethod
     def around_init(self, init: Callable[..., State], params: Tree) -> State: ...
@@ -322,13 +322,13 @@ class Transparent(GradientTransformation):
 
     @compiled
     def update(
-        self, updates: Tree, state: State, params: Tree | None = None, **extra: Any
-    ) -> tuple[Tree, State]:
+        self, updates: U, state: State, params: Tree | None = None, **extra: Any
+    ) -> tuple[U, State]:
         update = functools.partial(_without_at, self.inner.update, extra)
         return self.around_update(update, updates, state, params)
 
     @compiled
-    def step(self, grads: Tree, state: State, params: Tree, **extra: Any) -> tuple[Tree, State]:
+    def step(self, grads: Tree, state: State, params: P, **extra: Any) -> tuple[P, State]:
         step = functools.partial(_without_at, self.inner.step, extra)
         found = self.around_step(step, grads, state, params)
         if found is not None:
@@ -337,7 +337,7 @@ class Transparent(GradientTransformation):
         return apply_updates(params, updates), state
 
     @compiled
-    def eval_params(self, state: State, params: Tree) -> Tree:
+    def eval_params(self, state: State, params: P) -> P:
         return self.around_eval(self.inner.eval_params, state, params)
 
     def count(self, state: State) -> Array:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import jax.numpy as jnp
 from jax import Array
 
-from gradtx.axes import Axes, unstacked_axes
+from gradtx.axes import unstacked_axes
 from gradtx.engine.step import At
 from gradtx.hyper import AxesField
 from gradtx.rule import HyperField, Rule, Step
@@ -22,7 +22,7 @@ class _cautious_mask(Rule, called="cautious"):
     """Keeps the entries of `g` that agree with those of `p`, here the gradient."""
 
     floor: HyperField
-    axes: Axes | Any
+    axes: AxesField
     descends: bool = static()
 
     needs: ClassVar[tuple[str, ...]] = ("params",)

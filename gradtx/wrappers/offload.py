@@ -12,7 +12,7 @@ from jax.core import Tracer
 from gradtx.engine.host import KINDS, put
 from gradtx.struct import refuse_other, static, value_error
 from gradtx.transform import State, compiled
-from gradtx.tree import Tree
+from gradtx.tree import P, Tree, U
 from gradtx.wrappers.base import Transparent
 
 
@@ -56,16 +56,16 @@ class offload(Transparent):
         return self.put(self.inner.init(params), self.where)
 
     def update(
-        self, updates: Tree, state: State, params: Tree | None = None, **extra: Any
-    ) -> tuple[Tree, State]:
+        self, updates: U, state: State, params: Tree | None = None, **extra: Any
+    ) -> tuple[U, State]:
         run = _updated if self.where == "unpinned_host" else _compiled_update
         return run(self, updates, state, params, **extra)
 
-    def step(self, grads: Tree, state: State, params: Tree, **extra: Any) -> tuple[Tree, State]:
+    def step(self, grads: Tree, state: State, params: P, **extra: Any) -> tuple[P, State]:
         run = _stepped if self.where == "unpinned_host" else _compiled_step
         return run(self, grads, state, params, **extra)
 
-    def eval_params(self, state: State, params: Tree) -> Tree:
+    def eval_params(self, state: State, params: P) -> P:
         return self.around_eval(self.inner.eval_params, state, params)
 
     def put(self, state: State, kind: str) -> State:

@@ -21,7 +21,7 @@ from gradtx.engine.run import Running
 from gradtx.engine.step import At, next_count
 from gradtx.rule import Copy, Hyper, HyperField, Rule, Step
 from gradtx.struct import converted
-from gradtx.transform import State, apply_updates, as_transformation
+from gradtx.transform import GradientTransformation, State, apply_updates, as_transformation
 from gradtx.transforms.momentum import scale_by_momentum
 from gradtx.transforms.scale import scale_by_learning_rate
 from gradtx.tree import Tree, is_inexact, is_none
@@ -78,7 +78,7 @@ class outer(Wrapper):
     `inner` as its own. With `sgd(a)` it is `lookahead`; with momentum see `diloco`.
     """
 
-    optimizer: Any = converted(as_transformation, hyperparameter=False)
+    optimizer: GradientTransformation = converted(converter=as_transformation, hyperparameter=False)
     every: HyperField = 10  # steps from one to the next
 
     Own = OuterOwn

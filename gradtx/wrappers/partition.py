@@ -37,7 +37,7 @@ from gradtx.transform import (
     compiled,
     refuse_other_parts,
 )
-from gradtx.tree import Tree, is_inexact, is_none, named_leaves
+from gradtx.tree import Tree, U, is_inexact, is_none, named_leaves
 from gradtx.wrappers.base import Transparent
 
 
@@ -51,7 +51,7 @@ class partition(Clocked):
     without an entry and entries without an array, but for those that are `optional`.
     """
 
-    transforms: Mapping[Any, Any] = converted(all_as_transformations)
+    transforms: Mapping[Any, GradientTransformation] = converted(converter=all_as_transformations)
     labels: Labels | None = static(default=None)
     optional: tuple[Any, ...] = static(default=())  # entries that need no array
 
@@ -169,8 +169,8 @@ class freeze(GradientTransformation):
 
     @compiled
     def update(
-        self, updates: Tree, state: State, params: Tree | None = None, **extra: Any
-    ) -> tuple[Tree, State]:
+        self, updates: U, state: State, params: Tree | None = None, **extra: Any
+    ) -> tuple[U, State]:
         came, (updates, model) = updates, _seen(self, updates, params)
         flags = _flags(self, self.mask, model)
         return as_they_came(_with(updates, flags, True, zeros(updates)), came), state

@@ -140,7 +140,7 @@ def _unknown(called: str, seen: Any, known: Any) -> ValueError:
     return value_error(called, f"{seen!r} is no format", f"Known are {names}")
 
 
-def _as_formats(called: str, formats: Any) -> Table:
+def _as_formats(formats: Mapping[str, Any], called: str = "store") -> Table:
     if not isinstance(formats, Mapping):
         raise type_error(
             called,
@@ -171,7 +171,7 @@ class store(Transparent):
     scalar and empty arrays stay as they are. The state is that of `inner`, compressed.
     """
 
-    formats: Any = converted(_as_formats)
+    formats: Mapping[str, Format] = converted(converter=_as_formats)
 
     def around_init(self, init: Callable[..., State], params: Tree) -> State:
         state = init(params)

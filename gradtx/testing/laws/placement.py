@@ -57,7 +57,7 @@ def compiled_donated_step_holds_no_copy(e: Evidence) -> None:
     state = jax.eval_shape(e.tx.init, params)
     train = jax.jit(functools.partial(_train, e.tx), donate_argnums=(0, 1))
     traced = train.trace(params, state, params)
-    memory = traced.lower().compile().memory_analysis()
+    memory: Any = traced.lower().compile().memory_analysis()
     donated = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves((params, state)))
     aliased = memory.alias_size_in_bytes
     require(aliased == donated, "bytes that are reused, of those donated", aliased, donated)

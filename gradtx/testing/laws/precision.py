@@ -107,6 +107,7 @@ def narrow_parameters_follow_wide_ones(e: Evidence) -> None:
     if not _decides_where_parameters_go(e.tx):
         return
     start, grads = e.mixed
+    narrow = start
     for narrow, wide in e.followed:
         for name, p in narrow.items():
             digit = float(max(jnp.finfo(p.dtype).eps, jnp.finfo(grads[name].dtype).eps))
@@ -114,4 +115,4 @@ def narrow_parameters_follow_wide_ones(e: Evidence) -> None:
             limit = 2 * digit * np.abs(plain(wide[name])) + 0.02 * way
             difference = np.abs(plain(p) - plain(wide[name]))
             require((difference <= limit).all(), name, f"{p} is not {wide[name]}")
-    require(avals(narrow) == avals(start), "the parameters that follow", avals(narrow))
+        require(avals(narrow) == avals(start), "the parameters that follow", avals(narrow))

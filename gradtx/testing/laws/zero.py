@@ -112,7 +112,10 @@ def derivatives_at_zero_are_finite(e: Evidence) -> None:
     """With respect to gradients and hyperparameters, all entries zero or only some of them."""
     shapes = {"bias": (3,), "scale": ()}
     params, grads = tree(0, shapes=shapes), tree(1, shapes=shapes)
-    sparse = {"bias": grads["bias"] * np.float32([0, 1, 1]), "scale": np.zeros_like(grads["scale"])}
+    sparse = {
+        "bias": grads["bias"] * np.array([0, 1, 1], np.float32),
+        "scale": np.zeros_like(grads["scale"]),
+    }
     slopes = jax.jit(jax.grad(_sum_of_two_updates, allow_int=True))
     for g, which in ((zeros(grads), "all"), (sparse, "some")):
         for at, where in ((params, "a point"), (zeros(params), "zero")):
