@@ -256,8 +256,8 @@ class scale_by_stable_adamw(Rule):
         mu, nu = moments(self, g, slots)
         c1, c2 = step.shared
         # Written otherwise than below: XLA would store a root that is used twice.
-        surprise = abs2(g / jnp.maximum(root(nu) * (1 / root(c2)), self.eps))
-        mean = jnp.mean(surprise, axis=unstacked_axes(self.axes, g.ndim), keepdims=True)
+        square = abs2(g / jnp.maximum(root(nu) * (1 / root(c2)), self.eps))
+        mean = jnp.mean(square, axis=unstacked_axes(self.axes, g.ndim), keepdims=True)
         u = (mu / c1) / (root(nu / c2) + self.eps) + self.weight_decay * p
         return u * (1 / jnp.maximum(root(mean), 1)), Moments(mu, nu)
 
