@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, Union
 
-import numpy as np
 from jax import Array
-from jax.typing import ArrayLike
 
 from gradtx.axes import Axes
 from gradtx.paths import by_path
-from gradtx.schedules.base import Schedule
+from gradtx.schedules.base import Scalar
 
 Hyper = Union[  # noqa: UP007 - it names itself
-    float,
-    np.number[Any],
-    Array,
-    Schedule,
-    Callable[[Any], ArrayLike],
+    Scalar,
     by_path,
     Mapping[Any, "Hyper"],
     Sequence["Hyper"],

@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import abc
 import operator
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Union
 
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.typing import ArrayLike
 
 from gradtx.struct import (
     Static,
@@ -29,8 +30,11 @@ from gradtx.struct import (
     with_functions_wrapped,
 )
 
-Number = float | Array
+Number = float | np.number[Any] | Array
 """A real number: Python, NumPy or JAX; may be traced."""
+
+Scalar = Union["Schedule", Callable[[Any], ArrayLike], Number]
+"""One number for all arrays: fixed, or a schedule or function of the count."""
 
 
 class Schedule(Struct, abc.ABC):
@@ -44,28 +48,28 @@ class Schedule(Struct, abc.ABC):
         """This schedule kept within [min, max]."""
         return clipped(self, min, max)
 
-    def __add__(self, other: Any) -> Schedule:
+    def __add__(self, other: Scalar) -> Schedule:
         return combined("+", self, other)
 
-    def __radd__(self, other: Any) -> Schedule:
+    def __radd__(self, other: Scalar) -> Schedule:
         return combined("+", other, self)
 
-    def __sub__(self, other: Any) -> Schedule:
+    def __sub__(self, other: Scalar) -> Schedule:
         return combined("-", self, other)
 
-    def __rsub__(self, other: Any) -> Schedule:
+    def __rsub__(self, other: Scalar) -> Schedule:
         return combined("-", other, self)
 
-    def __mul__(self, other: Any) -> Schedule:
+    def __mul__(self, other: Scalar) -> Schedule:
         return combined("*", self, other)
 
-    def __rmul__(self, other: Any) -> Schedule:
+    def __rmul__(self, other: Scalar) -> Schedule:
         return combined("*", other, self)
 
-    def __truediv__(self, other: Any) -> Schedule:
+    def __truediv__(self, other: Scalar) -> Schedule:
         return combined("/", self, other)
 
-    def __rtruediv__(self, other: Any) -> Schedule:
+    def __rtruediv__(self, other: Scalar) -> Schedule:
         return combined("/", other, self)
 
     def __neg__(self) -> Schedule:
@@ -152,7 +156,7 @@ def _as_schedule(value: Any) -> Schedule | Static:
 class clipped(Schedule):
     """A schedule kept within [min, max]; `schedule.clip(min, max)` makes one."""
 
-    schedule: Any
+    schedule: Scalar
     min: Number | None = None
     max: Number | None = None
 
@@ -178,8 +182,8 @@ class combined(Schedule):
     """The sum, difference, product or quotient of schedules and numbers; operators make one."""
 
     operation: str = static()
-    left: Any = 0.0
-    right: Any = 0.0
+    left: Scalar = 0.0
+    right: Scalar = 0.0
 
     def __call__(self, count: Any) -> Array:
         values = (evaluate(self.left, count), evaluate(self.right, count))

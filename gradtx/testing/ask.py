@@ -12,6 +12,7 @@ import numpy as np
 from jax.core import Tracer
 
 from gradtx.struct import Struct, fields_below
+from gradtx.transform import GradientTransformation
 from gradtx.tree import is_inexact, wide
 
 
@@ -26,22 +27,22 @@ def parts(value: Any) -> Iterator[Any]:
             yield from parts(below)
 
 
-def needs(tx: Any) -> set[str]:
+def needs(tx: GradientTransformation) -> set[str]:
     """What a transformation or a part of it cannot do without."""
     return {name for part in parts(tx) for name in getattr(part, "needs", ())}
 
 
-def asks_functions(tx: Any) -> bool:
+def asks_functions(tx: GradientTransformation) -> bool:
     """Whether an update needs a function, so that outside of jit it runs as it is."""
     return any(name.endswith("_fn") for name in needs(tx))
 
 
-def at_random(tx: Any) -> bool:
+def at_random(tx: GradientTransformation) -> bool:
     """Whether a transformation adds random numbers to its updates."""
     return any(getattr(part, "random", False) is True for part in parts(tx))
 
 
-def hyperparameters(tx: Any) -> dict[str, Any]:
+def hyperparameters(tx: GradientTransformation) -> dict[str, Any]:
     """The fields of a transformation that hold numbers, by path, each with one that it takes.
 
     A random key is no number, and whoever takes one refuses everything else at once.
@@ -53,7 +54,7 @@ def hyperparameters(tx: Any) -> dict[str, Any]:
     }
 
 
-def with_floats(change: Callable[[float], Any], tx: Any) -> Any:
+def with_floats(change: Callable[[float], Any], tx: GradientTransformation) -> Any:
     """A transformation with every float hyperparameter changed, as JAX would rebuild it."""
     return jax.tree.map(lambda x: change(x) if type(x) is float else x, tx)
 
@@ -85,7 +86,7 @@ def _slope(params: Any) -> Any:
     return jax.tree.map(lambda g: jnp.conj(g) if is_inexact(g) else g, found)
 
 
-def extras(tx: Any, params: Any, grads: Any) -> dict[str, Any]:
+def extras(tx: GradientTransformation, params: Any, grads: Any) -> dict[str, Any]:
     """The extra arguments that a transformation needs, for the loss 1 + |p|^2 / 2."""
     known = {
         "value": lambda: loss(params),
@@ -98,22 +99,22 @@ def extras(tx: Any, params: Any, grads: Any) -> dict[str, Any]:
     return {name: known[name]() for name in needs(tx) - {"params"}}
 
 
-def update(tx: Any, grads: Any, state: Any, params: Any) -> Any:
+def update(tx: GradientTransformation, grads: Any, state: Any, params: Any) -> Any:
     """`tx.update` with whatever it needs."""
     return tx.update(grads, state, params, **extras(tx, params, grads))
 
 
-def step(tx: Any, grads: Any, state: Any, params: Any) -> Any:
+def step(tx: GradientTransformation, grads: Any, state: Any, params: Any) -> Any:
     """`tx.step` with whatever it needs."""
     return tx.step(grads, state, params, **extras(tx, params, grads))
 
 
-def start_and_update(tx: Any, grads: Any, params: Any) -> Any:
+def start_and_update(tx: GradientTransformation, grads: Any, params: Any) -> Any:
     """The state at the start, the updates and the next state."""
     state = tx.init(params)
     return state, *update(tx, grads, state, params)
 
 
-def shapes_of(function: Callable[..., Any], tx: Any, *args: Any) -> Any:
+def shapes_of(function: Callable[..., Any], tx: GradientTransformation, *args: Any) -> Any:
     """The shapes of what `function(tx, *args)` returns, the transformation closed over."""
     return jax.eval_shape(functools.partial(function, tx), *args)

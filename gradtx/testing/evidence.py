@@ -28,7 +28,7 @@ from gradtx.testing.trees import (
     widened,
     zeros,
 )
-from gradtx.transform import apply_updates
+from gradtx.transform import GradientTransformation, apply_updates
 
 STEPS = 3
 
@@ -69,7 +69,10 @@ class Evidence:
     """
 
     def __init__(
-        self, tx: Any, make: Callable[..., Any] | None = None, temporary_bytes: float = 0.0
+        self,
+        tx: GradientTransformation,
+        make: Callable[..., Any] | None = None,
+        temporary_bytes: float = 0.0,
     ) -> None:
         self.tx, self.make, self.temporary_bytes = tx, make, temporary_bytes
         self.host: Any = tree(0), [tree(seed) for seed in range(1, 1 + STEPS)]
@@ -330,7 +333,7 @@ def _numbers(xs: Any) -> Any:
     return [np.asarray(x, jnp.result_type(x)) for x in xs]
 
 
-def _scanned(tx: Any, grads: Any, params: Any) -> Any:
+def _scanned(tx: GradientTransformation, grads: Any, params: Any) -> Any:
     """The last state and the updates over a sequence of gradients."""
 
     def body(state: Any, g: Any) -> Any:
@@ -340,6 +343,6 @@ def _scanned(tx: Any, grads: Any, params: Any) -> Any:
     return jax.lax.scan(body, tx.init(params), grads)
 
 
-def _train(tx: Any, params: Any, state: Any, grads: Any) -> Any:
+def _train(tx: GradientTransformation, params: Any, state: Any, grads: Any) -> Any:
     updates, state = update(tx, grads, state, params)
     return apply_updates(params, updates), state

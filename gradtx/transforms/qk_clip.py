@@ -102,7 +102,7 @@ class qk_clip(Clocked):
             )
 
 
-def _checked(called: Any, logits: Any) -> Mapping[str, Array]:
+def _checked(called: object, logits: Any) -> Mapping[str, Array]:
     if isinstance(logits, by_path):
         logits = logits.table
     if not isinstance(logits, Mapping):

@@ -81,8 +81,8 @@ def state_of_another_optimizer(e: Evidence) -> None:
 def refuses_state(e: Evidence, state: Any) -> None:
     error = _refused(e, e.params, state, TypeError)
     # The state of these is that of their inside.
-    inside = isinstance(e.tx, gradtx.masked | gradtx.offload | gradtx.store)
-    owner = e.tx.inner if inside else e.tx
+    inside = (gradtx.masked, gradtx.offload, gradtx.store)
+    owner = e.tx.inner if isinstance(e.tx, inside) else e.tx
     three_parts(error, type(owner).__name__, "state", "init")
 
 

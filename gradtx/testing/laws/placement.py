@@ -25,10 +25,10 @@ from gradtx.testing.compare import (
 from gradtx.testing.count import compilations
 from gradtx.testing.evidence import Evidence
 from gradtx.testing.laws.law import law
-from gradtx.transform import apply_updates
+from gradtx.transform import GradientTransformation, apply_updates
 
 
-def _train(tx: Any, params: Any, state: Any, grads: Any) -> Any:
+def _train(tx: GradientTransformation, params: Any, state: Any, grads: Any) -> Any:
     updates, state = update(tx, grads, state, params)
     return apply_updates(params, updates), state
 

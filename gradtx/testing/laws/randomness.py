@@ -12,11 +12,12 @@ from gradtx.testing.ask import at_random, update
 from gradtx.testing.compare import plain, require, same
 from gradtx.testing.evidence import Evidence
 from gradtx.testing.laws.law import law
+from gradtx.transform import GradientTransformation
 
 _SIZE = 4096
 
 
-def _drawn(tx: Any, names: tuple[str, ...]) -> tuple[Any, Any]:
+def _drawn(tx: GradientTransformation, names: tuple[str, ...]) -> tuple[Any, Any]:
     """What two updates add to nothing."""
     nothing = {name: np.zeros(_SIZE, np.float32) for name in names}
     call = jax.jit(lambda *args: update(tx, *args))

@@ -13,10 +13,11 @@ from gradtx.testing.compare import finite, number, require
 from gradtx.testing.evidence import Evidence
 from gradtx.testing.laws.law import law
 from gradtx.testing.trees import paired, tree, zeros
+from gradtx.transform import GradientTransformation
 from gradtx.tree import is_inexact
 
 
-def _finite_steps(call: Any, tx: Any, at: Any, what: str, steps: int = 3) -> Any:
+def _finite_steps(call: Any, tx: GradientTransformation, at: Any, what: str, steps: int = 3) -> Any:
     grads, state, params = at
     for _ in range(steps):
         updates, state = call(tx, grads, state, params)
