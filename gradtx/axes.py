@@ -21,7 +21,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jax import Array, lax
 
-from gradtx.struct import Struct, complaint, static
+from gradtx.struct import Struct, static, value_error
 from gradtx.tree import abs2, root
 
 
@@ -43,21 +43,17 @@ class Axes(Struct):
 
     def check(self) -> None:
         if not isinstance(self.letters, str) or set(self.letters) - set("bio"):
-            raise ValueError(
-                complaint(
-                    self, f"the axes are {self.letters!r}", "Give a letter b, i or o for each axis"
-                )
+            raise value_error(
+                self, f"the axes are {self.letters!r}", "Give a letter b, i or o for each axis"
             )
         for name in ("split_outputs", "split_inputs"):
             parts = getattr(self, name)
             sizes = parts if isinstance(parts, tuple) else (parts,)
             if not sizes or not all(isinstance(n, int) and n > 0 for n in sizes):
-                raise ValueError(
-                    complaint(
-                        self,
-                        f"{name} is {parts!r}",
-                        "Give a number of equal parts, or a tuple of sizes that add up",
-                    )
+                raise value_error(
+                    self,
+                    f"{name} is {parts!r}",
+                    "Give a number of equal parts, or a tuple of sizes that add up",
                 )
 
     def of(self, letter: str) -> tuple[int, ...]:
@@ -65,7 +61,7 @@ class Axes(Struct):
         return tuple(i for i, name in enumerate(self.letters) if name == letter)
 
 
-def within(axes: Axes | None, ndim: int) -> tuple[int, ...]:
+def unstacked_axes(axes: Axes | None, ndim: int) -> tuple[int, ...]:
     """The axes of one matrix or vector: all but the stacked ones."""
     if axes is None:
         return tuple(range(ndim))
@@ -81,14 +77,14 @@ def _refuse_other_number(axes: Axes, ndim: int) -> None:
         )
 
 
-def known(axes: Axes | None, ndim: int, called: object) -> Axes:
+def input_output_axes(axes: Axes | None, ndim: int, owner: object) -> Axes:
     """The axes of an array that must have an input and an output axis: a guess for none but two."""
     if axes is not None:
         _refuse_other_number(axes, ndim)
         return axes
     if ndim == 2:
         return Axes("io")
-    raise ValueError(f"{called} cannot tell inputs from outputs. Give axes, such as Axes('iiio')")
+    raise ValueError(f"{owner} cannot tell inputs from outputs. Give axes, such as Axes('iiio')")
 
 
 # Arrays as matrices ----------------------------------------------------------------------------
@@ -117,13 +113,13 @@ class Layout(NamedTuple):
         return [(*self.stack, *counts, self.inputs[0], self.outputs[0])]
 
 
-def layout(axes: Axes | None, shape: tuple[int, ...], called: str = "this rule") -> Layout:
+def layout(axes: Axes | None, shape: tuple[int, ...], owner: str = "this rule") -> Layout:
     """How an array of this shape is made of matrices.
 
     Two axes are (inputs, outputs) if nothing is said. Raises `ValueError` for other numbers of axes
     without `axes`, for axes of another number and for parts that do not fit.
     """
-    axes = known(axes, len(shape), called)
+    axes = input_output_axes(axes, len(shape), owner)
     stack, inputs, outputs = (axes.of(letter) for letter in "bio")
     order = stack + inputs + outputs
     n, m = (math.prod(shape[i] for i in side) for side in (inputs, outputs))
@@ -183,14 +179,15 @@ def on_matrices(function: Callable[[Array], Array], x: Array, how: Layout) -> Ar
     return from_matrices([function(part) for part in as_matrices(x, how)], how)
 
 
-def one_array(how: Layout, called: str) -> tuple[int, ...]:
+def shape_of_matrices(axes: Axes | None, shape: tuple[int, ...], owner: str) -> tuple[int, ...]:
     """The shape [..., in, out] of the matrices, where a rule remembers something for each.
 
     Raises `ValueError` if they differ in size.
     """
+    how = layout(axes, shape, owner)
     if not how.is_even:
         raise ValueError(
-            f"{called} remembers something of every matrix, and these differ in size. "
+            f"{owner} remembers something of every matrix, and these differ in size. "
             "Split into heads"
         )
     return how.shapes[0]

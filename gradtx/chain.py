@@ -9,7 +9,7 @@ from gradtx.engine.run import Running, run
 from gradtx.engine.step import At
 from gradtx.paths import Route
 from gradtx.rule import JointRule, Rule
-from gradtx.struct import Table, complaint, converted
+from gradtx.struct import Table, converted, value_error
 from gradtx.transform import (
     AnyTransformation,
     Clocked,
@@ -50,10 +50,8 @@ class chain(Clocked):
 
     def check(self) -> None:
         if "count" in self.parts:
-            raise ValueError(
-                complaint(
-                    "chain", "a part is named 'count'", "Name it otherwise: that is the step count"
-                )
+            raise value_error(
+                "chain", "a part is named 'count'", "Name it otherwise: that is the step count"
             )
 
     @property

@@ -21,6 +21,8 @@ from gradtx.struct import (
     converted,
     shown,
     static,
+    type_error,
+    value_error,
     with_functions_wrapped,
 )
 from gradtx.tree import Tree, is_inexact, is_none, listed, named_leaves, path_string
@@ -107,12 +109,10 @@ def spread(called: object, prefix: Tree, tree: Tree) -> list[Any]:
         return jax.tree.structure(tree, is_leaf=is_none).flatten_up_to(full)
     except ValueError:
         upper, lower = (listed(path for path, _ in named_leaves(t)) for t in (prefix, tree))
-        raise ValueError(
-            complaint(
-                called,
-                f"a tree with the leaves {upper} does not fit the parameters {lower}",
-                "Give one value for all, or a tree with a leaf for each upper part of them",
-            )
+        raise value_error(
+            called,
+            f"a tree with the leaves {upper} does not fit the parameters {lower}",
+            "Give one value for all, or a tree with a leaf for each upper part of them",
         ) from None
 
 
@@ -137,12 +137,10 @@ def route(called: object, table: Mapping[Any, Any], labels: Labels | None, tree:
         if is_inexact(x) and key not in table
     ]
     if lost:
-        raise ValueError(
-            complaint(
-                called,
-                f"no entry for {listed(lost)} (entries: {', '.join(map(repr, table))})",
-                'Add an entry for them; the pattern "*" at the end takes the rest',
-            )
+        raise value_error(
+            called,
+            f"no entry for {listed(lost)} (entries: {', '.join(map(repr, table))})",
+            'Add an entry for them; the pattern "*" at the end takes the rest',
         )
     return keys
 
@@ -192,7 +190,7 @@ def refuse_unused(called: object, table: Mapping[Any, Any], keys: list[Any], tre
         names = ", ".join(map(repr, unused))
         seen = f"no array goes to {names} (arrays: {listed(arrays)})"
         do = "Mend the entry or leave it out"
-    raise ValueError(complaint(called, seen, do))
+    raise value_error(called, seen, do)
 
 
 def _fits(key: Any, path: str) -> bool:
@@ -234,7 +232,7 @@ def aligned(
         if ours == theirs or "" in ours | theirs:
             seen += f"; {other.told(reference, what)}"
             do = "Make them of one kind" if ours == theirs else do
-    raise ValueError(complaint(called, seen, do))
+    raise value_error(called, seen, do)
 
 
 class _OtherNodeError(Exception):
@@ -305,12 +303,10 @@ def _as_table(table: Mapping[Any, Any], called: str = "by_path") -> Table:
 def refuse_no_mapping(called: str, table: Any, such_as: str) -> None:
     """Raises `TypeError` for what is no mapping from patterns or labels."""
     if not isinstance(table, Mapping):
-        raise TypeError(
-            complaint(
-                called,
-                f"a {type(table).__name__} stands where patterns or labels lead to something",
-                f"Pass a dict, {such_as}",
-            )
+        raise type_error(
+            called,
+            f"a {type(table).__name__} stands where patterns or labels lead to something",
+            f"Pass a dict, {such_as}",
         )
 
 
@@ -331,12 +327,10 @@ class by_path(Struct):
     def check(self) -> None:
         for key, value in self.table.items():
             if isinstance(value, by_path):
-                raise TypeError(
-                    complaint(
-                        "by_path",
-                        f"the value of {key!r} is a table itself: {value}",
-                        "Write one table with all patterns, the first that fits counts",
-                    )
+                raise type_error(
+                    "by_path",
+                    f"the value of {key!r} is a table itself: {value}",
+                    "Write one table with all patterns, the first that fits counts",
                 )
 
 
@@ -349,12 +343,10 @@ def only_where(mask: Labels | None, value: Any, otherwise: Any = 0.0) -> Any:
     if mask is None:
         return value
     if isinstance(value, by_path):
-        raise TypeError(
-            complaint(
-                "mask",
-                f"the value differs by path already, {value}, and a mask is given besides",
-                "Put the pattern of the mask into the table, with 0.0 as its value",
-            )
+        raise type_error(
+            "mask",
+            f"the value differs by path already, {value}, and a mask is given besides",
+            "Put the pattern of the mask into the table, with 0.0 as its value",
         )
     return by_path({True: value, False: otherwise}, mask)
 

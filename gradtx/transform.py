@@ -34,10 +34,11 @@ from gradtx.struct import (
     Static,
     Struct,
     Table,
-    complaint,
     fields_below,
     shown,
     static,
+    type_error,
+    value_error,
     without_wrappers,
 )
 from gradtx.tree import P, Tree, U, named_leaves
@@ -108,8 +109,8 @@ class GradientTransformation(Struct, abc.ABC):
         for path, leaf in jax.tree_util.tree_leaves_with_path(state):
             if path and path[-1] in _COUNT:
                 return leaf
-        raise ValueError(
-            complaint(f"{self}.count", "nothing in the state counts", "Count the steps yourself")
+        raise value_error(
+            f"{self}.count", "nothing in the state counts", "Count the steps yourself"
         )
 
     def _part_of(self, state: State) -> State:
@@ -317,12 +318,10 @@ def as_transformation(value: AnyTransformation, called: object = "it") -> Gradie
     if all(map(callable, methods)) and not isinstance(value, type):
         return foreign(value)
     name = getattr(value, "__name__", None)
-    raise TypeError(
-        complaint(
-            called,
-            f"{name or repr(value)} is not a gradient transformation",
-            f"Call it: {name}(...)" if callable(value) and name else "Pass one, such as adam(1e-3)",
-        )
+    raise type_error(
+        called,
+        f"{name or repr(value)} is not a gradient transformation",
+        f"Call it: {name}(...)" if callable(value) and name else "Pass one, such as adam(1e-3)",
     )
 
 
@@ -390,12 +389,10 @@ def all_as_transformations(
     refuse_no_mapping(called, transforms, 'such as {"*/bias": sgd(0.1), "*": adam(1e-3)}')
     kinds = {type(key).__name__ for key in transforms}
     if len(kinds) > 1:
-        raise TypeError(
-            complaint(
-                called,
-                f"its keys have the types {', '.join(sorted(kinds))}",
-                "Give all keys one type: JAX sorts the keys of a state",
-            )
+        raise type_error(
+            called,
+            f"its keys have the types {', '.join(sorted(kinds))}",
+            "Give all keys one type: JAX sorts the keys of a state",
         )
     return Table({key: as_transformation(tx, called) for key, tx in transforms.items()})
 
@@ -411,10 +408,8 @@ def refuse_other_parts(
     else:
         seen = f"is {kind_of_state(state)}"
     order = "eval_params(state, params)" if method == "eval_params" else ORDER
-    raise TypeError(
-        complaint(
-            f"{called}.{method}",
-            f"the state {seen}, the optimizer has the parts {list(parts)}",
-            f"Pass the state that this optimizer's init or last update returned: {order}",
-        )
+    raise type_error(
+        f"{called}.{method}",
+        f"the state {seen}, the optimizer has the parts {list(parts)}",
+        f"Pass the state that this optimizer's init or last update returned: {order}",
     )

@@ -318,7 +318,7 @@ def test_outside_is_checked():
     """A misspelt word is refused by the constructor."""
     with pytest.raises(ValueError, match="outside is 'keep'") as raised:
         masked(gradtx.scale(1.0), True, outside="keep")
-    assert_three_parts(raised.value, '"zero"', '"pass"')
+    assert_three_parts(raised.value, "'zero'", "'pass'")
 
 
 def test_masks_may_be_modules():

@@ -46,7 +46,7 @@ def test_state_waits_there(where):
     params, state = tx.step(GRADS, state, PARAMS)
     assert kinds(state) == {where}
     assert kinds((updates, params)) == {"device"}
-    assert state["scale_by_adam"].count.sharding.memory_kind == "device"
+    assert state["count"].sharding.memory_kind == "device"
     _, expected = plain.update(GRADS, expected, PARAMS)
     moved, expected = plain.step(GRADS, expected, PARAMS)
     assert_close((params, state), (moved, expected))
@@ -70,7 +70,7 @@ def test_in_jit_and_scan():
 
     (params, state), _ = jax.jit(lambda c: jax.lax.scan(body, c, length=3))((params, state))
     assert kinds(state) == {"pinned_host"}
-    assert state["scale_by_adam"].count == 5
+    assert state["count"] == 5
 
 
 def test_on_a_mesh():

@@ -23,7 +23,7 @@ ESTIMATES = {"prodigy": gx.scale_by_prodigy, "dadapt_adamw": gx.scale_by_dadapt_
 
 def state_of(state: Any) -> Any:
     """The state of the part of a chain that remembers arrays."""
-    return max(state.values(), key=len)
+    return max((part for name, part in state.items() if name != "count"), key=len)
 
 
 # Faults of others ------------------------------------------------------------------------------

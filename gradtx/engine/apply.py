@@ -12,7 +12,7 @@ from jax import Array
 from gradtx.engine.front import compiled
 from gradtx.engine.rounding import is_narrow, round_to, seed_from_key
 from gradtx.paths import aligned
-from gradtx.struct import complaint
+from gradtx.struct import type_error, value_error
 from gradtx.tree import P, Tree, is_inexact, is_none, named_leaves, path_salt, widest
 
 
@@ -54,6 +54,6 @@ def _unfit(path: str, p: Any, u: Any) -> Exception:
     if not is_inexact(u):
         kind = f"dtype {u.dtype}" if hasattr(u, "dtype") else f"the type {type(u).__name__}"
         seen, do = f"{seen} and dtype {jnp.result_type(p)}, the update {kind}", "Pass float updates"
-        return TypeError(complaint("apply_updates", seen, f"{do}, or None for no update"))
+        return type_error("apply_updates", seen, f"{do}, or None for no update")
     seen += f", the update {np.shape(u)}"
-    return ValueError(complaint("apply_updates", seen, "Pass updates of the same parameters"))
+    return value_error("apply_updates", seen, "Pass updates of the same parameters")

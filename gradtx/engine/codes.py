@@ -1,8 +1,8 @@
-"""How a slot is kept when it is not kept as a plain array, and where the slots of a state are.
+"""How a slot is compressed: codes, their scales and their rounding.
 
-A `Stored` says in a few arrays what one array would say. In a state it stands in the place of a
-slot and holds trees of such arrays (`separate`, `together`): trees like the parameters, which other
-libraries know how to walk. The engine decodes it before it runs a rule and encodes what comes out.
+A `Stored` is an array, compressed into a few arrays. In a state it takes the place of a slot and
+holds trees of such arrays (`separate`, `together`): trees like the parameters, which other
+libraries know how to walk. The engine decodes it before it runs a rule and encodes the result.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from gradtx.engine.rounding import Seed, random_bits, round_to, uniform
 
 
 class Stored(abc.ABC):
-    """An array in other clothes, or a slot of them. Subclasses are NamedTuples.
+    """A compressed array, or a slot of them. Subclasses are NamedTuples.
 
-    What a subclass needs to know beside its arrays it tells from their shapes and dtypes. An array
-    that is kept as it is stands in the first field, with `None` in the others.
+    Block size and sign follow from the shapes and dtypes of the fields. An array that is not
+    compressed stands in the first field, with `None` in the others.
     """
 
     __slots__ = ()
@@ -33,15 +33,15 @@ class Stored(abc.ABC):
     @property
     @abc.abstractmethod
     def shape(self) -> tuple[int, ...]:
-        """The shape of the array that it stands for."""
+        """The shape of the decompressed array."""
 
     @abc.abstractmethod
     def decode(self, dtype: DTypeLike) -> Array:
-        """The array that it stands for, in a real dtype of at least float32."""
+        """The decompressed array, in a real dtype of at least float32."""
 
     @abc.abstractmethod
     def encode(self, new: Array, seed: Seed | None) -> Self:
-        """Another array kept in the same way; without a seed it is rounded to nearest.
+        """Another array, compressed in the same way; without a seed it is rounded to nearest.
 
         Of its own arrays only shapes and dtypes are looked at.
         """
@@ -158,7 +158,7 @@ class Floats(Blocks):
         info = jnp.finfo(self.codes.dtype)
         x = shares * np.asarray(float(info.max), shares.dtype)
         y = round_to(x, self.codes.dtype, seed if self.random else None)
-        # A second moment of zero beside a momentum that is not would make a giant step.
+        # A zero second moment with a momentum that is not zero would make a giant step.
         least = jnp.sign(x) * np.asarray(float(info.smallest_subnormal), x.dtype)
         return lax.convert_element_type(jnp.where(y == 0, least, y), self.codes.dtype)
 
@@ -183,7 +183,7 @@ class Levels(Blocks):
     @staticmethod
     @abc.abstractmethod
     def share_of(level: Array, last: int) -> Array:
-        """What the levels 0 ... `last`, floating numbers, stand for: from zero to one, rising."""
+        """The share, from 0 to 1, that a level (a floating number from 0 to `last`) encodes."""
 
     @property
     def last(self) -> int:
@@ -207,7 +207,7 @@ class Levels(Blocks):
         if signed:
             level = jnp.sign(shares) * level
         else:
-            # A second moment of zero beside a momentum that is not would make a giant step.
+            # A zero second moment with a momentum that is not zero would make a giant step.
             level = jnp.where(size > 0, jnp.maximum(level, 1), level)
         return lax.convert_element_type(level, self.codes.dtype)
 

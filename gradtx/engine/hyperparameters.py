@@ -12,7 +12,7 @@ from jax.typing import DTypeLike
 from gradtx.axes import Axes
 from gradtx.paths import by_path, refuse_unused, route, spread
 from gradtx.schedules.base import Schedule, evaluate
-from gradtx.struct import NUMBERS, Static, Struct, complaint
+from gradtx.struct import NUMBERS, Static, Struct, value_error
 from gradtx.tree import Tree, is_none, real_dtype
 
 S = TypeVar("S", bound=Struct)
@@ -75,12 +75,10 @@ def one_number(struct: Struct, name: str, count: Any) -> Any:
     if inside or value is None:
         return None
     if isinstance(value, by_path) or not (isinstance(value, _WHOLE) or _is_leaf(value)):
-        raise ValueError(
-            complaint(
-                type(struct).__name__,
-                f"{name} is {value!r}, but all arrays share one number here",
-                "Give one number, or route arrays to parts of their own with partition",
-            )
+        raise value_error(
+            type(struct).__name__,
+            f"{name} is {value!r}, but all arrays share one number here",
+            "Give one number, or route arrays to parts of their own with partition",
         )
     return _number(struct, name, value, count)
 
@@ -97,13 +95,11 @@ def _number(struct: Struct, name: str, value: Any, count: Any) -> Any:
     if isinstance(number, Axes):
         return number
     if np.ndim(number) != 0:
-        raise ValueError(
-            complaint(
-                type(struct).__name__,
-                f"{name} has shape {np.shape(number)}, a hyperparameter is one number",
-                "Run a stack of optimizers under jax.vmap; give layers values of their own with "
-                "by_path or a tree of numbers",
-            )
+        raise value_error(
+            type(struct).__name__,
+            f"{name} has shape {np.shape(number)}, a hyperparameter is one number",
+            "Run a stack of optimizers under jax.vmap; give layers values of their own with "
+            "by_path or a tree of numbers",
         )
     return number
 

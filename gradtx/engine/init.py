@@ -14,7 +14,7 @@ from jax.core import Tracer
 from jax.sharding import Sharding
 
 from gradtx.engine.hyperparameters import narrowed, per_array
-from gradtx.engine.placement import beside, bound_to, sharding_of
+from gradtx.engine.placement import beside, ordered_after, sharding_of
 from gradtx.engine.refusals import unmade
 from gradtx.engine.step import At
 from gradtx.tree import Tree, is_inexact, is_none, wide
@@ -141,7 +141,7 @@ def _new_slots(rule: Rule, p: Any) -> Any:
 def _beside_array(rule: Rule, p: Any) -> Any:
     """Slots of the shape of the parameter are bound to lie as it does."""
     slots = _slots(rule, p)
-    return type(slots)(*(bound_to(p, s) if s.shape == p.shape else s for s in slots))
+    return type(slots)(*(ordered_after(p, s) if s.shape == p.shape else s for s in slots))
 
 
 def _slots(rule: Rule, p: Any) -> Any:

@@ -13,7 +13,7 @@ from jax import Array
 from jax.typing import DTypeLike
 
 from gradtx.engine.step import At
-from gradtx.struct import Struct, complaint, converted, static
+from gradtx.struct import Struct, converted, static, type_error, value_error
 
 
 class Fixed(Struct):
@@ -35,18 +35,14 @@ def as_seed(value: Any, called: str = "random_key") -> Any:
     """
     if isinstance(value, int | np.integer) and not isinstance(value, bool):
         if not -(2**63) <= value < 2**64:
-            raise ValueError(
-                complaint(called, f"the key is {value!r}", "Pass an integer of at most 64 bits")
-            )
+            raise value_error(called, f"the key is {value!r}", "Pass an integer of at most 64 bits")
         # A leaf of JAX has 32 bits: it would be an error where it is traced.
         return value if -(2**31) <= value < 2**31 else Fixed(int(value))
     if isinstance(value, jax.Array | jax.ShapeDtypeStruct | np.ndarray) and _is_seed(value.dtype):
         return value
     if isinstance(value, Fixed):
         return value
-    raise TypeError(
-        complaint(called, f"the key is {value!r}", "Pass an integer, or a key of jax.random.key")
-    )
+    raise type_error(called, f"the key is {value!r}", "Pass an integer, or a key of jax.random.key")
 
 
 def random_key(*, default: Any = dataclasses.MISSING) -> Any:

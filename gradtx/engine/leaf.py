@@ -1,4 +1,7 @@
-"""Rules on one array, as compiled functions: in wide arithmetic, out in the dtypes that came in."""
+"""Rules applied to one array, as compiled functions.
+
+They compute in at least float32, and return the dtypes that came in.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +51,7 @@ def one_array(job: Job) -> tuple[Array, tuple[Any, ...]]:
 
 @functools.partial(jax.jit, static_argnums=0)
 def before_batch(split: int, job: Job) -> tuple[list[Array], Any, tuple[Any, ...]]:
-    """The rules before the one that is batched, and the first half of that."""
+    """The rules before the batched one, and its `before_leaf`."""
     dtype = _dtype_of(job)
     with promotion(dtype):
         u, new = _through(job, range(split), cast(job.g, dtype), dtype)
@@ -61,7 +64,7 @@ def before_batch(split: int, job: Job) -> tuple[list[Array], Any, tuple[Any, ...
 
 @jax.jit
 def batched(rule: Rule, x: Array) -> Array:
-    """The middle of a rule that is batched, of one array or of one that stands for a batch."""
+    """`together` of a batched rule, of one array or (under `vmap`) of a batch of them."""
     with jax.named_scope(type(rule).__name__), promotion(x.dtype):
         return together(rule, x)
 
@@ -94,7 +97,7 @@ class _Blind:
 def after_batch(
     split: int, job: Job, results: list[Array], kept: Any, new: tuple[Any, ...]
 ) -> tuple[Array, tuple[Any, ...]]:
-    """The second half of the rule that is batched, and the rules after it."""
+    """`after_leaf` of the batched rule, and the rules after it."""
     dtype = _dtype_of(job)
     with promotion(dtype):
         with jax.named_scope(type(job.rules[split]).__name__):

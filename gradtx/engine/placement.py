@@ -16,7 +16,7 @@ from gradtx.tree import Tree
 
 
 def beside(p: Any) -> Sharding | None:
-    """Where a scalar lies that goes with `p`: all its devices; `None` leaves it to JAX."""
+    """The sharding of a scalar that belongs to `p`: on all its devices; `None` leaves it to JAX."""
     given = sharding_of(p)
     if isinstance(given, NamedSharding):
         return NamedSharding(given.mesh, PartitionSpec(), memory_kind=given.memory_kind)
@@ -24,7 +24,7 @@ def beside(p: Any) -> Sharding | None:
 
 
 def sharding_of(p: Any) -> Sharding | None:
-    """Where `p` was put on purpose, if it was, and is known to be."""
+    """The sharding of `p` where the user chose one and it is known, else `None`."""
     if isinstance(p, Tracer):
         return None
     if isinstance(p, jax.ShapeDtypeStruct) or getattr(p, "committed", False):
@@ -32,17 +32,20 @@ def sharding_of(p: Any) -> Sharding | None:
     return None
 
 
-def bound_to(p: Array, slot: Array) -> Array:
-    """`slot`, in a trace, so that the compiler lays it out like `p`, which has its shape."""
-    # An elementwise use of `p` that changes nothing and that no simplification sees through.
-    never = lax.bitwise_and(lax.ne(p, p), lax.eq(p, p))
-    return lax.select(never, jnp.full_like(slot, 3), slot)
+def ordered_after(first: Array, then: Array) -> Array:
+    """`then`, made to depend on `first`, which has its shape, in a way that changes no number.
+
+    So the compiler finds `first` before it, and lays a new slot out like its parameter.
+    """
+    # No number differs from itself and is equal to itself, and no simplification sees that.
+    never = lax.bitwise_and(lax.ne(first, first), lax.eq(first, first))
+    return lax.select(never, jnp.full_like(then, 3), then)
 
 
 def placed(old: Sequence[Array], new: Sequence[Array]) -> list[Array]:
     """New slots on the devices of the old ones, for those that are not laid out like parameters.
 
-    A sharded gradient would spread them elsewhere, and the next step would be compiled anew.
+    With a sharded gradient the compiler would move them, and the next step would compile again.
     """
     return [shard_alike(x, y)[1] for x, y in zip(old, new, strict=True)]
 

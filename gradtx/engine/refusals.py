@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gradtx.engine.codes import Stored
-from gradtx.struct import NUMBERS, complaint, shortened
+from gradtx.struct import NUMBERS, complaint, shortened, type_error, value_error
 from gradtx.tree import Tree, is_inexact, is_none, named_leaves, wide
 
 ORDER = "update(grads, state, params) or step(grads, state, params)"
@@ -19,13 +19,11 @@ ORDER = "update(grads, state, params) or step(grads, state, params)"
 def refuse_other_state(tx: Any, state: Any, wanted: Any, method: str = "update") -> None:
     """Raises for a state that is not of the type `wanted`, or one like it."""
     if not isinstance(state, tuple) or getattr(state, "_fields", None) != wanted._fields:
-        raise TypeError(
-            complaint(
-                f"{tx}.{method}",
-                f"the state is {kind_of_state(state)}, not a {wanted.__qualname__}",
-                "Pass the state that this optimizer's init or last update returned: "
-                + ("eval_params(state, params)" if method == "eval_params" else ORDER),
-            )
+        raise type_error(
+            f"{tx}.{method}",
+            f"the state is {kind_of_state(state)}, not a {wanted.__qualname__}",
+            "Pass the state that this optimizer's init or last update returned: "
+            + ("eval_params(state, params)" if method == "eval_params" else ORDER),
         )
 
 
@@ -33,7 +31,7 @@ def refuse_misplaced(tx: Any, updates: Tree, state: Any, params: Tree | None) ->
     """Raises for gradients that are none, and for arguments in another order, where one sees it."""
     seen = _seen_of(updates, state, params)
     if seen is not None:
-        raise TypeError(complaint(f"{tx}.update", *seen))
+        raise type_error(f"{tx}.update", *seen)
 
 
 def _seen_of(updates: Tree, state: Any, params: Tree | None) -> tuple[str, str] | None:
@@ -67,12 +65,10 @@ def refuse_no_arrays(called: object, params: Tree) -> None:
     for path, x in named_leaves(params):
         if x is None or callable(x) or isinstance(x, NUMBERS) or hasattr(x, "dtype"):
             continue
-        raise TypeError(
-            complaint(
-                f"{called}.init",
-                f"at {path!r} the parameters have {shortened(repr(x))}, a {type(x).__name__}",
-                "Pass arrays and numbers, with None for what else belongs to the model",
-            )
+        raise type_error(
+            f"{called}.init",
+            f"at {path!r} the parameters have {shortened(repr(x))}, a {type(x).__name__}",
+            "Pass arrays and numbers, with None for what else belongs to the model",
         )
 
 
@@ -81,14 +77,12 @@ def refuse_missing(tx: Any, updates: Tree, given: dict[str, Any]) -> None:
     for name in tx.needs:
         if given.get(name) is None and any(map(is_inexact, jax.tree.leaves(updates))):
             whole = name == "params"
-            raise ValueError(
-                complaint(
-                    f"{tx}.update",
-                    "the parameters are missing" if whole else f"{name!r} is missing",
-                    "Pass them: update(grads, state, params)"
-                    if whole
-                    else f"Pass it: update(grads, state, params, {name}=...)",
-                )
+            raise value_error(
+                f"{tx}.update",
+                "the parameters are missing" if whole else f"{name!r} is missing",
+                "Pass them: update(grads, state, params)"
+                if whole
+                else f"Pass it: update(grads, state, params, {name}=...)",
             )
 
 

@@ -78,7 +78,7 @@ class scale_by_rms(Rule):
     def update_leaf(self, g: Array, slots: Slots, p: Array, step: Step) -> tuple[Array, Slots]:
         nu = self.decay * slots.nu + (1 - self.decay) * abs2(g)
         square = nu / step.shared if self.bias_correction else nu
-        return g / _with_eps(square, self.eps, self.eps_in_sqrt), self.Slots(nu)
+        return g / _root_with_eps(square, self.eps, self.eps_in_sqrt), self.Slots(nu)
 
 
 class scale_by_stddev(Rule):
@@ -114,10 +114,10 @@ class scale_by_stddev(Rule):
         nu = self.decay * slots.nu + (1 - self.decay) * abs2(g)
         reached = step.shared if self.bias_correction else 1
         variance = jnp.maximum(nu / reached - abs2(mu / reached), 0)
-        return g / _with_eps(variance, self.eps, self.eps_in_sqrt), self.Slots(mu, nu)
+        return g / _root_with_eps(variance, self.eps, self.eps_in_sqrt), self.Slots(mu, nu)
 
 
-def _with_eps(square: Array, eps: Array, inside: bool) -> Array:
+def _root_with_eps(square: Array, eps: Array, inside: bool) -> Array:
     return root(square + eps) if inside else root(square) + eps
 
 

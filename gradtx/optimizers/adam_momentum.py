@@ -14,7 +14,7 @@ from typing import Any, ClassVar, NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
-from gradtx.axes import within
+from gradtx.axes import unstacked_axes
 from gradtx.chain import chain
 from gradtx.hyper import AxesField, AxesOf
 from gradtx.optimizers.adam import Moments, corrections, scale_by_adam
@@ -229,7 +229,7 @@ class correct_variance(Rule):
 
     def update_leaf(self, g: Array, slots: Slots, p: Array, step: Step) -> tuple[Array, Slots]:
         c = g + step.shared * (g - slots.previous)
-        size = norm(c, within(self.axes, c.ndim))
+        size = norm(c, unstacked_axes(self.axes, c.ndim))
         return c * (1 / jnp.maximum(size, 1)), self.Slots(g)
 
 

@@ -45,7 +45,7 @@ class scale_by_laprop(Rule):
 
 
 class scale_by_adopt(Rule):
-    """Momentum of gradients divided by what was known before them, clipped.
+    """Momentum of gradients divided by the root mean square of those before, clipped.
 
     mu = b1 mu + (1 - b1) clip(g / max(sqrt(nu), eps), (t - 1)^clip_power), u = mu, and only then
     nu = b2 nu + (1 - b2) |g|^2. The first step moves nothing and sets nu = |g|^2.
@@ -83,11 +83,11 @@ def _clipped(x: Array, limit: Array) -> Array:
 
 
 class scale_by_acprop(Rule):
-    """Gradients divided by the surprise up to the last step: u = g / (sqrt(nu^) + eps).
+    """Gradients divided by the root mean square error of predictions: u = g / (sqrt(nu^) + eps).
 
     Only then nu = b2 nu + (1 - b2) |g - mu|^2 + eps and mu = b1 mu + (1 - b1) g, both from before;
     the first step is u = g. Zhuang+ 2021, 2110.05454. Differs from the authors' code, which takes
-    the surprise against the new mu: b1 times this one.
+    the error against the new mu: b1 times this one.
     """
 
     b1: HyperField = 0.9  # decay of mu

@@ -1,6 +1,6 @@
-"""Adam whose update does not lengthen weights that a normalisation makes scale-free.
+"""Adam that does not grow the norm of weights that a normalisation makes scale-invariant.
 
-adamp    Adam's, less its part along the parameter where the gradient has none
+adamp    Adam's update without its part along the parameter, where the gradient has none
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import ClassVar
 import jax.numpy as jnp
 from jax import Array
 
-from gradtx.axes import within
+from gradtx.axes import unstacked_axes
 from gradtx.chain import chain
 from gradtx.hyper import AxesField, AxesOf
 from gradtx.optimizers.adam import Moments, corrections, moments
@@ -23,7 +23,7 @@ from gradtx.tree import inner, norm, root
 
 
 class scale_by_adamp(Rule):
-    """Adam without its radial part where gradients say that the length of p does not matter.
+    """Adam without its part along p where the loss does not depend on the norm of p.
 
     Where |cos(g, p)| < delta / sqrt(size) for every output of `axes`, or else for the whole array,
     u = v - <v, p> p / |p|^2 with Adam's v, output by output or whole, and a decay of
@@ -34,7 +34,7 @@ class scale_by_adamp(Rule):
     b1: HyperField = 0.9  # decay of mu
     b2: HyperField = 0.999  # decay of nu
     eps: HyperField = 1e-8  # added to the root
-    delta: HyperField = 0.1  # p is scale-free below this cosine times the root of the size
+    delta: HyperField = 0.1  # the norm of p does not matter below this |cos(g, p)| sqrt(size)
     wd_ratio: HyperField = 0.1  # what is left of the decay there
     weight_decay: HyperField = 0.0
     axes: AxesField = None
@@ -54,7 +54,7 @@ class scale_by_adamp(Rule):
         mu, nu = moments(self, g, slots)
         c1, c2 = step.shared
         v = (mu / c1) / (root(nu / c2) + self.eps)
-        whole = within(self.axes, g.ndim)
+        whole = unstacked_axes(self.axes, g.ndim)
         if len(whole) < 2:
             return v + self.weight_decay * p, Moments(mu, nu)
         views = [whole] if self.axes is None else [self.axes.of("i"), whole]

@@ -3,9 +3,9 @@
 amsgrad         root of the largest mean square so far
 adabelief       root of the mean of |g - mu|^2: how far gradients are from what was expected
 yogi            root of a mean square that moves by a part of |g|^2, however large it is
-radam           root mean square times what it is trusted, which grows from nothing
+radam           root mean square, rectified: not used at first, when few squares are in it
 adam_atan2      the angle between momentum and root mean square: no eps, no scale
-stable_adamw    Adam's, times the root mean square of |g| / sqrt(nu) where this is above one
+stable_adamw    Adam's, times the root mean square of g / sqrt(nu^) where that is above one
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from typing import Any, ClassVar, NamedTuple
 import jax.numpy as jnp
 from jax import Array, lax
 
-from gradtx.axes import within
+from gradtx.axes import unstacked_axes
 from gradtx.chain import chain
 from gradtx.hyper import AxesField, AxesOf
 from gradtx.optimizers.adam import Moments, corrections, moments
 from gradtx.paths import Labels, only_where
 from gradtx.rule import Hyper, HyperField, Rule, Square, Step
-from gradtx.struct import complaint, static
+from gradtx.struct import refuse_other, static
 from gradtx.transform import GradientTransformation
 from gradtx.transforms.scale import scale_by_learning_rate
 from gradtx.tree import abs2, modulus, one_minus_power, real_zeros_like, root
@@ -52,10 +52,7 @@ class scale_by_amsgrad(Rule):
     def check(self) -> None:
         self.require("[0, 1)", "b1", "b2")
         self.require("[0, inf)", "eps", "eps_root")
-        if self.form not in FORMS:
-            raise ValueError(
-                complaint(self, f"the form is {self.form!r}", f"Give one of {', '.join(FORMS)}")
-            )
+        refuse_other(self, "form", FORMS)
 
     def shared(self, t: Array) -> tuple[Any, Any, Any]:
         if self.form == "paper":
@@ -72,7 +69,7 @@ class scale_by_amsgrad(Rule):
 
 
 class scale_by_belief(Rule):
-    """Adam with the mean square of surprise: nu = b2 nu + (1 - b2) |g - mu|^2 + eps_root.
+    """Adam with a mean square of prediction errors: nu = b2 nu + (1 - b2) |g - mu|^2 + eps_root.
 
     u = mu^ / (sqrt(nu^) + eps), the new mu in nu. Zhuang+ 2020, 2010.07468, which takes eps of
     1e-16 for transformers and 1e-8 otherwise.
@@ -139,7 +136,7 @@ class scale_by_yogi(Rule):
 
 
 class scale_by_radam(Rule):
-    """Adam that trusts its divisor only as far as the few squares in it allow.
+    """Adam whose divisor is corrected for its variance in the first steps (rectified Adam).
 
     With rho = rho_inf - 2 t b2^t / (1 - b2^t) and rho_inf = 2 / (1 - b2) - 1: where rho is above
     `threshold`, u = r mu^ / (sqrt(nu^ + eps_root) + eps) with
@@ -163,11 +160,11 @@ class scale_by_radam(Rule):
         self.require("[0, inf)", "threshold")
 
     def shared(self, t: Array) -> tuple[Array, Array, Array, Array]:
-        # rho is some steps, left over from the difference of two thousands; written with
-        # coth(y) - 1 / y in the place of powers of b2 it comes out to the last digit.
+        # rho is small at first, but a difference of two numbers in the thousands: written with
+        # coth(y) - 1 / y in the place of powers of b2, no digits cancel.
         b2 = jnp.asarray(self.b2, t.dtype)
         half = -0.5 * jnp.log(b2)
-        rho = t * _short_of_one(t * half) + 1 - _short_of_one(half)
+        rho = t * _one_minus_langevin(t * half) + 1 - _one_minus_langevin(half)
         most = (1 + b2) / (1 - b2)
         trusted = rho > jnp.maximum(self.threshold, 4)
         rho, most = jnp.where(trusted, rho, 5), jnp.where(trusted, most, 6)
@@ -183,7 +180,7 @@ class scale_by_radam(Rule):
         )
 
 
-def _short_of_one(y: Array) -> Array:
+def _one_minus_langevin(y: Array) -> Array:
     """1 - (coth(y) - 1 / y) for y > 0, with all digits for small y too."""
     small = y < 0.25
     x, z = jnp.where(small, y, 0.25), jnp.where(small, 0.25, y)
@@ -213,8 +210,8 @@ class scale_by_adam_atan2(Rule):
         self.require("(0, inf)", "a", "b")
 
     def shared(self, t: Array) -> tuple[Array, Array, Array]:
-        # t is never 0, but XLA does not know: it would merge a known a with the learning rate, and
-        # jit would change last digits.
+        # Always a, but XLA does not know that t > 0: it would multiply a constant a with the
+        # learning rate, and jit would change last digits.
         a = jnp.where(t > 0, self.a, 0)
         return one_minus_power(self.b1, t), one_minus_power(self.b2, t), a
 
@@ -232,7 +229,7 @@ class scale_by_adam_atan2(Rule):
 
 
 class scale_by_stable_adamw(Rule):
-    """AdamW that slows down an array whose gradients are larger than its nu expects.
+    """AdamW with smaller steps for an array whose gradients are larger than nu says.
 
     u = (mu^ / (sqrt(nu^) + eps) + weight_decay p) / max(1, rms), rms^2 = mean of |g|^2 over
     max(nu^, eps^2), taken within `axes`. Wortsman+ 2023, 2304.13013. Bias is corrected at the end,
@@ -259,9 +256,9 @@ class scale_by_stable_adamw(Rule):
     def update_leaf(self, g: Array, slots: Moments, p: Array, step: Step) -> tuple[Array, Moments]:
         mu, nu = moments(self, g, slots)
         c1, c2 = step.shared
-        # In another way than below: a root with two uses would be stored between them.
+        # Written otherwise than below: XLA would store a root that is used twice.
         surprise = abs2(g / jnp.maximum(root(nu) * (1 / root(c2)), self.eps))
-        mean = jnp.mean(surprise, axis=within(self.axes, g.ndim), keepdims=True)
+        mean = jnp.mean(surprise, axis=unstacked_axes(self.axes, g.ndim), keepdims=True)
         u = (mu / c1) / (root(nu / c2) + self.eps) + self.weight_decay * p
         return u * (1 / jnp.maximum(root(mean), 1)), Moments(mu, nu)
 

@@ -10,11 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from gradtx.axes import adjoint, as_matrices, from_matrices, layout, one_array, product
+from gradtx.axes import adjoint, as_matrices, from_matrices, layout, product, shape_of_matrices
 from gradtx.engine.batches import one_by_one
 from gradtx.hyper import AxesField
 from gradtx.rule import HyperField, Rule, Step
-from gradtx.struct import complaint, static
+from gradtx.struct import static, value_error
 from gradtx.tree import abs2, inverse, root
 
 
@@ -38,10 +38,10 @@ class scale_by_dion(Rule):
         self.require("[0, 1)", "beta")
         if self.rank_fraction is not None and not 0 < self.rank_fraction <= 1:
             seen = f"rank_fraction is {self.rank_fraction!r}"
-            raise ValueError(complaint("scale_by_dion", seen, "Pass a number in (0, 1]"))
+            raise value_error("scale_by_dion", seen, "Pass a number in (0, 1]")
 
     def init_leaf(self, p: Array) -> Slots:
-        *stack, n, m = one_array(layout(self.axes, p.shape, "scale_by_dion"), "scale_by_dion")
+        *stack, n, m = shape_of_matrices(self.axes, p.shape, "scale_by_dion")
         rank = math.ceil((self.rank_fraction or 1) * min(n, m))
         # In float32, so that it is the same in every precision.
         start = jax.random.normal(jax.random.key(0), (n, rank), np.float32)
@@ -58,7 +58,7 @@ class scale_by_dion(Rule):
         right = product(b, left)
         size = root(jnp.sum(abs2(right), axis=-2, keepdims=True))
         mu = b - (1 - self.beta) * product(right, adjoint(left))
-        # A direction that is rounding only is not moved along, and a basis at rest not forgotten.
+        # A direction that is only rounding gets no step, and keeps its column of the basis.
         least = max(n, m) * jnp.finfo(size.dtype).eps * jnp.max(size, axis=-1, keepdims=True)
         some = size > least
         right = right * jnp.where(some, inverse(size), 0)

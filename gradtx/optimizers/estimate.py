@@ -23,7 +23,7 @@ from gradtx.transform import GradientTransformation
 from gradtx.transforms.scale import scale
 from gradtx.tree import abs2, inner, modulus, one_minus_power, root
 
-NO_LIMIT = 1e30  # a factor that no estimate grows by, and that float32 has
+NO_LIMIT = 1e30  # of growth: more than any estimate grows by in a step, and finite in float32
 
 
 def _correction(rule: Any, t: Array) -> Any:
@@ -108,8 +108,8 @@ class scale_by_dadapt_adam(JointRule):
         estimate = numerator / (known.rest * jnp.where(started, sums.l1, 1))
         grown = jnp.maximum(d, jnp.minimum(estimate, d * self.growth_rate))
         new = DadaptGlobals(jnp.where(started, grown, d), numerator)
-        # Weights of zero where all gradients are zero: so the slots wait for both sums, and need
-        # no copy of what was in them before.
+        # Zero weights where all gradients are zero. They depend on both sums, so that XLA writes
+        # the slots after it has read the old ones, and makes no copy.
         some = started & ~jnp.isnan(sums.numerator)
         weight, of_square = jnp.where(some, jnp.stack([known.weight, 1 - self.b2]), 0)
         return new, (known._replace(weight=weight), of_square, self.weight_decay * weight)

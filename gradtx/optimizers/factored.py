@@ -22,12 +22,12 @@ from gradtx.optimizers.adam import corrections
 from gradtx.optimizers.factoring import (
     Sides,
     Squares,
-    in_front,
-    kept,
     mean,
     packed,
-    put_back,
+    reduced_shape,
     sides_of,
+    stack_in_front,
+    stack_put_back,
     stacked,
     unpacked,
     zeros_of,
@@ -71,29 +71,29 @@ class scale_by_factored_rms(Rule):
         return sides_of(self.axes, shape, self.factor_small) if self.factored else None
 
     def init_leaf(self, p: Array) -> Slots:
-        p = in_front(p, self.axes)
+        p = stack_in_front(p, self.axes)
         means, v = zeros_of(p, self._sides(p.shape))
-        return self.Slots(means, put_back(v, self.axes) if v.ndim else v)
+        return self.Slots(means, stack_put_back(v, self.axes) if v.ndim else v)
 
     def shared(self, t: Array) -> Array:
         return t**-self.decay_rate
 
     def update_leaf(self, g: Array, slots: Slots, p: Array, step: Step) -> tuple[Array, Slots]:
-        stack, g = len(stacked(self.axes, g.ndim)), in_front(g, self.axes)
+        stack, g = len(stacked(self.axes, g.ndim)), stack_in_front(g, self.axes)
         sides = self._sides(g.shape)
-        old = in_front(slots.v, self.axes) if sides is None else slots.v
+        old = stack_in_front(slots.v, self.axes) if sides is None else slots.v
         v = Squares.from_slots(slots.means, old, g.shape, sides).averaged(
             g, self.eps, step.shared, sides
         )
         u, square = v.normalized(g, sides)
         if self.clipping_threshold is not None:
-            u = u * _clip(square, self.clipping_threshold, stack)
-        full = put_back(v.full, self.axes) if sides is None else v.full
+            u = u * _clip_factor(square, self.clipping_threshold, stack)
+        full = stack_put_back(v.full, self.axes) if sides is None else v.full
         (means,) = placed([slots.means], [v.means(sides)])
-        return put_back(u, self.axes), self.Slots(means, full)
+        return stack_put_back(u, self.axes), self.Slots(means, full)
 
 
-def _clip(square: Array, threshold: Array, stack: int) -> Array:
+def _clip_factor(square: Array, threshold: Array, stack: int) -> Array:
     """The factor that brings the root of the mean of `square` down to `threshold`."""
     rms = root(mean(square, tuple(range(stack, square.ndim))))
     return threshold / jnp.maximum(rms, threshold)
@@ -127,27 +127,27 @@ class scale_by_came(Rule):
         self.require("(0, inf)", "eps", "eps_instability", "clipping_threshold")
 
     def init_leaf(self, p: Array) -> Slots:
-        front = in_front(p, self.axes)
+        front = stack_in_front(p, self.axes)
         means, v = zeros_of(front, sides_of(self.axes, front.shape))
-        v = put_back(v, self.axes) if v.ndim else v
+        v = stack_put_back(v, self.axes) if v.ndim else v
         return self.Slots(jnp.zeros_like(p), means, v, means)
 
     def update_leaf(self, g: Array, slots: Slots, p: Array, step: Step) -> tuple[Array, Slots]:
-        stack, g = len(stacked(self.axes, g.ndim)), in_front(g, self.axes)
+        stack, g = len(stacked(self.axes, g.ndim)), stack_in_front(g, self.axes)
         sides = sides_of(self.axes, g.shape)
-        old = in_front(slots.v, self.axes) if sides is None else slots.v
+        old = stack_in_front(slots.v, self.axes) if sides is None else slots.v
         v = Squares.from_slots(slots.means, old, g.shape, sides)
         v = v.averaged(g, self.eps, 1 - self.b2, sides)
         u, square = v.normalized(g, sides)
-        u = u * _clip(square, self.clipping_threshold, stack)
-        mu = self.b1 * in_front(slots.mu, self.axes) + (1 - self.b1) * u
-        back = put_back(mu, self.axes)
+        u = u * _clip_factor(square, self.clipping_threshold, stack)
+        mu = self.b1 * stack_in_front(slots.mu, self.axes) + (1 - self.b1) * u
+        back = stack_put_back(mu, self.axes)
         if sides is None:
-            full = put_back(v.full, self.axes)
+            full = stack_put_back(v.full, self.axes)
             return back, self.Slots(back, slots.means, full, slots.instability)
         s = Squares.from_slots(slots.instability, v.full, g.shape, sides)
         s = s.averaged(u - mu, self.eps_instability, 1 - self.b3, sides)
-        u = put_back(s.normalized(mu, sides)[0], self.axes)
+        u = stack_put_back(s.normalized(mu, sides)[0], self.axes)
         means = placed([slots.means, slots.instability], [v.means(sides), s.means(sides)])
         return u, self.Slots(back, means[0], v.full, means[1])
 
@@ -169,10 +169,12 @@ class scale_by_sm3(Rule):
         bounds: Square  # one number for every index of every axis, one axis after the other
 
     def init_leaf(self, p: Array) -> Slots:
-        stack, front = len(stacked(self.axes, p.ndim)), in_front(p, self.axes)
+        stack, front = len(stacked(self.axes, p.ndim)), stack_in_front(p, self.axes)
         if p.ndim - stack < 2:
             return self.Slots(real_zeros_like(p))
-        bounds = [jnp.zeros(shape, real_dtype(p.dtype)) for shape in _lines(front.shape, stack)]
+        bounds = [
+            jnp.zeros(shape, real_dtype(p.dtype)) for shape in _line_shapes(front.shape, stack)
+        ]
         return self.Slots(packed(bounds, stack))
 
     def update_leaf(self, g: Array, slots: Slots, p: Array, step: Step) -> tuple[Array, Slots]:
@@ -180,8 +182,8 @@ class scale_by_sm3(Rule):
         if g.ndim - stack < 2:
             nu = slots.bounds + abs2(g)
             return _over_root_or_zero(g, nu), self.Slots(nu)
-        g = in_front(g, self.axes)
-        bounds = unpacked(slots.bounds, _lines(g.shape, stack), stack)
+        g = stack_in_front(g, self.axes)
+        bounds = unpacked(slots.bounds, _line_shapes(g.shape, stack), stack)
         nu = bounds[0]
         for bound in bounds[1:]:
             nu = jnp.minimum(*jnp.broadcast_arrays(nu, bound))
@@ -191,14 +193,14 @@ class scale_by_sm3(Rule):
             jnp.max(nu, axis=tuple(j for j in inside if j != i), initial=0, keepdims=True)
             for i in inside
         ]
-        u = put_back(_over_root_or_zero(g, nu), self.axes)
+        u = stack_put_back(_over_root_or_zero(g, nu), self.axes)
         return u, self.Slots(*placed(slots, [packed(largest, stack)]))
 
 
-def _lines(shape: tuple[int, ...], stack: int) -> list[tuple[int, ...]]:
+def _line_shapes(shape: tuple[int, ...], stack: int) -> list[tuple[int, ...]]:
     """For each axis behind the stacked ones, the shape that has no other of them."""
     inside = range(stack, len(shape))
-    return [kept(shape, tuple(j for j in inside if j != i)) for i in inside]
+    return [reduced_shape(shape, tuple(j for j in inside if j != i)) for i in inside]
 
 
 def _over_root_or_zero(g: Array, nu: Array) -> Array:
@@ -239,7 +241,7 @@ class scale_by_adam_mini(Rule):
     def init_leaf(self, p: Array) -> Slots:
         along = self._along(p.ndim)
         blocks = mean(real_zeros_like(p), along)
-        return self.Slots(jnp.zeros_like(p), blocks.reshape(_squeezed(p.shape, along)))
+        return self.Slots(jnp.zeros_like(p), blocks.reshape(_shape_of_blocks(p.shape, along)))
 
     shared = corrections
 
@@ -254,7 +256,7 @@ class scale_by_adam_mini(Rule):
         )
 
 
-def _squeezed(shape: tuple[int, ...], along: tuple[int, ...]) -> tuple[int, ...]:
+def _shape_of_blocks(shape: tuple[int, ...], along: tuple[int, ...]) -> tuple[int, ...]:
     """One number for a whole array is a scalar; other blocks keep the number of axes."""
     if len(along) == len(shape):
         return ()

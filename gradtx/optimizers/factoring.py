@@ -13,8 +13,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from gradtx.axes import Axes, within
-from gradtx.transforms.norms import size
+from gradtx.axes import Axes, unstacked_axes
+from gradtx.transforms.norms import number_along
 from gradtx.tree import abs2, real_dtype, real_zeros_like
 
 Sides = tuple[tuple[int, ...], tuple[int, ...]]
@@ -23,17 +23,17 @@ LARGE = 128  # the shortest side that T5X and Optax factor
 
 
 def stacked(axes: Axes | None, ndim: int) -> tuple[int, ...]:
-    within(axes, ndim)  # refuses axes of another number
+    unstacked_axes(axes, ndim)  # refuses axes of another number
     return () if axes is None else axes.of("b")
 
 
-def in_front(x: Array, axes: Axes | None) -> Array:
+def stack_in_front(x: Array, axes: Axes | None) -> Array:
     """`x` with its stacked axes first."""
     stack = stacked(axes, x.ndim)
     return jnp.moveaxis(x, stack, range(len(stack)))
 
 
-def put_back(x: Array, axes: Axes | None) -> Array:
+def stack_put_back(x: Array, axes: Axes | None) -> Array:
     stack = stacked(axes, x.ndim)
     return jnp.moveaxis(x, range(len(stack)), stack)
 
@@ -56,7 +56,7 @@ def sides_of(axes: Axes | None, shape: tuple[int, ...], small: bool = True) -> S
 
 
 def mean(x: Array, axes: tuple[int, ...]) -> Array:
-    return jnp.sum(x, axis=axes, keepdims=True) / size(x, axes)
+    return jnp.sum(x, axis=axes, keepdims=True) / number_along(x, axes)
 
 
 def packed(parts: list[Array], stack: int) -> Array:
@@ -74,33 +74,33 @@ def unpacked(x: Array, shapes: list[tuple[int, ...]], stack: int) -> list[Array]
     ]
 
 
-def kept(shape: tuple[int, ...], axes: tuple[int, ...]) -> tuple[int, ...]:
+def reduced_shape(shape: tuple[int, ...], axes: tuple[int, ...]) -> tuple[int, ...]:
     """The shape of what a sum over these axes leaves."""
     return tuple(1 if i in axes else n for i, n in enumerate(shape))
 
 
 @jax.custom_jvp
-def over(a: Array, b: Array) -> Array:
+def quotient(a: Array, b: Array) -> Array:
     """a / b with a derivative in which no 1 / b^2 overflows."""
     return a / b
 
 
-@over.defjvp
+@quotient.defjvp
 def _over_jvp(primals: Any, tangents: Any) -> Any:
     (a, b), (da, db) = primals, tangents
-    return over(a, b), da / b - (a / b) * (db / b)
+    return quotient(a, b), da / b - (a / b) * (db / b)
 
 
 @jax.custom_jvp
-def squared_over(x: Array, v: Array) -> Array:
+def square_over(x: Array, v: Array) -> Array:
     """x^2 / v of real numbers, with a derivative in which no 1 / v^2 overflows."""
     return x * (x / v)
 
 
-@squared_over.defjvp
+@square_over.defjvp
 def _squared_over_jvp(primals: Any, tangents: Any) -> Any:
     (x, v), (dx, dv) = primals, tangents
-    y = squared_over(x, v)
+    y = square_over(x, v)
     return y, 2 * (x / v) * dx - y * (dv / v)
 
 
@@ -117,7 +117,7 @@ def _over_root_jvp(primals: Any, tangents: Any) -> Any:
     return u, dg * (1 / lax.sqrt(v)) - u * (0.5 * (dv / v))
 
 
-def number_in_front(sides: Sides) -> int:
+def number_stacked(sides: Sides) -> int:
     """The number of stacked axes."""
     return min(*sides[0], *sides[1])
 
@@ -128,7 +128,7 @@ def zeros_of(p: Array, sides: Sides | None) -> tuple[Array, Array]:
     if sides is None:
         return nothing, real_zeros_like(p)
     zeros = [mean(real_zeros_like(p), side) for side in (sides[1], sides[0])]
-    return packed(zeros, number_in_front(sides)), nothing
+    return packed(zeros, number_stacked(sides)), nothing
 
 
 class Squares(NamedTuple):
@@ -143,18 +143,18 @@ class Squares(NamedTuple):
         if sides is None:
             return Squares(means, means, full)
         row, column = unpacked(
-            means, [kept(shape, sides[1]), kept(shape, sides[0])], number_in_front(sides)
+            means,
+            [reduced_shape(shape, sides[1]), reduced_shape(shape, sides[0])],
+            number_stacked(sides),
         )
         return Squares(row, column, full)
 
     def means(self, sides: Sides | None) -> Array:
-        return (
-            self.row if sides is None else packed([self.row, self.column], number_in_front(sides))
-        )
+        return self.row if sides is None else packed([self.row, self.column], number_stacked(sides))
 
     def averaged(self, x: Array, eps: Array, weight: Array, sides: Sides | None) -> Squares:
         """The average in which |x|^2 + eps has this weight."""
-        # So far below infinity that sums and quotients are numbers too.
+        # Far enough below the largest number that sums and quotients stay finite.
         most = jnp.finfo(x.dtype).max / (4 * max(x.size, 1))
         if sides is None:
             square = jnp.minimum(abs2(x), most) + eps
@@ -168,15 +168,15 @@ class Squares(NamedTuple):
         return self._replace(row=row, column=column)
 
     def normalized(self, g: Array, sides: Sides | None) -> tuple[Array, Array]:
-        """g over the root of the estimate, and its square, in forms of which XLA stores none."""
+        """g over the root of the estimate, and its square; XLA fuses both in this form."""
         parts = (lax.real(g), lax.imag(g)) if jnp.iscomplexobj(g) else (g,)
         if sides is None:
-            squares = [squared_over(part, self.full) for part in parts]
+            squares = [square_over(part, self.full) for part in parts]
             return over_root(g, self.full), sum(squares[1:], squares[0])
         tiny = jnp.finfo(self.row.dtype).tiny
         row, column = jnp.maximum(self.row, tiny), jnp.maximum(self.column, tiny)
-        row = over(row, mean(row, sides[0]))
+        row = quotient(row, mean(row, sides[0]))
         u = over_root(over_root(g, row), column)
         one = jnp.ones((), row.dtype)
-        squares = [part * (part * over(one, row) * over(one, column)) for part in parts]
+        squares = [part * (part * quotient(one, row) * quotient(one, column)) for part in parts]
         return u, sum(squares[1:], squares[0])

@@ -19,15 +19,21 @@ from gradtx.axes import (
     frobenius_norm,
     from_matrices,
     layout,
-    one_array,
     product,
+    shape_of_matrices,
 )
 from gradtx.engine.batches import in_turn
 from gradtx.engine.keys import random_key
 from gradtx.engine.placement import placed
 from gradtx.hyper import AxesField
 from gradtx.optimizers.roles import Matrices, routed
-from gradtx.optimizers.sides import Pair, places, refreshed, refuse_other_sides, side_shapes
+from gradtx.optimizers.sides import (
+    Pair,
+    numbers_of_matrices,
+    refreshed,
+    refuse_other_sides,
+    side_shapes,
+)
 from gradtx.paths import Labels
 from gradtx.rule import Hyper, HyperField, OptionalHyperField, Rule, Step
 from gradtx.schedules.decay import exponential_decay
@@ -85,8 +91,7 @@ class scale_by_kron(Rule):
         refuse_other_sides(self)
 
     def init_leaf(self, p: Array) -> Slots:
-        how = layout(self.axes, p.shape, "scale_by_kron")
-        *stack, n, m = one_array(how, "scale_by_kron")
+        *stack, n, m = shape_of_matrices(self.axes, p.shape, "scale_by_kron")
         shapes = side_shapes(self.sides, n, m, LONGEST if self.max_dim is None else self.max_dim)
         full = [shape[0] for shape in shapes]
         left, right = (
@@ -107,7 +112,7 @@ class scale_by_kron(Rule):
         share = ANNEALED(step.t - 1).astype(step.t.dtype) if self.learn is None else self.learn
         carried = slots.carried + share
         if self.stagger:
-            start = GOLDEN * places(step.place, x.shape[:-2]).astype(carried.dtype)
+            start = GOLDEN * numbers_of_matrices(step.place, x.shape[:-2]).astype(carried.dtype)
             carried = carried + jnp.where(step.t == 1, start - jnp.floor(start), 0)
         turns = carried >= 1
         carried = jnp.where(turns, carried - 1, carried)
@@ -140,8 +145,8 @@ class scale_by_kron(Rule):
         new_left, new_right = _balanced(new_left, new_right, x.ndim)
         kept = jnp.logical_and(*(_all_finite(q, x.ndim) for q in (new_left, new_right)))
         return (
-            jnp.where(_beside(kept, left), new_left, left),
-            jnp.where(_beside(kept, right), new_right, right),
+            jnp.where(_with_axes_of(kept, left), new_left, left),
+            jnp.where(_with_axes_of(kept, right), new_right, right),
         )
 
 
@@ -183,10 +188,10 @@ def _descended(q: Array, a: Array, b: Array, rate: Any) -> Array:
         largest = jnp.max(s + t, axis=-1, keepdims=True)
         return q - (rate * inverse(largest) * (s - t)).astype(q.dtype) * q
     s, t = product(a, adjoint(a)), product(b, adjoint(b))
-    return q - rate * inverse(_size(s + t)) * product(jnp.triu(s - t), q)
+    return q - rate * inverse(_eigenvalue_bound(s + t)) * product(jnp.triu(s - t), q)
 
 
-def _size(h: Array) -> Array:
+def _eigenvalue_bound(h: Array) -> Array:
     """A bound from below of the largest eigenvalue of Hermitian matrices, [..., 1, 1].
 
     One power step from the longest column.
@@ -198,7 +203,7 @@ def _size(h: Array) -> Array:
     return scale * frobenius_norm(product(h, x)) * inverse(frobenius_norm(x))
 
 
-def _largest(q: Array, ndim: int) -> Array:
+def _largest_entry(q: Array, ndim: int) -> Array:
     return jnp.max(jnp.abs(q), axis=(-2, -1) if q.ndim == ndim else -1)
 
 
@@ -206,16 +211,16 @@ def _all_finite(q: Array, ndim: int) -> Array:
     return jnp.all(jnp.isfinite(q), axis=(-2, -1) if q.ndim == ndim else -1)
 
 
-def _beside(number: Array, q: Array) -> Array:
+def _with_axes_of(number: Array, q: Array) -> Array:
     return number.reshape(*number.shape, *[1] * (q.ndim - number.ndim))
 
 
 def _balanced(left: Array, right: Array, ndim: int) -> Pair:
     """Both factors with the same largest entry, which changes no update."""
-    a, b = _largest(left, ndim), _largest(right, ndim)
+    a, b = _largest_entry(left, ndim), _largest_entry(right, ndim)
     sound = (a > 0) & (b > 0)
     factor = jnp.sqrt(jnp.where(sound, b, 1) / jnp.where(sound, a, 1))
-    return left * _beside(factor, left), right * _beside(1 / factor, right)
+    return left * _with_axes_of(factor, left), right * _with_axes_of(1 / factor, right)
 
 
 def psgd_kron(

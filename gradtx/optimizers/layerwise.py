@@ -17,7 +17,7 @@ from typing import Any, ClassVar, NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
-from gradtx.axes import within
+from gradtx.axes import unstacked_axes
 from gradtx.chain import chain
 from gradtx.hyper import AxesField, AxesOf
 from gradtx.optimizers.adam import scale_by_adam
@@ -26,7 +26,7 @@ from gradtx.rule import Hyper, HyperField, Rule, Square, Step
 from gradtx.transform import GradientTransformation
 from gradtx.transforms.decay import add_decayed_weights
 from gradtx.transforms.momentum import scale_by_momentum
-from gradtx.transforms.norms import block_norm, ratio, scale_by_trust_ratio
+from gradtx.transforms.norms import block_norm, ratio_or_one, scale_by_trust_ratio
 from gradtx.transforms.scale import scale, scale_by_learning_rate
 from gradtx.tree import real_dtype, root
 
@@ -54,7 +54,7 @@ class scale_by_lars(Rule):
             return decayed, slots
         length, slope = block_norm(p, self.axes), block_norm(g, self.axes)
         both = slope + self.weight_decay * length
-        trust = self.trust_coefficient * ratio(length, both + self.eps)
+        trust = self.trust_coefficient * ratio_or_one(length, both + self.eps)
         return jnp.where((length == 0) | (both == 0), 1, trust) * decayed, slots
 
 
@@ -83,7 +83,7 @@ class scale_by_novograd(Rule):
         self.require("[0, inf)", "weight_decay")
 
     def init_leaf(self, p: Array) -> Slots:
-        inside = within(self.axes, p.ndim)
+        inside = unstacked_axes(self.axes, p.ndim)
         stack = tuple(n for i, n in enumerate(p.shape) if i not in inside)
         return self.Slots(jnp.zeros_like(p), jnp.zeros(stack, real_dtype(p.dtype)))
 
@@ -114,7 +114,7 @@ class scale_by_fromage(Rule):
     def update_leaf(self, g: Array, slots: Any, p: Array, step: Step) -> tuple[Array, Any]:
         rate = self.learning_rate
         stretch = root(1 + rate * rate)
-        trust = ratio(block_norm(p, self.axes), block_norm(g, self.axes))
+        trust = ratio_or_one(block_norm(p, self.axes), block_norm(g, self.axes))
         lost = (rate / stretch) * (rate / (1 + stretch))  # 1 - 1 / stretch without cancellation
         return lost * p + (rate / stretch * trust) * g, slots
 

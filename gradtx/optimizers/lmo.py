@@ -9,10 +9,10 @@ from jax import Array
 
 from gradtx.axes import as_matrices, from_matrices, layout
 from gradtx.hyper import AxesField
-from gradtx.optimizers.muon import Momentum, refuse_other
+from gradtx.optimizers.muon import Momentum
 from gradtx.optimizers.polar import Polar, newton_schulz
 from gradtx.rule import BatchedRule, HyperField, Step
-from gradtx.struct import static
+from gradtx.struct import refuse_other, static
 from gradtx.tree import inverse, norm
 
 NORMS = ("spectral", "columns", "sign")

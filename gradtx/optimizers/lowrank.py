@@ -1,7 +1,7 @@
 """Adam that remembers only a projection of every matrix, of low rank along its shorter side.
 
     galore    moves in the span of the largest singular vectors of a gradient
-    apollo    takes from a random projection how long the gradient should be, and moves along it
+    apollo    scales the gradient as Adam scales a random projection of it
 
 A basis is made anew every so many steps, and the moments stay as they are.
 """
@@ -22,19 +22,18 @@ from gradtx.axes import (
     frobenius_norm,
     from_matrices,
     layout,
-    one_array,
     product,
+    shape_of_matrices,
 )
 from gradtx.engine.keys import random_key
 from gradtx.engine.placement import placed
 from gradtx.hyper import AxesField
 from gradtx.optimizers.adam import corrections, moments
-from gradtx.optimizers.muon import refuse_other
 from gradtx.optimizers.roles import Matrices, routed
 from gradtx.optimizers.sides import due, eigenbasis, refreshed
 from gradtx.paths import Labels
 from gradtx.rule import Hyper, HyperField, Rule, Square, Step
-from gradtx.struct import complaint, static
+from gradtx.struct import refuse_other, static, value_error
 from gradtx.transform import GradientTransformation
 from gradtx.tree import abs2, inverse, real_dtype, root
 
@@ -49,15 +48,15 @@ def _rank(rule: Any, short: int) -> int:
 def _refuse_other_rank(rule: Any) -> None:
     if rule.rank is not None and rule.rank < 1:
         seen = f"rank is {rule.rank!r}"
-        raise ValueError(complaint(type(rule).__name__, seen, "Give a rank of 1 or more"))
+        raise value_error(type(rule).__name__, seen, "Give a rank of 1 or more")
 
 
-def _upright(x: Array) -> Array:
+def _wide(x: Array) -> Array:
     """The matrices, or their adjoints, with the shorter side first."""
     return x if x.shape[-2] <= x.shape[-1] else adjoint(x)
 
 
-def _back(x: Array, like: Array) -> Array:
+def _shaped_like(x: Array, like: Array) -> Array:
     return x if like.shape[-2] <= like.shape[-1] else adjoint(x)
 
 
@@ -99,7 +98,7 @@ class scale_by_galore(Rule):
         _refuse_other_rank(self)
 
     def init_leaf(self, p: Array) -> Slots:
-        *stack, n, m = one_array(layout(self.axes, p.shape, "scale_by_galore"), "scale_by_galore")
+        *stack, n, m = shape_of_matrices(self.axes, p.shape, "scale_by_galore")
         short, long = min(n, m), max(n, m)
         rank = _rank(self, short)
         shape = (*stack, rank, long)
@@ -111,16 +110,16 @@ class scale_by_galore(Rule):
             return g, slots
         how = layout(self.axes, g.shape, "scale_by_galore")
         (x,) = as_matrices(g, how)
-        y = _upright(x)
+        y = _wide(x)
         turns = due(step.t - 1, step.place, self.every, y.shape[:-2], self.stagger) | (step.t == 1)
         (basis,) = refreshed(turns, _largest_directions, (slots.basis,), y)
         z, mu, nu = _adam(self, product(adjoint(basis), y), slots, step.t)
         u = self.scale * product(basis, z)
-        return from_matrices([_back(u, x)], how), self.Slots(*placed(slots, (mu, nu, basis)))
+        return from_matrices([_shaped_like(u, x)], how), self.Slots(*placed(slots, (mu, nu, basis)))
 
 
 def _largest_directions(old: tuple[Array], y: Array) -> tuple[Array]:
-    """The largest left singular vectors, each with the phase of the old; of zeros the old ones."""
+    """The largest left singular vectors, with the phases of the old ones; of zeros the old ones."""
     (basis,) = old
     y, basis = lax.stop_gradient((y, basis))
     size = jnp.max(jnp.abs(y), axis=(-2, -1), keepdims=True)
@@ -133,7 +132,7 @@ def _largest_directions(old: tuple[Array], y: Array) -> tuple[Array]:
 
 
 class scale_by_apollo(Rule):
-    """The gradient, every channel as long as Adam would make its random projection: APOLLO.
+    """Scales every channel of the gradient as Adam scales its random projection: APOLLO.
 
     R = P G with P random normal, `rank` x the shorter side, N = adam(R): channel j (along the
     longer side) is multiplied by |N_j| / (|R_j| + eps), or with `per="tensor"` all by |N| / |R|.
@@ -169,7 +168,7 @@ class scale_by_apollo(Rule):
         _refuse_other_rank(self)
 
     def init_leaf(self, p: Array) -> Slots:
-        *stack, n, m = one_array(layout(self.axes, p.shape, "scale_by_apollo"), "scale_by_apollo")
+        *stack, n, m = shape_of_matrices(self.axes, p.shape, "scale_by_apollo")
         shape = (*stack, _rank(self, min(n, m)), max(n, m))
         real = real_dtype(p.dtype)
         return self.Slots(jnp.zeros(shape, p.dtype), jnp.zeros(shape, real), jnp.zeros(stack, real))
@@ -179,7 +178,7 @@ class scale_by_apollo(Rule):
             return g, slots
         how = layout(self.axes, g.shape, "scale_by_apollo")
         (x,) = as_matrices(g, how)
-        y = _upright(x)
+        y = _wide(x)
         sketch = self._projection(y, step)
         r = product(jnp.broadcast_to(sketch, (*y.shape[:-2], *sketch.shape)), y)
         z, mu, nu = _adam(self, r, slots, step.t)
@@ -192,7 +191,7 @@ class scale_by_apollo(Rule):
         shrink = jnp.where(limited, self.growth * last * inverse(size), 1)
         u = u * (shrink * root(jnp.asarray(self.scale)))
         size = jnp.squeeze(size * shrink, (-2, -1))
-        return from_matrices([_back(u, x)], how), self.Slots(*placed(slots, (mu, nu, size)))
+        return from_matrices([_shaped_like(u, x)], how), self.Slots(*placed(slots, (mu, nu, size)))
 
     def _projection(self, y: Array, step: Step) -> Array:
         """Random normal numbers over sqrt(rank), the same until the next refresh."""

@@ -1,9 +1,9 @@
 """Momentum whose matrices are replaced by their orthogonal factor.
 
 muon       O = the orthogonal factor of the momentum, times a number for its shape
-normuon    rows of O are divided by their root mean square over time
-adamuon    entries of O, found from the sign of the momentum, are
-adago      O times a step that adds up the norms of gradients
+normuon    rows of O divided by their root mean square over time
+adamuon    entries of O (of the sign of the momentum) divided by theirs
+adago      O times a step size as that of AdaGrad, from the norms of gradients
 """
 
 from __future__ import annotations
@@ -14,11 +14,18 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from jax import Array, lax
 
-from gradtx.axes import as_matrices, frobenius_norm, from_matrices, layout, on_matrices, one_array
+from gradtx.axes import (
+    as_matrices,
+    frobenius_norm,
+    from_matrices,
+    layout,
+    on_matrices,
+    shape_of_matrices,
+)
 from gradtx.hyper import AxesField
 from gradtx.optimizers.polar import Polar, newton_schulz
 from gradtx.rule import BatchedRule, HyperField, Square, Step
-from gradtx.struct import complaint, static
+from gradtx.struct import refuse_other, static
 from gradtx.tree import abs2, inverse, norm, one_minus_power, real_dtype, real_zeros_like, root
 
 MOMENTA = ("lerp", "trace", "corrected")
@@ -29,7 +36,7 @@ class Momentum(NamedTuple):
     mu: Array
 
 
-def averaged(
+def direction_and_momentum(
     momentum: str, nesterov: bool, beta: Array, g: Array, mu: Array, t: Array
 ) -> tuple[Array, Array]:
     """The direction and the new momentum, in one of the forms in use.
@@ -59,17 +66,9 @@ def shape_factor(scale: str | None, n: int, m: int, rms: Any) -> Any:
     return None
 
 
-def to_rms(x: Array, rms: Any) -> Array:
+def scaled_to_rms(x: Array, rms: Any) -> Array:
     """Every matrix of a stack with this root mean square."""
     return x * (rms * math.sqrt(x.shape[-2] * x.shape[-1]) * inverse(frobenius_norm(x)))
-
-
-def refuse_other(rule: Any, name: str, known: tuple[Any, ...]) -> None:
-    if getattr(rule, name) not in known:
-        seen = f"{name} is {getattr(rule, name)!r}"
-        raise ValueError(
-            complaint(type(rule).__name__, seen, f"Give one of {', '.join(map(repr, known))}")
-        )
 
 
 class scale_by_muon(BatchedRule):
@@ -105,7 +104,7 @@ class scale_by_muon(BatchedRule):
     def before_leaf(
         self, g: Array, slots: Momentum, p: Array, step: Step
     ) -> tuple[list[Array], Array]:
-        u, mu = averaged(self.momentum, self.nesterov, self.beta, g, slots.mu, step.t)
+        u, mu = direction_and_momentum(self.momentum, self.nesterov, self.beta, g, slots.mu, step.t)
         return as_matrices(u, layout(self.axes, g.shape, "scale_by_muon")), mu
 
     def together(self, x: Array) -> Array:
@@ -120,7 +119,7 @@ class scale_by_muon(BatchedRule):
 
     def _sized(self, o: Array) -> Array:
         if self.scale == "rms":
-            return to_rms(o, self.rms)
+            return scaled_to_rms(o, self.rms)
         factor = shape_factor(self.scale, o.shape[-2], o.shape[-1], self.rms)
         return o if factor is None else o * factor
 
@@ -154,13 +153,13 @@ class scale_by_normuon(BatchedRule):
         refuse_other(self, "scale", tuple(s for s in SCALES if s != "nuclear"))
 
     def init_leaf(self, p: Array) -> Slots:
-        *stack, _, m = one_array(layout(self.axes, p.shape, "scale_by_normuon"), "scale_by_normuon")
+        *stack, _, m = shape_of_matrices(self.axes, p.shape, "scale_by_normuon")
         return self.Slots(jnp.zeros_like(p), jnp.zeros((*stack, m), real_dtype(p.dtype)))
 
     def before_leaf(
         self, g: Array, slots: Slots, p: Array, step: Step
     ) -> tuple[list[Array], Slots]:
-        u, mu = averaged(self.momentum, self.nesterov, self.beta, g, slots.mu, step.t)
+        u, mu = direction_and_momentum(self.momentum, self.nesterov, self.beta, g, slots.mu, step.t)
         how = layout(self.axes, g.shape, "scale_by_normuon")
         return as_matrices(u, how), slots._replace(mu=mu)
 
@@ -173,7 +172,7 @@ class scale_by_normuon(BatchedRule):
         nu = self.b2 * kept.nu + (1 - self.b2) * square
         even = o / (root(nu) + self.eps)[..., None, :]
         if self.scale == "rms":
-            even = to_rms(even, self.rms)
+            even = scaled_to_rms(even, self.rms)
         else:
             factor = shape_factor(self.scale, o.shape[-2], o.shape[-1], self.rms)
             even = even * (
@@ -219,7 +218,7 @@ class scale_by_adamuon(BatchedRule):
     def before_leaf(
         self, g: Array, slots: Slots, p: Array, step: Step
     ) -> tuple[list[Array], Slots]:
-        u, mu = averaged(self.momentum, self.nesterov, self.beta, g, slots.mu, step.t)
+        u, mu = direction_and_momentum(self.momentum, self.nesterov, self.beta, g, slots.mu, step.t)
         how = layout(self.axes, g.shape, "scale_by_adamuon")
         return as_matrices(jnp.sign(u) if self.signed else u, how), slots._replace(mu=mu)
 
@@ -231,7 +230,7 @@ class scale_by_adamuon(BatchedRule):
         o = from_matrices(results, how)
         nu = self.b2 * kept.nu + (1 - self.b2) * abs2(o)
         even = o / (root(nu) + self.eps)
-        return on_matrices(lambda x: to_rms(x, self.rms), even, how), kept._replace(nu=nu)
+        return on_matrices(lambda x: scaled_to_rms(x, self.rms), even, how), kept._replace(nu=nu)
 
 
 class scale_by_adago(BatchedRule):
@@ -261,13 +260,13 @@ class scale_by_adago(BatchedRule):
         refuse_other(self, "momentum", MOMENTA)
 
     def init_leaf(self, p: Array) -> Slots:
-        *stack, _, _ = one_array(layout(self.axes, p.shape, "scale_by_adago"), "scale_by_adago")
+        *stack, _, _ = shape_of_matrices(self.axes, p.shape, "scale_by_adago")
         return self.Slots(jnp.zeros_like(p), jnp.zeros(tuple(stack), real_dtype(p.dtype)))
 
     def before_leaf(
         self, g: Array, slots: Slots, p: Array, step: Step
     ) -> tuple[list[Array], tuple[Array, Slots]]:
-        u, mu = averaged(self.momentum, self.nesterov, self.beta, g, slots.mu, step.t)
+        u, mu = direction_and_momentum(self.momentum, self.nesterov, self.beta, g, slots.mu, step.t)
         how = layout(self.axes, g.shape, "scale_by_adago")
         (x,) = as_matrices(g, how)
         size = jnp.squeeze(norm(x, (x.ndim - 2, x.ndim - 1)), (-2, -1))

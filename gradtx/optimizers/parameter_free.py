@@ -17,7 +17,7 @@ from typing import Any, ClassVar, NamedTuple
 import jax.numpy as jnp
 from jax import Array, lax
 
-from gradtx.axes import within
+from gradtx.axes import unstacked_axes
 from gradtx.chain import chain
 from gradtx.hyper import AxesField, AxesOf
 from gradtx.rule import Copy, Hyper, HyperField, JointRule, Rule, Square, Step
@@ -97,11 +97,11 @@ class scale_by_ldog(Rule):
         self.require("(0, inf)", "reps_rel", "eps")
 
     def init_leaf(self, p: Array) -> Slots:
-        zeros = jnp.sum(real_zeros_like(p), within(self.axes, p.ndim))
+        zeros = jnp.sum(real_zeros_like(p), unstacked_axes(self.axes, p.ndim))
         return self.Slots(p, zeros, zeros)
 
     def update_leaf(self, g: Array, slots: Slots, p: Array, step: Step) -> tuple[Array, Slots]:
-        axes = within(self.axes, p.ndim)
+        axes = unstacked_axes(self.axes, p.ndim)
         start = self.reps_rel * (1 + root(jnp.sum(abs2(p), axes)))
         least = jnp.where(step.t == 1, start, slots.max_dist)
         distance = jnp.maximum(least, root(jnp.sum(abs2(p - slots.x0), axes)))

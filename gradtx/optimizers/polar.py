@@ -25,7 +25,7 @@ from jax import Array, lax
 from jax.typing import DTypeLike
 
 from gradtx.engine.batches import one_by_one
-from gradtx.struct import FrozenTree, Struct, complaint, nearest, static
+from gradtx.struct import FrozenTree, Struct, nearest, static, value_error
 from gradtx.tree import abs2, root
 
 Triple = tuple[float, float, float]
@@ -231,8 +231,8 @@ class Polar(Protocol):
 class newton_schulz(Struct):
     """The orthogonal factor by polynomials, of matrices [..., n, m].
 
-    X / (|X| + eps) in the Frobenius norm comes first. The wide side is never squared. Sets that
-    turn a sign or diverge for what rounding takes above one are refused.
+    X / (|X| + eps) in the Frobenius norm comes first. Gram matrices are those of the shorter side.
+    Sets that turn a sign or diverge for what rounding takes above one are refused.
     """
 
     # A name (see the top of the file), a triple for every step, or one triple for all steps.
@@ -248,12 +248,12 @@ class newton_schulz(Struct):
         for name, known in (("arithmetic", tuple(MARGIN)), ("form", ("auto", "plain", "gram"))):
             if getattr(self, name) not in known:
                 given = f"{name} is {getattr(self, name)!r}"
-                raise ValueError(complaint("newton_schulz", given, f"Give one of {known}"))
+                raise value_error("newton_schulz", given, f"Give one of {known}")
         wrong = fault(self._polynomials(), self.arithmetic)
         if wrong is not None:
             sound = [k for k, v in COEFFICIENTS.items() if fault(v, self.arithmetic) is None]
             seen = f"in {self.arithmetic} {wrong}"
-            raise ValueError(complaint(self, seen, f"Take one of {', '.join(sound)}"))
+            raise value_error(self, seen, f"Take one of {', '.join(sound)}")
 
     def _polynomials(self) -> Polynomials:
         return polynomials_of(self.ns_coeffs, self.ns_steps)
@@ -313,10 +313,10 @@ def polynomials_of(ns_coeffs: Any, ns_steps: int | None = None) -> Polynomials:
         found = (found,) * (5 if ns_steps is None else ns_steps)
     if np.ndim(found) != 2 or np.shape(found)[1] != 3 or not len(found):
         seen = f"the coefficients have shape {np.shape(found)}"
-        raise ValueError(complaint(called, seen, "Give a name, (a, b, c), or one for every step"))
+        raise value_error(called, seen, "Give a name, (a, b, c), or one for every step")
     if ns_steps is not None and len(found) != ns_steps:
         seen = f"there are {len(found)} polynomials for {ns_steps} steps"
-        raise ValueError(complaint(called, seen, "Leave ns_steps out, or give one for every step"))
+        raise value_error(called, seen, "Leave ns_steps out, or give one for every step")
     return tuple((float(a), float(b), float(c)) for a, b, c in found)
 
 

@@ -17,7 +17,7 @@ from jax import Array
 from gradtx.chain import chain
 from gradtx.optimizers.adam import Moments, moments
 from gradtx.rule import Hyper, HyperField, JointRule, LengthSums, NoNumbers, Step, measure_length
-from gradtx.struct import complaint, static
+from gradtx.struct import refuse_other, static
 from gradtx.transform import GradientTransformation
 from gradtx.transforms.scale import scale, scale_by_learning_rate
 from gradtx.tree import abs2, inner, one_minus_power, root
@@ -43,10 +43,7 @@ class scale_by_polyak(JointRule):
     def check(self) -> None:
         self.require("[0, inf)", "scaling", "eps")
         self.require("(0, inf]", "max_learning_rate")
-        if self.variant not in ("sps", "sps+"):
-            raise ValueError(
-                complaint(self, f"the variant is {self.variant!r}", "Give 'sps' or 'sps+'")
-            )
+        refuse_other(self, "variant", ("sps", "sps+"))
 
     measure_leaf = measure_length
 
@@ -80,10 +77,10 @@ class MomoShared(NamedTuple):
     shrink: Array
 
 
-def _decided(
+def _momo_step(
     rule: Any, sums: MomoSums, old: MomoGlobals, decay: Any, reached: Any, value: Array
 ) -> tuple[MomoGlobals, Array, Array]:
-    """New globals, tau and the factor of p; `reached` is the weight that the averages have."""
+    """New globals, tau and the factor of p; `reached` is the sum of the weights in the averages."""
     rate = rule.learning_rate
     spread = 1 + rate * rule.weight_decay
     average = decay * old.value_average + (1 - decay) * value
@@ -145,7 +142,7 @@ class scale_by_momo(JointRule):
         self, sums: MomoSums, globals_: MomoGlobals, t: Array, **extra: Any
     ) -> tuple[MomoGlobals, MomoShared]:
         decay = self.prepare(globals_, t)
-        new, tau, shrink = _decided(self, sums, globals_, decay, 1.0, extra["value"])
+        new, tau, shrink = _momo_step(self, sums, globals_, decay, 1.0, extra["value"])
         return new, MomoShared(decay, tau, shrink)
 
     def update_leaf(self, g: Array, slots: Slots, p: Array, step: Step) -> tuple[Array, Slots]:
@@ -156,7 +153,7 @@ class scale_by_momo(JointRule):
 class scale_by_momo_adam(JointRule):
     """`scale_by_momo` in Adam's metric D = sqrt(nu^) + eps: u = s p + tau mu / D.
 
-    mu, f and c start at zero, with r = 1 - b1^t the weight that they have reached:
+    mu, f and c start at zero, so that r = 1 - b1^t is the sum of their weights:
     tau = min(a / r, max((1 + a l) (f - r lower_bound - c) + <mu, p>, 0) / <mu, mu / D>).
     """
 
@@ -197,7 +194,7 @@ class scale_by_momo_adam(JointRule):
         self, sums: MomoSums, globals_: MomoGlobals, t: Array, **extra: Any
     ) -> tuple[MomoGlobals, MomoShared]:
         reached = one_minus_power(self.b1, t)  # pyright: ignore[reportArgumentType]
-        new, tau, shrink = _decided(self, sums, globals_, self.b1, reached, extra["value"])
+        new, tau, shrink = _momo_step(self, sums, globals_, self.b1, reached, extra["value"])
         return new, MomoShared(self.prepare(globals_, t), tau, shrink)
 
     def update_leaf(self, g: Array, slots: Moments, p: Array, step: Step) -> tuple[Array, Moments]:

@@ -12,7 +12,7 @@ from gradtx.engine.step import At
 from gradtx.optimizers.adam import scale_by_adam
 from gradtx.paths import Labels, Route, by_path, refuse_no_mapping
 from gradtx.rule import Hyper, HyperField
-from gradtx.struct import complaint, converted, static
+from gradtx.struct import converted, static, value_error
 from gradtx.transform import (
     Clocked,
     GradientTransformation,
@@ -85,7 +85,7 @@ class by_role(Clocked):
 
 
 def routed(
-    called: str,
+    owner: str,
     direction: GradientTransformation,
     learning_rate: Hyper,
     weight_decay: Hyper | None,
@@ -103,17 +103,15 @@ def routed(
     if isinstance(matrices, str):
         matrices = {matrices: "io"}
     if matrices is not None:
-        refuse_no_mapping(called, matrices, 'such as matrices={"*/kernel": "io"}')
+        refuse_no_mapping(owner, matrices, 'such as matrices={"*/kernel": "io"}')
     named = {k: Axes(v) if isinstance(v, str) else v for k, v in (matrices or {}).items()}
     axes = {key: value for key, value in named.items() if value is not None}
     if not axes:
-        raise ValueError(
-            complaint(
-                called,
-                "no matrix is named" if matrices else "nobody said which arrays are matrices",
-                'Name them and their axes: matrices={"*/kernel": "io"} for kernels (in, out); '
-                "all other arrays go to the auxiliary optimizer",
-            )
+        raise value_error(
+            owner,
+            "no matrix is named" if matrices else "nobody said which arrays are matrices",
+            'Name them and their axes: matrices={"*/kernel": "io"} for kernels (in, out); '
+            "all other arrays go to the auxiliary optimizer",
         )
     roles = {key: "rest" if value is None else "matrices" for key, value in named.items()}
     if labels is None:

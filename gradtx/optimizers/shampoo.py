@@ -1,6 +1,6 @@
 """Roots of the averages of G G^H and G^H G on both sides of a matrix.
 
-    shampoo       L^-1/4 M R^-1/4, as long as the step of a simpler method would be
+    shampoo       L^-1/4 M R^-1/4, with the norm of the step of a simpler method
     kl_shampoo    L^-1/2 M R^-1/2, each side being averaged in the metric of the other
 
 M is the momentum. Roots are taken anew every so many steps. With `stagger` the matrices take turns,
@@ -15,31 +15,30 @@ from typing import Any, ClassVar, NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
-from gradtx.axes import as_matrices, frobenius_norm, from_matrices, layout, one_array
+from gradtx.axes import as_matrices, frobenius_norm, from_matrices, layout, shape_of_matrices
 from gradtx.engine.placement import placed
 from gradtx.hyper import AxesField
-from gradtx.optimizers.muon import refuse_other
 from gradtx.optimizers.roles import Matrices, routed
 from gradtx.optimizers.sides import (
     ROOTS,
     Pair,
-    acts,
     averages,
-    between,
     due,
     grams,
+    has_matrix,
     identities,
     inverse_root,
-    multiples,
-    places,
+    numbers_of_matrices,
+    on_both_sides,
     refreshed,
     refuse_other_sides,
+    scaled_identity,
     side_shapes,
     zeros,
 )
 from gradtx.paths import Labels
 from gradtx.rule import Hyper, HyperField, OptionalHyperField, Rule, Square, Step
-from gradtx.struct import complaint, static
+from gradtx.struct import refuse_other, static, value_error
 from gradtx.transform import GradientTransformation
 from gradtx.tree import abs2, inverse, one_minus_power, real_dtype, real_zeros_like, root
 
@@ -47,7 +46,7 @@ GRAFTS = (None, "sgd", "adagrad", "rmsprop", "adam")
 
 
 class scale_by_shampoo(Rule):
-    """Preconditions a matrix on both sides, and takes the length from a simpler method.
+    """Preconditions a matrix on both sides, with the norm of a simpler method's step (grafting).
 
     L = b2 L + (1 - b2) G G^H, R = b2 R + (1 - b2) G^H G (sums if b2 is 1), both over 1 - b2^t,
     D = (L + eps)^-e M (R + eps)^-e with the corrected momentum M and e one over twice the number of
@@ -93,10 +92,10 @@ class scale_by_shampoo(Rule):
         if self.roots == "newton" and self.exponent is not None:
             seen = f'exponent is {self.exponent!r} and roots is "newton"'
             do = 'Leave the exponent out, or take roots="eigh"'
-            raise ValueError(complaint("scale_by_shampoo", seen, do))
+            raise value_error("scale_by_shampoo", seen, do)
         if self.block_size is not None and self.block_size < 1:
             seen = f"block_size is {self.block_size!r}"
-            raise ValueError(complaint("scale_by_shampoo", seen, "Give a size of 1 or more"))
+            raise value_error("scale_by_shampoo", seen, "Give a size of 1 or more")
 
     def _blocks(self, n: int, m: int) -> tuple[int, int]:
         """The number of blocks along inputs and outputs."""
@@ -104,8 +103,7 @@ class scale_by_shampoo(Rule):
         return max(1, -(-n // size)), max(1, -(-m // size))
 
     def init_leaf(self, p: Array) -> Slots:
-        how = layout(self.axes, p.shape, "scale_by_shampoo")
-        *stack, n, m = one_array(how, "scale_by_shampoo")
+        *stack, n, m = shape_of_matrices(self.axes, p.shape, "scale_by_shampoo")
         a, b = self._blocks(n, m)
         shapes = side_shapes(self.sides, -(-n // a), -(-m // b), self.max_dim, diagonal=True)
         stack = (*stack, a, b)
@@ -126,12 +124,12 @@ class scale_by_shampoo(Rule):
         simple, nu = self._grafted(g, mean, slots.nu, step.t)
         (x,), (m,), (short,) = (as_matrices(a, how) for a in (g, mean, simple))
         shape, parts = x.shape[-2:], self._blocks(*x.shape[-2:])
-        x, m, short = (_cut(a, *parts) for a in (x, m, short))
+        x, m, short = (_as_blocks(a, *parts) for a in (x, m, short))
         old = slots.left, slots.right
-        sums = averages(old, grams(x, *old), self.b2, _weight(self.b2))
-        correction = _correction(self.b2, step.t)
+        sums = averages(old, grams(x, *old), self.b2, _weight_of_new(self.b2))
+        correction = _sum_of_weights(self.b2, step.t)
         late = (
-            places(step.place, x.shape[:-2]).astype(step.t.dtype)
+            numbers_of_matrices(step.place, x.shape[:-2]).astype(step.t.dtype)
             if self.stagger
             else jnp.zeros_like(step.t)
         )
@@ -139,7 +137,7 @@ class scale_by_shampoo(Rule):
         turns = begun & due(step.t, step.place, self.every, x.shape[:-2], self.stagger)
         exponent = self.exponent
         if exponent is None:
-            exponent = 1 / (2 * max(1, sum(map(acts, sums))))
+            exponent = 1 / (2 * max(1, sum(map(has_matrix, sums))))
 
         def roots(old: Pair, left: Array, right: Array) -> Pair:
             means = left / correction, right / correction
@@ -147,11 +145,11 @@ class scale_by_shampoo(Rule):
             return a, b
 
         left_root, right_root = refreshed(turns, roots, (slots.left_root, slots.right_root), *sums)
-        d = between(left_root, m, right_root)
+        d = on_both_sides(left_root, m, right_root)
         if self.graft is not None:
             d = d * (frobenius_norm(short) * inverse(frobenius_norm(d)))
         begun = jnp.broadcast_to(begun, x.shape[:-2])[..., None, None]
-        u = from_matrices([_joined(jnp.where(begun, d, short), shape)], how)
+        u = from_matrices([_from_blocks(jnp.where(begun, d, short), shape)], how)
         sides = placed(slots[2:], (*sums, left_root, right_root))
         return u, self.Slots(mu, nu, *sides)
 
@@ -159,26 +157,26 @@ class scale_by_shampoo(Rule):
         """The step of the method that gives the length, and its squares."""
         if self.graft in (None, "sgd"):
             return mean, nu
-        decay, weight = (1, 1) if self.graft == "adagrad" else (self.b2, _weight(self.b2))
+        decay, weight = (1, 1) if self.graft == "adagrad" else (self.b2, _weight_of_new(self.b2))
         nu = decay * nu + weight * abs2(g)
-        squares = nu / _correction(self.b2, t) if self.graft == "adam" else nu
+        squares = nu / _sum_of_weights(self.b2, t) if self.graft == "adam" else nu
         return mean / (root(squares) + self.graft_eps), nu
 
 
-def _weight(decay: Any) -> Array:
-    """Of the new in an average, which is a sum where nothing decays."""
+def _weight_of_new(decay: Any) -> Array:
+    """The weight of the new in an average, which is a sum where nothing decays."""
     return jnp.where(jnp.less(decay, 1), 1 - decay, 1)
 
 
-def _correction(decay: Any, t: Array) -> Array:
+def _sum_of_weights(decay: Any, t: Array) -> Array:
     averaged = jnp.less(decay, 1)
     return jnp.where(
         averaged, one_minus_power(jnp.where(averaged, decay, 0.5).astype(t.dtype), t), 1
     )
 
 
-def _cut(x: Array, a: int, b: int) -> Array:
-    """[..., n, m] as blocks [..., a, b, n / a, m / b], with zeros where they do not come out."""
+def _as_blocks(x: Array, a: int, b: int) -> Array:
+    """[..., n, m] as blocks [..., a, b, n / a, m / b], padded with zeros."""
     if a == b == 1:
         return x[..., None, None, :, :]
     *stack, n, m = x.shape
@@ -187,15 +185,15 @@ def _cut(x: Array, a: int, b: int) -> Array:
     return x.reshape(*stack, a, rows, b, columns).swapaxes(-3, -2)
 
 
-def _joined(x: Array, shape: tuple[int, ...]) -> Array:
-    """What `_cut` was given."""
+def _from_blocks(x: Array, shape: tuple[int, ...]) -> Array:
+    """What `_as_blocks` was given."""
     *stack, a, b, rows, columns = x.shape
     x = x.swapaxes(-3, -2).reshape(*stack, a * rows, b * columns)
     return x[..., : shape[0], : shape[1]]
 
 
 class scale_by_kl_shampoo(Rule):
-    """Whitens by the product of a matrix for each side that is nearest to the gradients'.
+    """Whitens by the Kronecker product that is nearest to the covariance of the gradients.
 
     L = b2 L + (1 - b2) / m G R^-1 G^H, R = b2 R + (1 - b2) / n G^H L^-1 G (both with the old ones),
     u = (L + eps)^-1/2 M (R + eps)^-1/2 with the corrected momentum M of n x m matrices: the nearest
@@ -231,8 +229,7 @@ class scale_by_kl_shampoo(Rule):
         refuse_other(self, "roots", ROOTS)
 
     def init_leaf(self, p: Array) -> Slots:
-        how = layout(self.axes, p.shape, "scale_by_kl_shampoo")
-        *stack, n, m = one_array(how, "scale_by_kl_shampoo")
+        *stack, n, m = shape_of_matrices(self.axes, p.shape, "scale_by_kl_shampoo")
         shapes = side_shapes(self.sides, n, m, self.max_dim, diagonal=True)
         return self.Slots(
             jnp.zeros_like(p),
@@ -248,19 +245,20 @@ class scale_by_kl_shampoo(Rule):
         (x,), (mean,) = as_matrices(g, how), as_matrices(mu / one_minus_power(self.b1, step.t), how)
         n, m = x.shape[-2:]
         old = slots.left, slots.right
-        count = max(1, sum(map(acts, old)))
+        count = max(1, sum(map(has_matrix, old)))
         # A side of zeros has seen no gradient yet.
-        new_here = [jnp.all(a == 0, axis=(-2, -1), keepdims=True) for a in old if acts(a)]
+        new_here = [jnp.all(a == 0, axis=(-2, -1), keepdims=True) for a in old if has_matrix(a)]
         first = new_here[0] if new_here else jnp.zeros((*x.shape[:-2], 1, 1), bool)
         power = jnp.sum(abs2(x), axis=(-2, -1), keepdims=True) / (n * m)
         size = root(power) if count == 2 else power
         some = inverse(root(size))
-        start = [jnp.where(first, multiples(size, a), a) for a in old]
+        start = [jnp.where(first, scaled_identity(size, a), a) for a in old]
         roots = [
-            jnp.where(first, multiples(some, a), a) for a in (slots.left_root, slots.right_root)
+            jnp.where(first, scaled_identity(some, a), a)
+            for a in (slots.left_root, slots.right_root)
         ]
-        by_right = between(_none(roots[0]), x, roots[1]) * m**-0.5
-        by_left = between(roots[0], x, _none(roots[1])) * n**-0.5
+        by_right = on_both_sides(_left_alone(roots[0]), x, roots[1]) * m**-0.5
+        by_left = on_both_sides(roots[0], x, _left_alone(roots[1])) * n**-0.5
         new = grams(by_right, *start)[0], grams(by_left, *start)[1]
         # In this form there is one way only to fuse a product into the sum.
         left, right = (a + (1 - self.b2) * (b - a) for a, b in zip(start, new, strict=True))
@@ -271,12 +269,12 @@ class scale_by_kl_shampoo(Rule):
             return a, b
 
         roots = refreshed(turns, fresh, tuple(roots), left, right)
-        u = between(roots[0], mean, roots[1])
+        u = on_both_sides(roots[0], mean, roots[1])
         sides = placed(slots[1:], (left, right, *roots))
         return from_matrices([u], how), self.Slots(mu, *sides)
 
 
-def _none(side: Array) -> Array:
+def _left_alone(side: Array) -> Array:
     """A side that is left alone in the place of this one."""
     return side[..., :0, :0]
 

@@ -18,7 +18,7 @@ from jax.typing import DTypeLike
 
 from gradtx.axes import adjoint, frobenius_norm, product
 from gradtx.engine.batches import in_turn
-from gradtx.optimizers.muon import refuse_other
+from gradtx.struct import refuse_other
 from gradtx.tree import abs2
 
 LONGEST = 10_000  # the `max_dim` where none is given
@@ -73,7 +73,7 @@ def _identity(shape: tuple[int, ...], dtype: DTypeLike) -> Array:
     return jnp.broadcast_to(jnp.eye(shape[-1], dtype=dtype) if is_full else 1, shape).astype(dtype)
 
 
-def multiples(size: Array, side: Array) -> Array:
+def scaled_identity(size: Array, side: Array) -> Array:
     """A number [..., 1, 1] for every matrix times the identity, of the shape of a side."""
     return size.astype(side.dtype) * _identity(side.shape, side.dtype)
 
@@ -81,7 +81,7 @@ def multiples(size: Array, side: Array) -> Array:
 # Products --------------------------------------------------------------------------------------
 
 
-def acts(side: Array) -> bool:
+def has_matrix(side: Array) -> bool:
     """Whether a side has a matrix at all."""
     return side.shape[-1] > 0
 
@@ -90,11 +90,11 @@ def is_diagonal(side: Array) -> bool:
     return side.shape[-2] < side.shape[-1]
 
 
-def between(left: Array, x: Array, right: Array) -> Array:
+def on_both_sides(left: Array, x: Array, right: Array) -> Array:
     """left x right, where a side that is left alone changes nothing."""
-    if acts(left):
+    if has_matrix(left):
         x = left.mT * x if is_diagonal(left) else product(left, x)
-    if acts(right):
+    if has_matrix(right):
         x = x * right if is_diagonal(right) else product(x, right)
     return x
 
@@ -105,15 +105,15 @@ def grams(x: Array, left: Array, right: Array) -> Pair:
     def gram(x: Array, side: Array) -> Array:
         if is_diagonal(side):
             return jnp.sum(abs2(x), axis=-1)[..., None, :].astype(x.dtype)
-        return product(x, adjoint(x)) if acts(side) else side
+        return product(x, adjoint(x)) if has_matrix(side) else side
 
     return gram(x, left), gram(adjoint(x), right)
 
 
 def without_rounding(x: Array) -> Array:
-    """Turned matrices, zero where an entry is so small that it is rounding of the others.
+    """Matrices in a basis, with zeros for entries so small that they are only rounding.
 
-    Where a gradient has no part it would else get, by its sign, a step like all others.
+    Else a direction in which the gradient has no part would get a step like all others.
     """
     size = jnp.sqrt(abs2(lax.stop_gradient(x)))
     largest = jnp.max(size, axis=(-2, -1), keepdims=True)
@@ -140,10 +140,10 @@ def due(count: Array, number: Any, every: Any, stack: tuple[int, ...], stagger: 
     """
     if not stagger:
         return jnp.mod(count, every) < 1
-    return jnp.mod(count - places(number, stack).astype(count.dtype), every) < 1
+    return jnp.mod(count - numbers_of_matrices(number, stack).astype(count.dtype), every) < 1
 
 
-def places(number: Any, stack: tuple[int, ...]) -> Array:
+def numbers_of_matrices(number: Any, stack: tuple[int, ...]) -> Array:
     """The number of every matrix of a stack, whose first one has the number of the array."""
     along = (lax.broadcasted_iota(jnp.int32, stack, axis) for axis in range(len(stack)))
     return number + sum(along, jnp.zeros(stack, jnp.int32))
@@ -189,11 +189,11 @@ _qr = in_turn(lambda a: tuple(jnp.linalg.qr(a)))
 
 
 def eigenbasis(a: Array) -> Array:
-    """Eigenvectors, as columns, of Hermitian matrices [..., n, n]; of zeros the axes."""
-    return _eigh(_scaled(a)[0])[1] if acts(a) else a
+    """Eigenvectors, as columns, of Hermitian matrices [..., n, n]; for zeros the identity."""
+    return _eigh(_scaled(a)[0])[1] if has_matrix(a) else a
 
 
-def in_place(shape: tuple[int, ...]) -> Array:
+def same_order(shape: tuple[int, ...]) -> Array:
     """The order that changes nothing, for columns of stacked matrices."""
     return lax.broadcasted_iota(jnp.int32, shape, len(shape) - 1)
 
@@ -208,7 +208,7 @@ def power_step(a: Array, basis: Array) -> tuple[Array, Array]:
     basis = lax.stop_gradient(basis)
     values = jnp.sum((jnp.conj(basis) * product(a, basis)).real, axis=-2)
     order = jnp.argsort(values, axis=-1, descending=True).astype(jnp.int32)
-    order = jnp.where(size[..., 0] > 0, order, in_place(order.shape))
+    order = jnp.where(size[..., 0] > 0, order, same_order(order.shape))
     basis = jnp.take_along_axis(basis, order[..., None, :], axis=-1)
     new = _qr(product(a, basis))[0]
     return jnp.where(size > 0, new, basis), order
@@ -220,7 +220,7 @@ def inverse_root(a: Array, exponent: Any, eps: Any, roots: str = "eigh") -> Arra
     An eigenvalue that is less than the rounding of the largest counts as that. `roots="newton"`
     takes products only, for an exponent of one over a whole number, and adds that rounding to all.
     """
-    if not acts(a):
+    if not has_matrix(a):
         return a
     eps = lax.stop_gradient(jnp.asarray(eps))
     scaled, size = _scaled(a)

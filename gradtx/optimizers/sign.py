@@ -111,8 +111,8 @@ class scale_by_rprop(Rule):
         sign = jnp.sign(g)
         agreement = jnp.real(sign * jnp.conj(slots.signs))
         signs = jnp.where(agreement < 0, 0, jnp.where(agreement > 0, 2, 1) * sign)
-        # The step sizes from the new signs, which tell all, and as the sum of old and change: so
-        # XLA makes the update of the new ones, and the old buffer needs no copy.
+        # Step sizes follow from the new signs alone, and are written as old plus change: so XLA
+        # finds the update from the new ones, and the old buffer needs no copy.
         changed = jnp.where((signs == 0) & (sign != 0), self.eta_minus, 1)
         factor = jnp.where(abs2(signs) > 2, self.eta_plus, changed)
         old, rate = slots.step_sizes, 2 * self.learning_rate

@@ -17,23 +17,23 @@ from typing import Any, ClassVar, NamedTuple
 import jax.numpy as jnp
 from jax import Array, lax
 
-from gradtx.axes import adjoint, as_matrices, from_matrices, layout, one_array, product
+from gradtx.axes import adjoint, as_matrices, from_matrices, layout, product, shape_of_matrices
 from gradtx.engine.placement import placed
 from gradtx.hyper import AxesField
 from gradtx.optimizers.roles import Matrices, routed
 from gradtx.optimizers.sides import (
     Pair,
-    acts,
     averages,
-    between,
     due,
     eigenbasis,
     grams,
+    has_matrix,
     identities,
-    in_place,
+    on_both_sides,
     power_step,
     refreshed,
     refuse_other_sides,
+    same_order,
     side_shapes,
     without_rounding,
     zeros,
@@ -48,7 +48,7 @@ from gradtx.tree import abs2, one_minus_power, real_zeros_like, root
 class scale_by_soap(Rule):
     """Adam in the eigenbasis of Shampoo's preconditioner.
 
-    Z = Q_L^H G Q_R (what is rounding there is zero), mu and nu the moments of Z with Adam's
+    Z = Q_L^H G Q_R (zero where it is only rounding), mu and nu the moments of Z with Adam's
     corrections for t - 1 steps, u = Q_L mu / (sqrt(nu) + eps) Q_R^H with eps beside the uncorrected
     nu; then L and R (`shampoo_beta`) take G in. The first step finds L, R and Q alone, u = 0. Every
     few steps Q becomes QR(L Q), its columns sorted, nu with them, and mu is turned over. Vyas+
@@ -82,7 +82,7 @@ class scale_by_soap(Rule):
         refuse_other_sides(self)
 
     def init_leaf(self, p: Array) -> Slots:
-        *stack, n, m = one_array(layout(self.axes, p.shape, "scale_by_soap"), "scale_by_soap")
+        *stack, n, m = shape_of_matrices(self.axes, p.shape, "scale_by_soap")
         shapes = side_shapes(self.sides, n, m, self.max_dim)
         return self.Slots(
             jnp.zeros_like(p),
@@ -97,32 +97,32 @@ class scale_by_soap(Rule):
         how = layout(self.axes, g.shape, "scale_by_soap")
         (x,), (mu,), (nu,) = (as_matrices(a, how) for a in (g, slots.mu, slots.nu))
         bases = slots.left_basis, slots.right_basis
-        z, first = without_rounding(between(adjoint(bases[0]), x, bases[1])), step.t == 1
+        z, first = without_rounding(on_both_sides(adjoint(bases[0]), x, bases[1])), step.t == 1
         mu = jnp.where(first, 0, self.b1 * mu + (1 - self.b1) * z)
         nu = jnp.where(first, 0, self.b2 * nu + (1 - self.b2) * abs2(z))
         k = jnp.maximum(step.t - 1, 1)
         correction = root(one_minus_power(self.b2, k)) / one_minus_power(self.b1, k)
-        u = between(bases[0], correction * (mu / (root(nu) + self.eps)), adjoint(bases[1]))
+        u = on_both_sides(bases[0], correction * (mu / (root(nu) + self.eps)), adjoint(bases[1]))
         old = slots.left, slots.right
         new = averages(old, grams(x, *old), self.shampoo_beta, 1 - self.shampoo_beta)
         stack = x.shape[:-2]
         turns = due(step.t - 1, step.place, self.every, stack, self.stagger) | first
         firsts = jnp.broadcast_to(first, turns.shape)
-        mu, nu, *bases = refreshed(turns, _turned, (mu, nu, *bases), *new, firsts)
+        mu, nu, *bases = refreshed(turns, _in_next_bases, (mu, nu, *bases), *new, firsts)
         mu, nu = (from_matrices([a], how) for a in (mu, nu))
         sides = placed(slots[2:], (*new, *bases))
         return from_matrices([u], how), self.Slots(mu, nu, *sides)
 
 
-def _turned(old: Any, left: Array, right: Array, first: Array) -> Any:
-    """Both moments in the next bases, and these."""
+def _in_next_bases(old: Any, left: Array, right: Array, first: Array) -> Any:
+    """Both moments in the next bases, and these bases."""
     mu, nu, *bases = old
     found = []
     for side, (a, basis) in enumerate(zip((left, right), bases, strict=True)):
-        if not acts(a):
+        if not has_matrix(a):
             found.append(basis)
             continue
-        new, order = lax.cond(first, _from_nothing, power_step, a, basis)
+        new, order = lax.cond(first, _first_basis, power_step, a, basis)
         turn = product(adjoint(new), basis)
         if side == 0:
             mu, nu = product(turn, mu), jnp.take_along_axis(nu, order[..., :, None], axis=-2)
@@ -133,8 +133,8 @@ def _turned(old: Any, left: Array, right: Array, first: Array) -> Any:
     return (mu, nu, *found)
 
 
-def _from_nothing(a: Array, basis: Array) -> Pair:
-    return eigenbasis(a), in_place(a.shape[:-1])
+def _first_basis(a: Array, basis: Array) -> Pair:
+    return eigenbasis(a), same_order(a.shape[:-1])
 
 
 class scale_by_splus(Rule):
@@ -169,7 +169,7 @@ class scale_by_splus(Rule):
         refuse_other_sides(self)
 
     def init_leaf(self, p: Array) -> Slots:
-        *stack, n, m = one_array(layout(self.axes, p.shape, "scale_by_splus"), "scale_by_splus")
+        *stack, n, m = shape_of_matrices(self.axes, p.shape, "scale_by_splus")
         shapes = side_shapes(self.sides, n, m, self.max_dim)
         return self.Slots(
             jnp.zeros_like(p),
@@ -187,8 +187,8 @@ class scale_by_splus(Rule):
         left, right = averages(old, grams(x, *old), self.b2, 1 - self.b2)
         turns = due(step.t - 1, step.place, self.every, x.shape[:-2], self.stagger) | (step.t == 1)
         bases = refreshed(turns, _eigenbases, (slots.left_basis, slots.right_basis), left, right)
-        signs = jnp.sign(without_rounding(between(adjoint(bases[0]), average, bases[1])))
-        u = between(bases[0], signs * (2 / sum(x.shape[-2:])), adjoint(bases[1]))
+        signs = jnp.sign(without_rounding(on_both_sides(adjoint(bases[0]), average, bases[1])))
+        u = on_both_sides(bases[0], signs * (2 / sum(x.shape[-2:])), adjoint(bases[1]))
         sides = placed(slots[1:], (left, right, *bases))
         return from_matrices([u], how), self.Slots(mu, *sides)
 

@@ -1,1 +1,1 @@
-"""Schedules by their shape."""
+"""Schedules: hyperparameters as functions of the step count, a kind to a file."""

@@ -22,10 +22,11 @@ from jax.typing import ArrayLike
 from gradtx.struct import (
     Static,
     Struct,
-    complaint,
     numbers,
     shown,
     static,
+    type_error,
+    value_error,
     whole,
     with_functions_wrapped,
 )
@@ -112,20 +113,16 @@ class join_schedules(Schedule):
 
     def check(self) -> None:
         if len(self.schedules) != len(self.boundaries) + 1:
-            raise ValueError(
-                complaint(
-                    self,
-                    f"{len(self.schedules)} schedules and {len(self.boundaries)} boundaries",
-                    "Give one boundary fewer than schedules",
-                )
+            raise value_error(
+                self,
+                f"{len(self.schedules)} schedules and {len(self.boundaries)} boundaries",
+                "Give one boundary fewer than schedules",
             )
         self.require("[0, inf)", "boundaries")
         known = [number for _, number in numbers(self.boundaries)]
         if known != sorted(known):
-            raise ValueError(
-                complaint(
-                    self, f"boundaries are {shown(self.boundaries)}", "Give them in rising order"
-                )
+            raise value_error(
+                self, f"boundaries are {shown(self.boundaries)}", "Give them in rising order"
             )
 
     def __call__(self, count: Any) -> Array:
@@ -143,12 +140,10 @@ def _as_schedule(value: Any) -> Schedule | Static:
     if callable(value):
         return with_functions_wrapped(value, "join_schedules", "one of the schedules")
     if value is None or np.ndim(value) or isinstance(value, str | bytes | Struct):
-        raise TypeError(
-            complaint(
-                "join_schedules",
-                f"one of the schedules is {shown(value)}",
-                "Give schedules, functions of the count or numbers",
-            )
+        raise type_error(
+            "join_schedules",
+            f"one of the schedules is {shown(value)}",
+            "Give schedules, functions of the count or numbers",
         )
     return constant_schedule(value)
 

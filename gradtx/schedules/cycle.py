@@ -16,7 +16,7 @@ from jax import Array
 from gradtx.schedules.base import Number, Schedule, as_steps, join_schedules
 from gradtx.schedules.run import warmup_cosine_decay_schedule
 from gradtx.schedules.shape import between, cosine, fraction
-from gradtx.struct import complaint, static, whole
+from gradtx.struct import refuse_other, static, whole
 
 
 class cosine_onecycle_schedule(Schedule):
@@ -107,10 +107,7 @@ class cyclic_schedule(Schedule):
     def check(self) -> None:
         self.require("(0, inf)", "step_size_up")
         self.require("[0, inf)", "step_size_down", "gamma")
-        if self.mode not in HEIGHTS:
-            raise ValueError(
-                complaint(self, f"mode is {self.mode!r}", f"Pass one of {sorted(HEIGHTS)}")
-            )
+        refuse_other(self, "mode", HEIGHTS)
 
     def __call__(self, count: Any) -> Array:
         now, up = as_steps(count), as_steps(self.step_size_up)

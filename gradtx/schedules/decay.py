@@ -15,7 +15,7 @@ from jax import Array
 
 from gradtx.schedules.base import Number, Schedule, as_steps
 from gradtx.schedules.shape import between, cosine, fraction
-from gradtx.struct import complaint, static, whole
+from gradtx.struct import static, value_error, whole
 
 
 class linear_schedule(Schedule):
@@ -158,12 +158,10 @@ class piecewise_constant_schedule(Schedule):
     def check(self) -> None:
         boundaries, scales = self.boundaries_and_scales
         if len(boundaries) != len(scales):
-            raise ValueError(
-                complaint(
-                    self,
-                    f"{len(boundaries)} boundaries and {len(scales)} scales",
-                    "Give one scale for each boundary",
-                )
+            raise value_error(
+                self,
+                f"{len(boundaries)} boundaries and {len(scales)} scales",
+                "Give one scale for each boundary",
             )
         self.require("[0, inf)", "boundaries_and_scales")
 

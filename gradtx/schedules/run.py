@@ -1,4 +1,8 @@
-"""A whole run: up, along, down."""
+"""Schedules of a whole run.
+
+warmup_cosine_decay    up to the peak, then a cosine down
+wsd                    up, along the peak, down at the end
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,7 @@ from jax import Array
 
 from gradtx.schedules.base import Number, Schedule, as_steps
 from gradtx.schedules.shape import between, cosine, fraction, known
-from gradtx.struct import complaint, static, whole
+from gradtx.struct import refuse_other, static, value_error, whole
 from gradtx.tree import root
 
 
@@ -30,12 +34,10 @@ class warmup_cosine_decay_schedule(Schedule):
         self.require("[0, inf)", "warmup_steps", "decay_steps", "exponent")
         lengths = known(self.warmup_steps, self.decay_steps)
         if lengths and lengths[0] > lengths[1]:
-            raise ValueError(
-                complaint(
-                    self,
-                    "the warm-up is longer than the run",
-                    "Count the whole run in decay_steps, warm-up included",
-                )
+            raise value_error(
+                self,
+                "the warm-up is longer than the run",
+                "Count the whole run in decay_steps, warm-up included",
             )
 
     def __call__(self, count: Any) -> Array:
@@ -72,18 +74,13 @@ class wsd_schedule(Schedule):
 
     def check(self) -> None:
         self.require("[0, inf)", "warmup_steps", "total_steps", "decay_steps")
-        if self.decay not in WSD_DECAYS:
-            raise ValueError(
-                complaint(self, f"decay is {self.decay!r}", f"Pass one of {sorted(WSD_DECAYS)}")
-            )
+        refuse_other(self, "decay", WSD_DECAYS)
         lengths = known(self.warmup_steps, self.decay_steps, self.total_steps)
         if lengths and lengths[0] + lengths[1] > lengths[2]:
-            raise ValueError(
-                complaint(
-                    self,
-                    "warm-up and decay are longer than the run",
-                    "Count the whole run in total_steps, warm-up and decay included",
-                )
+            raise value_error(
+                self,
+                "warm-up and decay are longer than the run",
+                "Count the whole run in total_steps, warm-up and decay included",
             )
 
     def __call__(self, count: Any) -> Array:

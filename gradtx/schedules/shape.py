@@ -1,4 +1,4 @@
-"""What the schedules are made of: shares of a length, and ways between two values."""
+"""Pieces of schedules: the share of a length that has passed, and interpolation."""
 
 from __future__ import annotations
 

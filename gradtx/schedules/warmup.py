@@ -14,7 +14,7 @@ from jax import Array
 
 from gradtx.schedules.base import Number, Schedule, as_steps, evaluate
 from gradtx.schedules.shape import between, cosine, fraction
-from gradtx.struct import complaint, static, whole
+from gradtx.struct import refuse_other, static, whole
 from gradtx.tree import root
 
 RISES = {
@@ -39,10 +39,7 @@ class warmup_schedule(Schedule):
 
     def check(self) -> None:
         self.require("[0, inf)", "warmup_steps")
-        if self.shape not in RISES:
-            raise ValueError(
-                complaint(self, f"shape is {self.shape!r}", f"Pass one of {sorted(RISES)}")
-            )
+        refuse_other(self, "shape", RISES)
 
     def __call__(self, count: Any) -> Array:
         now = as_steps(count)
@@ -65,10 +62,7 @@ class untuned_warmup(Schedule):
 
     def check(self) -> None:
         self.require("[0, 1)", "b2")
-        if self.shape not in ("linear", "exponential"):
-            raise ValueError(
-                complaint(self, f"shape is {self.shape!r}", "Pass 'linear' or 'exponential'")
-            )
+        refuse_other(self, "shape", ("linear", "exponential"))
 
     def __call__(self, count: Any) -> Array:
         done = (as_steps(count) + 1) * (1 - self.b2)

@@ -15,7 +15,10 @@ from gradtx.struct.judging import numbers as numbers
 from gradtx.struct.messages import (
     complaint as complaint,
     nearest as nearest,
+    refuse_other as refuse_other,
     shortened as shortened,
+    type_error as type_error,
+    value_error as value_error,
 )
 from gradtx.struct.printing import shown as shown
 from gradtx.struct.table import FrozenTree as FrozenTree, Table as Table

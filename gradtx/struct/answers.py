@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
-from gradtx.struct.messages import complaint, nearest
+from gradtx.struct.messages import nearest, type_error
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -50,8 +50,8 @@ def answering(function: F) -> F:
             is_constructor = function.__name__ == "__init__"
             called = type(args[0]).__name__ if is_constructor else function.__name__
             known = [name for name in parameters if name != "self"]
-            raise TypeError(
-                complaint(called, f"there is no argument {unknown[0]!r}", _meant(unknown[0], known))
+            raise type_error(
+                called, f"there is no argument {unknown[0]!r}", _meant(unknown[0], known)
             )
         return function(*args, **kwargs)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from gradtx.struct.messages import complaint, nearest
+from gradtx.struct.messages import nearest, value_error
 from gradtx.struct.node import Node
 from gradtx.struct.table import Table
 
@@ -73,12 +73,10 @@ def find(struct: Node, name: str) -> Path:
             return found[0]
         if found:
             listed = ", ".join(".".join(path) for path in found)
-            raise ValueError(
-                complaint(
-                    f"{type(struct).__name__}.replace",
-                    f"{name!r} occurs more than once ({listed})",
-                    f"Name one by its path: replace({{{'.'.join(found[0])!r}: ...}})",
-                )
+            raise value_error(
+                f"{type(struct).__name__}.replace",
+                f"{name!r} occurs more than once ({listed})",
+                f"Name one by its path: replace({{{'.'.join(found[0])!r}: ...}})",
             )
     hint = nearest(name, (".".join(path) for path in fields + parts))
     raise ValueError(f"{type(struct).__name__}.replace: there is no {name!r} in {struct}. {hint}")

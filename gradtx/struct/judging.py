@@ -15,7 +15,7 @@ import numpy as np
 from jax.typing import DTypeLike
 
 from gradtx.struct.equality import NUMBERS
-from gradtx.struct.messages import complaint
+from gradtx.struct.messages import type_error, value_error
 from gradtx.struct.node import Node
 from gradtx.struct.printing import shown
 
@@ -66,7 +66,7 @@ def numbers(value: Any) -> Iterator[tuple[Any, float]]:
 def refuse_iterator(called: str, name: str, value: Any) -> None:
     """Raises `TypeError` for what is used up by reading, such as `model.parameters()`."""
     if isinstance(value, Iterator):
-        raise TypeError(complaint(called, f"{name} is a {type(value).__name__}", A_NUMBER))
+        raise type_error(called, f"{name} is a {type(value).__name__}", A_NUMBER)
 
 
 def refuse_no_number(called: str, name: str, value: Any) -> None:
@@ -80,18 +80,15 @@ def refuse_no_number(called: str, name: str, value: Any) -> None:
         seen = f"{name} is {shown(leaf)}"
         dtype = getattr(leaf, "dtype", None)
         if isinstance(leaf, complex) or (dtype is not None and _is_complex(dtype)):
-            raise TypeError(complaint(called, f"{seen}, a complex number", "Pass a real number"))
+            raise type_error(called, f"{seen}, a complex number", "Pass a real number")
         if dtype is None and not isinstance(leaf, NUMBERS):
-            raise TypeError(complaint(called, seen, A_NUMBER))
+            raise type_error(called, seen, A_NUMBER)
     shapes = {np.shape(leaf) for leaf in leaves if hasattr(leaf, "shape")}
     if len(shapes) > 1 and any(shapes) and not isinstance(value, Node):
-        raise TypeError(
-            complaint(
-                called,
-                f"{name} is a tree of arrays with shapes such as {list(max(shapes, key=len))}",
-                f"Pass a number as {name}; parameters go to init and update: "
-                "state = tx.init(params)",
-            )
+        raise type_error(
+            called,
+            f"{name} is a tree of arrays with shapes such as {list(max(shapes, key=len))}",
+            f"Pass a number as {name}; parameters go to init and update: state = tx.init(params)",
         )
 
 
@@ -103,7 +100,7 @@ def refuse_nan(called: object, name: str, value: Any) -> None:
     """Raises `ValueError` for a number that is none."""
     for leaf, number in numbers(value):
         if math.isnan(number):
-            raise ValueError(complaint(called, f"{name} is {leaf!r}", "Pass a number"))
+            raise value_error(called, f"{name} is {leaf!r}", "Pass a number")
 
 
 def refuse_outside(called: object, interval: str, name: str, value: Any) -> None:
@@ -113,19 +110,15 @@ def refuse_outside(called: object, interval: str, name: str, value: Any) -> None
         above = number > low or (interval[0] == "[" and number == low)
         below = number < high or (interval[-1] == "]" and number == high)
         if not (above and below):
-            raise ValueError(
-                complaint(called, f"{name} is {leaf!r}", f"Pass a number in {interval}")
-            )
+            raise value_error(called, f"{name} is {leaf!r}", f"Pass a number in {interval}")
 
 
 def refuse_disorder(called: object, lower: str, low: Any, upper: str, high: Any) -> None:
     """Raises `ValueError` where two single numbers are known and the first is larger."""
     lows, highs = list(numbers(low)), list(numbers(high))
     if len(lows) == len(highs) == 1 and lows[0][1] > highs[0][1]:
-        raise ValueError(
-            complaint(
-                called,
-                f"{lower} is {lows[0][0]!r}, above {upper}, which is {highs[0][0]!r}",
-                f"Pass a {lower} that is at most {upper}",
-            )
+        raise value_error(
+            called,
+            f"{lower} is {lows[0][0]!r}, above {upper}, which is {highs[0][0]!r}",
+            f"Pass a {lower} that is at most {upper}",
         )

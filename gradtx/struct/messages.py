@@ -14,6 +14,22 @@ def complaint(called: object, seen: str, do: str) -> str:
     return f"{shortened(str(called))}: {seen}. {do}{end}"
 
 
+def value_error(called: object, seen: str, do: str) -> ValueError:
+    return ValueError(complaint(called, seen, do))
+
+
+def type_error(called: object, seen: str, do: str) -> TypeError:
+    return TypeError(complaint(called, seen, do))
+
+
+def refuse_other(owner: object, field: str, known: Iterable[object]) -> None:
+    """Raises `ValueError` for a field whose value is none of those known."""
+    value, known = getattr(owner, field), list(known)
+    if value not in known:
+        do = f"Pass one of {', '.join(map(repr, known))}"
+        raise value_error(owner, f"{field} is {value!r}", do)
+
+
 def shortened(text: str) -> str:
     """A text without its middle where it is long, such as an optimizer with a tree of labels."""
     if len(text) <= LONG:

@@ -10,7 +10,7 @@ import numpy as np
 from jax.tree_util import DictKey
 
 from gradtx.struct.equality import NUMBERS, fingerprint, same
-from gradtx.struct.messages import complaint
+from gradtx.struct.messages import type_error
 from gradtx.struct.node import Node
 from gradtx.struct.printing import bracketed, shown
 
@@ -26,12 +26,10 @@ class FrozenTree:
         leaves, structure = jax.tree.flatten(tree)
         for leaf in leaves:
             if not isinstance(leaf, (str, np.bool_, *NUMBERS)):
-                raise TypeError(
-                    complaint(
-                        "a static tree",
-                        f"it holds {shown(leaf)}",
-                        "Give it Python strings, bools or numbers as leaves",
-                    )
+                raise type_error(
+                    "a static tree",
+                    f"it holds {shown(leaf)}",
+                    "Give it Python strings, bools or numbers as leaves",
                 )
         self._key = (structure, tuple((type(leaf), leaf) for leaf in leaves))
 
@@ -63,12 +61,10 @@ def frozen(value: Any, called: str = "a static field", name: str = "it") -> Any:
     except TypeError:
         if not is_leaf:
             return FrozenTree(value)
-        raise TypeError(
-            complaint(
-                called,
-                f"{name} is {shown(value)}, which chooses code and cannot be hashed",
-                "Pass a value that can be, such as a function, a string or a frozen dataclass",
-            )
+        raise type_error(
+            called,
+            f"{name} is {shown(value)}, which chooses code and cannot be hashed",
+            "Pass a value that can be, such as a function, a string or a frozen dataclass",
         ) from None
     return value
 

@@ -12,8 +12,8 @@ import numpy as np
 from jax.core import Tracer
 
 from gradtx.struct import Struct, fields_below
-from gradtx.transform import GradientTransformation
-from gradtx.tree import is_inexact, wide
+from gradtx.transform import GradientTransformation, State
+from gradtx.tree import Tree, is_inexact, wide
 
 
 def parts(value: Any) -> Iterator[Any]:
@@ -62,31 +62,31 @@ def with_floats(change: Callable[[float], Any], tx: GradientTransformation) -> A
 # Extra arguments -------------------------------------------------------------------------------
 
 
-def loss(params: Any) -> Any:
+def loss(params: Tree) -> Any:
     """1 + |p|^2 / 2, in NumPy where nothing is traced."""
     leaves = [x for x in jax.tree.leaves(params) if is_inexact(x)]
-    squares: list[Any] = []
     traced = any(isinstance(x, Tracer) for x in leaves)
     xp: Any = jnp if traced else np
+    squares: list[Any] = []
     for x in leaves:
         x: Any = x.astype(wide(x.dtype)) if traced else np.asarray(x).astype(wide(x.dtype))
         is_complex = jnp.issubdtype(x.dtype, np.complexfloating)
-        squares.append(xp.sum(x.real**2 + x.imag**2 if is_complex else x**2))
+        squares.append(xp.sum(xp.real(x) ** 2 + xp.imag(x) ** 2 if is_complex else x**2))
     dtype = np.result_type(np.float32, *(x.dtype for x in squares))
     return xp.asarray(1 + sum(x.astype(dtype) / 2 for x in squares), dtype)
 
 
-def _loss_of_arrays(params: Any) -> Any:
+def _loss_of_arrays(params: Tree) -> Any:
     return jax.jit(loss)(params)
 
 
-def _slope(params: Any) -> Any:
+def _slope(params: Tree) -> Any:
     found = jax.grad(_loss_of_arrays, allow_int=True)(params)
     # JAX gives the conjugate of the direction in which a complex parameter ascends.
     return jax.tree.map(lambda g: jnp.conj(g) if is_inexact(g) else g, found)
 
 
-def extras(tx: GradientTransformation, params: Any, grads: Any) -> dict[str, Any]:
+def extras(tx: GradientTransformation, params: Tree, grads: Tree) -> dict[str, Any]:
     """The extra arguments that a transformation needs, for the loss 1 + |p|^2 / 2."""
     known = {
         "value": lambda: loss(params),
@@ -99,17 +99,17 @@ def extras(tx: GradientTransformation, params: Any, grads: Any) -> dict[str, Any
     return {name: known[name]() for name in needs(tx) - {"params"}}
 
 
-def update(tx: GradientTransformation, grads: Any, state: Any, params: Any) -> Any:
+def update(tx: GradientTransformation, grads: Tree, state: State, params: Tree) -> Any:
     """`tx.update` with whatever it needs."""
     return tx.update(grads, state, params, **extras(tx, params, grads))
 
 
-def step(tx: GradientTransformation, grads: Any, state: Any, params: Any) -> Any:
+def step(tx: GradientTransformation, grads: Tree, state: State, params: Tree) -> Any:
     """`tx.step` with whatever it needs."""
     return tx.step(grads, state, params, **extras(tx, params, grads))
 
 
-def start_and_update(tx: GradientTransformation, grads: Any, params: Any) -> Any:
+def start_and_update(tx: GradientTransformation, grads: Tree, params: Tree) -> Any:
     """The state at the start, the updates and the next state."""
     state = tx.init(params)
     return state, *update(tx, grads, state, params)

@@ -1,4 +1,9 @@
-"""Clipping: by value, by the norm of one array, by the norm of all."""
+"""Clipping.
+
+clip                   every entry
+clip_by_norm           the norm of every array
+clip_by_global_norm    the norm of all arrays together
+"""
 
 from __future__ import annotations
 
@@ -24,7 +29,7 @@ class clip(Rule):
 
     def update_leaf(self, g: Array, slots: Any, p: Array, step: Step) -> tuple[Array, Any]:
         if jnp.iscomplexobj(g):
-            return g * _shrink(modulus(g), self.max_delta), slots
+            return g * _clip_factor(modulus(g), self.max_delta), slots
         return jnp.clip(g, -self.max_delta, self.max_delta), slots
 
 
@@ -37,7 +42,7 @@ class clip_by_norm(Rule):
         self.require("(0, inf)", "max_norm")
 
     def update_leaf(self, g: Array, slots: Any, p: Array, step: Step) -> tuple[Array, Any]:
-        return g * _shrink(global_norm(g), self.max_norm), slots
+        return g * _clip_factor(global_norm(g), self.max_norm), slots
 
 
 class clip_by_global_norm(JointRule):
@@ -59,9 +64,9 @@ class clip_by_global_norm(JointRule):
     def decide(
         self, sums: LengthSums, globals_: NoNumbers, t: Array, **extra: Any
     ) -> tuple[NoNumbers, Array]:
-        return globals_, _shrink(sums.length, self.max_norm)
+        return globals_, _clip_factor(sums.length, self.max_norm)
 
 
-def _shrink(norm: Array, most: Array) -> Array:
+def _clip_factor(norm: Array, most: Array) -> Array:
     """The factor that brings a norm down to `most`; one for smaller norms, zero included."""
     return most / jnp.maximum(norm, most)

@@ -1,6 +1,6 @@
 """Filters of the gradient, before an algorithm.
 
-grokfast            makes the slow part of the gradient larger
+grokfast            amplifies the slowly varying part of the gradient
 clip_by_norm_ema    clips an array to a multiple of the average of its own norms
 zclip               clips the global norm where it is an outlier among the norms so far
 clip_by_percentile  clips the global norm to a percentile of the last norms
@@ -16,10 +16,10 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from gradtx.axes import within
+from gradtx.axes import unstacked_axes
 from gradtx.hyper import AxesField
 from gradtx.rule import HyperField, JointRule, LengthSums, Rule, Square, Step, measure_length
-from gradtx.struct import complaint, static
+from gradtx.struct import static, value_error
 from gradtx.tree import abs2, global_norm, norm, real_dtype, root
 
 
@@ -49,8 +49,8 @@ class clip_by_norm_ema(Rule):
 
     n = min(|g|, factor usual), u = g n / |g|, usual = decay usual + (1 - decay) n. In the first
     `warmup_steps` nothing is clipped and usual is the least norm so far. Wang+ 2025, 2502.11034.
-    Differs from the paper where a gradient is zero: it tells nothing and changes no average, or
-    an array could never move again.
+    Differs from the paper in zero gradients, which change no average: it would become zero, and
+    the array could never move again.
     """
 
     factor: HyperField = 1.05
@@ -67,12 +67,12 @@ class clip_by_norm_ema(Rule):
         self.require("(0, inf)", "warmup_steps")
 
     def init_leaf(self, p: Array) -> Slots:
-        axes = within(self.axes, p.ndim)
+        axes = unstacked_axes(self.axes, p.ndim)
         kept = tuple(n for i, n in enumerate(p.shape) if i not in axes)
         return self.Slots(jnp.zeros(kept, real_dtype(p.dtype)))
 
     def update_leaf(self, g: Array, slots: Slots, p: Array, step: Step) -> tuple[Array, Slots]:
-        axes = within(self.axes, g.ndim)
+        axes = unstacked_axes(self.axes, g.ndim)
         length, usual = norm(g, axes), jnp.expand_dims(slots.usual, axes)
         known, warm = usual > 0, step.t <= self.warmup_steps
         most = jnp.where(known, self.factor * usual, 1)
@@ -146,7 +146,7 @@ class clip_by_percentile(JointRule):
 
     u = g min(1, q / ||g||), q being interpolated between the sorted norms. Seetharaman+ 2020,
     2007.14469 (AutoClip). Differs from the paper in the window, where it keeps all norms, and in
-    that norms that are zero or not finite tell nothing: they are not kept.
+    that norms that are zero or not finite are not kept.
     """
 
     percentile: HyperField = 10.0
@@ -158,9 +158,7 @@ class clip_by_percentile(JointRule):
     def check(self) -> None:
         self.require("[0, 100]", "percentile")
         if not isinstance(self.window, int) or self.window < 1:
-            raise ValueError(
-                complaint(self, f"window is {self.window!r}", "Give a whole number from 1 on")
-            )
+            raise value_error(self, f"window is {self.window!r}", "Give a whole number from 1 on")
 
     def init_globals(self) -> PercentileGlobals:
         return PercentileGlobals(jnp.zeros(self.window), jnp.zeros(()))

@@ -1,4 +1,4 @@
-"""Levers: what is done to a finished direction, looking at the parameters.
+"""Changes of a finished direction that depend on the norms of the parameters.
 
     hyperball          steps by a share of the norm of the parameters, which stays as it was
     floor_by_weight    rows of the direction are at least a share of the rows of the parameters
@@ -14,21 +14,21 @@ from typing import Any, ClassVar, NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
-from gradtx.axes import Axes, known, within
+from gradtx.axes import Axes, input_output_axes, unstacked_axes
 from gradtx.hyper import AxesField
 from gradtx.rule import HyperField, Rule, Step
 from gradtx.tree import inner, inverse, norm, real_dtype, root
 
 
 class hyperball(Rule):
-    """Keeps the norm of every matrix and steps by a share of it: the learning rate and the decay.
+    """Keeps the norm of every matrix, and takes steps that are shares of it.
 
     q = p - lr g |p| / max(|g|, eps); the update leads to q radius / |q|, where the radius is the
     norm at the first step. Wen+ 2026, 2606.16899. For matrices: an array that begins at zero stays
     there, so route biases and gains elsewhere.
     """
 
-    learning_rate: HyperField  # the relative step; about sqrt(lr weight_decay) of the decayed twin
+    learning_rate: HyperField  # the relative step; about sqrt(lr weight_decay) of AdamW
     eps: HyperField = 1e-10
     axes: AxesField = None  # stacked matrices have norms of their own
 
@@ -42,12 +42,12 @@ class hyperball(Rule):
 
     def init_leaf(self, p: Array) -> Slots:
         # The first step finds it, so that shapes are enough for init.
-        axes = within(self.axes, p.ndim)
+        axes = unstacked_axes(self.axes, p.ndim)
         kept = tuple(n for i, n in enumerate(p.shape) if i not in axes)
         return self.Slots(jnp.zeros(kept, real_dtype(p.dtype)))
 
     def update_leaf(self, g: Array, slots: Slots, p: Array, step: Step) -> tuple[Array, Slots]:
-        axes = within(self.axes, g.ndim)
+        axes = unstacked_axes(self.axes, g.ndim)
         size, length = norm(p, axes), norm(g, axes)
         radius = jnp.where(step.t == 1, size, jnp.expand_dims(slots.radius, axes))
         per_length = 1 / jnp.maximum(length, self.eps)
@@ -55,18 +55,18 @@ class hyperball(Rule):
         # The cosine of p and g gives |q| without another pass, and without a copy of q.
         cosine = inner(p * inverse(size), g * inverse(length), axes)
         after = size * root(jnp.maximum(1 + share * (share - 2 * cosine), 0))
-        # What is lacking, as a share: q radius / |q| - p without the difference of the two.
-        lack = (radius - after) * inverse(after)
-        rate = self.learning_rate * size * per_length * (1 + lack)
-        return lack * p - rate * g, self.Slots(jnp.squeeze(radius, axes))
+        # radius / |q| - 1, so that q radius / |q| - p is no difference of large numbers.
+        shortfall = (radius - after) * inverse(after)
+        rate = self.learning_rate * size * per_length * (1 + shortfall)
+        return shortfall * p - rate * g, self.Slots(jnp.squeeze(radius, axes))
 
 
 class floor_by_weight(Rule):
     """Scales rows of the direction up to a share of the parameters' rows: |u_i| >= ratio |p_i|.
 
     u_i = g_i max(1, ratio |p_i| / |g_i|), a row being what leads to one output; an array without
-    two axes is one row, and a zero row stays zero. One of the levers stacked upon Hyperball
-    (Wen+ 2026, 2606.16899).
+    two axes is one row, and a zero row stays zero. One of the changes that Wen+ 2026
+    (2606.16899) combine with Hyperball.
     """
 
     ratio: HyperField = 0.3825
@@ -78,24 +78,24 @@ class floor_by_weight(Rule):
         self.require("[0, inf)", "ratio")
 
     def update_leaf(self, g: Array, slots: Any, p: Array, step: Step) -> tuple[Array, Any]:
-        row = _row(self.axes, g.ndim, "floor_by_weight")
+        row = _row_axes(self.axes, g.ndim, "floor_by_weight")
         length = norm(g, row)
         least = self.ratio * norm(p, row)
         return g * jnp.where(length > 0, jnp.maximum(1, least * inverse(length)), 1), slots
 
 
-def _row(axes: Axes | None, ndim: int, called: str) -> tuple[int, ...]:
+def _row_axes(axes: Axes | None, ndim: int, owner: str) -> tuple[int, ...]:
     """The axes over which the norm of a row runs."""
     if axes is None and ndim < 2:
         return tuple(range(ndim))
-    return known(axes, ndim, called).of("i")
+    return input_output_axes(axes, ndim, owner).of("i")
 
 
 class radial_brake(Rule):
     """Takes away a part of the direction that would make the parameters grow.
 
     u = g - (1 - keep) min(<g, e>, 0) e with e = p / |p|: what points outward once the learning rate
-    has turned it is multiplied by `keep`. A lever of Wen+ 2026, 2606.16899, without the rescaling
+    has turned it is multiplied by `keep`. Wen+ 2026, 2606.16899, without the rescaling
     to a norm that follows it there.
     """
 
@@ -108,7 +108,7 @@ class radial_brake(Rule):
         self.require("[0, 1]", "keep")
 
     def update_leaf(self, g: Array, slots: Any, p: Array, step: Step) -> tuple[Array, Any]:
-        axes = within(self.axes, g.ndim)
+        axes = unstacked_axes(self.axes, g.ndim)
         per_length = inverse(norm(p, axes))
         along = inner(p * per_length, g, axes)
         return g - ((1 - self.keep) * jnp.minimum(along, 0) * per_length) * p, slots

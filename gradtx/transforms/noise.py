@@ -1,4 +1,8 @@
-"""Random perturbations of the update."""
+"""Random noise on the update.
+
+add_noise                           of a variance that falls
+differentially_private_aggregate    on the mean of clipped per-example gradients
+"""
 
 from __future__ import annotations
 
@@ -16,7 +20,7 @@ from gradtx.engine.run import Running, run
 from gradtx.engine.step import At
 from gradtx.paths import aligned
 from gradtx.rule import HyperField, Rule, Step
-from gradtx.struct import complaint
+from gradtx.struct import value_error
 from gradtx.transform import Clocked, State
 from gradtx.tree import Tree, global_norm, is_inexact, is_none, named_leaves, root, wide, widest
 
@@ -112,12 +116,10 @@ class differentially_private_aggregate(Clocked):
                 for (path, g), p in zip(named_leaves(updates), ps, strict=True)
                 if p is not None and is_inexact(g) and jnp.shape(g) != jnp.shape(p)
             ]
-            raise ValueError(
-                complaint(
-                    f"{self}.update",
-                    f"the update has no common axis of examples: {'; '.join(odd)}",
-                    "Pass gradients with one leading axis more, as jax.vmap(jax.grad(loss)) makes",
-                )
+            raise value_error(
+                f"{self}.update",
+                f"the update has no common axis of examples: {'; '.join(odd)}",
+                "Pass gradients with one leading axis more, as jax.vmap(jax.grad(loss)) makes",
             )
         return leaves, next(iter(sizes))[0]
 

@@ -1,4 +1,8 @@
-"""Gradients made to have norm one, or mean zero."""
+"""Gradients with norm one, or mean zero.
+
+normalize     g / ||g||, of all arrays together
+centralize    g - mean(g), over the inputs of every output
+"""
 
 from __future__ import annotations
 
@@ -7,10 +11,10 @@ from typing import Any
 import jax.numpy as jnp
 from jax import Array
 
-from gradtx.axes import known
+from gradtx.axes import input_output_axes
 from gradtx.hyper import AxesField
 from gradtx.rule import JointRule, LengthSums, NoNumbers, Rule, Step, measure_length
-from gradtx.transforms.norms import size
+from gradtx.transforms.norms import number_along
 
 
 class normalize(JointRule):
@@ -42,7 +46,7 @@ class centralize(Rule):
     def update_leaf(self, g: Array, slots: Any, p: Array, step: Step) -> tuple[Array, Any]:
         if self.axes is None and g.ndim < 2:
             return g, slots
-        inputs = known(self.axes, g.ndim, "centralize").of("i")
+        inputs = input_output_axes(self.axes, g.ndim, "centralize").of("i")
         if not inputs:
             return g, slots
-        return g - jnp.sum(g, axis=inputs, keepdims=True) / size(g, inputs), slots
+        return g - jnp.sum(g, axis=inputs, keepdims=True) / number_along(g, inputs), slots

@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 import jax.numpy as jnp
 from jax import Array
 
-from gradtx.axes import known, within
+from gradtx.axes import input_output_axes, unstacked_axes
 from gradtx.hyper import AxesField
 from gradtx.rule import HyperField, Rule, Step
 from gradtx.tree import norm
@@ -26,28 +26,28 @@ from gradtx.tree import norm
 
 def block_norm(x: Array, axes: Any) -> Array:
     """The l2 norm of every block of `x`, which keeps its number of axes."""
-    return norm(x, within(axes, x.ndim))
+    return norm(x, unstacked_axes(axes, x.ndim))
 
 
 def block_rms(x: Array, axes: Any) -> Array:
     """The root mean square of every block of `x`, which keeps its number of axes."""
-    return block_norm(x, axes) / math.sqrt(size(x, within(axes, x.ndim)))
+    return block_norm(x, axes) / math.sqrt(number_along(x, unstacked_axes(axes, x.ndim)))
 
 
-def size(x: Array, axes: tuple[int, ...]) -> int:
+def number_along(x: Array, axes: tuple[int, ...]) -> int:
     """The number of entries along some axes, at least one."""
     return max(math.prod(x.shape[i] for i in axes), 1)
 
 
-def unit_axes(axes: Any, ndim: int, called: object) -> tuple[int, ...]:
+def unit_axes(axes: Any, ndim: int, owner: object) -> tuple[int, ...]:
     """The axes along which the entries of one unit lie; vectors are one unit."""
     if axes is None and ndim < 2:
         return tuple(range(ndim))
-    axes = known(axes, ndim, called)
-    return axes.of("i") or within(axes, ndim)
+    axes = input_output_axes(axes, ndim, owner)
+    return axes.of("i") or unstacked_axes(axes, ndim)
 
 
-def ratio(a: Array, b: Array) -> Array:
+def ratio_or_one(a: Array, b: Array) -> Array:
     """a / b, but one where a norm is zero or the quotient would overflow."""
     sound = (a > 0) & (b > a / (jnp.finfo(a.dtype).max / 4))
     return jnp.where(sound, a / jnp.where(sound, b, 1), 1)
@@ -113,7 +113,7 @@ class scale_by_trust_ratio(Rule):
     def update_leaf(self, g: Array, slots: Any, p: Array, step: Step) -> tuple[Array, Any]:
         ours, theirs = (jnp.maximum(block_norm(x, self.axes), self.min_norm) for x in (p, g))
         zero = (ours == 0) | (theirs == 0)
-        trust = self.trust_coefficient * ratio(ours, theirs + self.eps)
+        trust = self.trust_coefficient * ratio_or_one(ours, theirs + self.eps)
         return g * jnp.where(zero, 1, trust), slots
 
 

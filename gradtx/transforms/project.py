@@ -17,13 +17,13 @@ from typing import Any, ClassVar
 import jax.numpy as jnp
 from jax import Array
 
-from gradtx.axes import within
+from gradtx.axes import unstacked_axes
 from gradtx.hyper import AxesField
 from gradtx.rule import HyperField, Rule, Step
 from gradtx.tree import modulus, norm
 
 
-def _towards(g: Array, p: Array, aim: Array) -> Array:
+def _update_to(g: Array, p: Array, aim: Array) -> Array:
     """The update that leads to `aim`: `g` itself, to the last bit, where it leads there."""
     return jnp.where(aim == p + g, g, aim - p)
 
@@ -66,7 +66,7 @@ class projection_box(Rule):
             aim = _with_modulus(moved, jnp.clip(modulus(moved), self.lower, self.upper))
         else:
             aim = jnp.clip(moved, self.lower, self.upper)
-        return _towards(g, p, aim), slots
+        return _update_to(g, p, aim), slots
 
 
 class projection_linf_ball(Rule):
@@ -82,7 +82,7 @@ class projection_linf_ball(Rule):
     def update_leaf(self, g: Array, slots: Any, p: Array, step: Step) -> tuple[Array, Any]:
         moved = p + g
         aim = _with_modulus(moved, jnp.minimum(modulus(moved), self.scale))
-        return _towards(g, p, aim), slots
+        return _update_to(g, p, aim), slots
 
 
 class projection_l2_ball(Rule):
@@ -98,14 +98,14 @@ class projection_l2_ball(Rule):
 
     def update_leaf(self, g: Array, slots: Any, p: Array, step: Step) -> tuple[Array, Any]:
         moved = p + g
-        length = norm(moved, within(self.axes, g.ndim))
+        length = norm(moved, unstacked_axes(self.axes, g.ndim))
         outside = length > self.scale
         aim = moved * (self.scale / jnp.maximum(length, self.scale))
         return jnp.where(outside, aim - p, g), slots
 
 
 class projection_l2_sphere(Rule):
-    """Keeps the l2 norm at `scale`; from zero, where all points are as near, to equal entries."""
+    """Keeps the l2 norm at `scale`; zero, as near to all points, becomes equal entries."""
 
     scale: HyperField = 1.0
     axes: AxesField = None
@@ -116,7 +116,7 @@ class projection_l2_sphere(Rule):
         self.require("(0, inf)", "scale")
 
     def update_leaf(self, g: Array, slots: Any, p: Array, step: Step) -> tuple[Array, Any]:
-        axes = within(self.axes, g.ndim)
+        axes = unstacked_axes(self.axes, g.ndim)
         moved = p + g
         length = norm(moved, axes)
         some = length > 0
@@ -142,7 +142,7 @@ class projection_simplex(Rule):
     def update_leaf(self, g: Array, slots: Any, p: Array, step: Step) -> tuple[Array, Any]:
         moved = p + g
         size = modulus(moved) if jnp.iscomplexobj(g) else moved
-        theta = _threshold(size, self.scale, within(self.axes, g.ndim))
+        theta = _threshold(size, self.scale, unstacked_axes(self.axes, g.ndim))
         aim = jnp.maximum(size - theta, 0)
         return (_with_modulus(moved, aim) if jnp.iscomplexobj(g) else aim) - p, slots
 
@@ -159,7 +159,7 @@ class projection_l1_ball(Rule):
         self.require("(0, inf)", "scale")
 
     def update_leaf(self, g: Array, slots: Any, p: Array, step: Step) -> tuple[Array, Any]:
-        axes = within(self.axes, g.ndim)
+        axes = unstacked_axes(self.axes, g.ndim)
         moved = p + g
         size = modulus(moved)
         outside = jnp.sum(size, axis=axes, keepdims=True) > self.scale

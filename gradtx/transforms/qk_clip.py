@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.core import Tracer
 
-from gradtx.axes import within
+from gradtx.axes import unstacked_axes
 from gradtx.engine.hyperparameters import per_array
 from gradtx.engine.refusals import refuse_missing
 from gradtx.engine.run import Running, run
@@ -17,7 +17,7 @@ from gradtx.engine.step import At
 from gradtx.hyper import AxesField
 from gradtx.paths import by_path, matches, refuse_unused
 from gradtx.rule import HyperField, Rule, Step
-from gradtx.struct import complaint
+from gradtx.struct import type_error, value_error
 from gradtx.transform import Clocked, State
 from gradtx.tree import Tree, is_inexact, named_leaves
 
@@ -42,7 +42,7 @@ class _shrink(Rule, called="qk_clip"):
             )
         factor = (self.threshold / jnp.maximum(largest, self.threshold)) ** self.power
         if largest.ndim:
-            factor = jnp.expand_dims(factor, within(self.axes, g.ndim))
+            factor = jnp.expand_dims(factor, unstacked_axes(self.axes, g.ndim))
         return factor * g + (factor - 1) * p, slots
 
 
@@ -91,23 +91,19 @@ class qk_clip(Clocked):
     def _refuse_lost_order(self, given: Any, path: str, fitting: list[str]) -> None:
         """The first pattern counts, and a dict that has been through `jit` is sorted."""
         if isinstance(given, dict) and any(isinstance(x, Tracer) for x in given.values()):
-            raise ValueError(
-                complaint(
-                    f"{self}.update",
-                    f"{path!r} fits the patterns {', '.join(map(repr, fitting))} of a dict under "
-                    "jit, which sorts its keys",
-                    "Let one pattern fit each array, or pass max_logits=by_path({...}), which "
-                    "keeps the order",
-                )
+            raise value_error(
+                f"{self}.update",
+                f"{path!r} fits the patterns {', '.join(map(repr, fitting))} of a dict under "
+                "jit, which sorts its keys",
+                "Let one pattern fit each array, or pass max_logits=by_path({...}), which "
+                "keeps the order",
             )
 
 
-def _checked(called: object, logits: Any) -> Mapping[str, Array]:
+def _checked(owner: object, logits: Any) -> Mapping[str, Array]:
     if isinstance(logits, by_path):
         logits = logits.table
     if not isinstance(logits, Mapping):
         seen = f"max_logits is a {type(logits).__name__}"
-        raise TypeError(
-            complaint(f"{called}.update", seen, "Pass a mapping from path patterns to logits")
-        )
+        raise type_error(f"{owner}.update", seen, "Pass a mapping from path patterns to logits")
     return {key: jnp.asarray(value) for key, value in logits.items()}

@@ -1,4 +1,4 @@
-"""One step for many micro-batches: `accumulate`, and the noise scale that it can see."""
+"""One step for many micro-batches: `accumulate`, which can also measure the noise scale."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from gradtx.engine.slots import Declared, declare
 from gradtx.engine.step import At, next_count
 from gradtx.rule import HyperField, Rule, Step, register_for_export, times
 from gradtx.schedules.base import Schedule
-from gradtx.struct import Static, complaint, converted, static
+from gradtx.struct import Static, complaint, converted, refuse_other, static, value_error
 from gradtx.transform import State
 from gradtx.tree import Tree, is_inexact, is_none, real_dtype_of, sum_squares
 from gradtx.wrappers.base import Turn, Wrapper
@@ -49,30 +49,22 @@ def _as_every(
     return Fixed(number)
 
 
-class TotalSlots(NamedTuple):
-    total: Array
-
-
 class _add_up(Rule, called="accumulate"):
     """Adds the gradients of a cycle, with weights, to a sum that starts anew with the cycle."""
 
-    Slots = TotalSlots
+    class Slots(NamedTuple):
+        total: Array
 
-    def init_leaf(self, p: Array) -> TotalSlots:
-        return TotalSlots(jnp.zeros_like(p))
-
-    def update_leaf(
-        self, g: Array, slots: TotalSlots, p: Any, step: Step
-    ) -> tuple[Array, TotalSlots]:
+    def update_leaf(self, g: Array, slots: Slots, p: Any, step: Step) -> tuple[Array, Slots]:
         goes_on, weight, finite = step.shared
         part = g if weight is None else weight * g
         if finite is not None:
             part = jnp.where(finite > 0, part, 0)
-        return g, TotalSlots(jnp.where(goes_on > 0, slots.total, 0) + part)
+        return g, self.Slots(jnp.where(goes_on > 0, slots.total, 0) + part)
 
 
 class NoiseState(NamedTuple):
-    """What `accumulate` knows of the noise; averages are over steps."""
+    """Statistics of gradient noise that `accumulate` keeps; averages are over steps."""
 
     squares: Array  # the sum of w |g|^2 in this cycle
     batches: Array  # how many gradients that are
@@ -125,21 +117,12 @@ class accumulate(Wrapper):
 
     def check(self) -> None:
         self.require("[0, 1)", "noise_decay")
-        if self.nonfinite not in (None, *NONFINITE):
-            raise ValueError(
-                complaint(
-                    self,
-                    f"nonfinite is {self.nonfinite!r}",
-                    f"Pass None, {', '.join(map(repr, NONFINITE))}",
-                )
-            )
+        refuse_other(self, "nonfinite", (None, *NONFINITE))
         if self.noise_scale and self.every == Fixed(1):
-            raise ValueError(
-                complaint(
-                    self,
-                    "one micro-batch a step does not show the noise",
-                    "Pass every=2 or more, or noise_scale=False",
-                )
+            raise value_error(
+                self,
+                "one micro-batch a step does not show the noise",
+                "Pass every=2 or more, or noise_scale=False",
             )
 
     @property
@@ -241,12 +224,10 @@ class accumulate(Wrapper):
         if given is None:
             return None
         if jnp.ndim(given) != 0:
-            raise ValueError(
-                complaint(
-                    f"{self}.update",
-                    f"{name!r} has shape {list(jnp.shape(given))}",
-                    "Pass one number for the micro-batch",
-                )
+            raise value_error(
+                f"{self}.update",
+                f"{name!r} has shape {list(jnp.shape(given))}",
+                "Pass one number for the micro-batch",
             )
         return jnp.asarray(given).astype(dtype)
 
@@ -291,12 +272,10 @@ def noise_scale(state: State) -> Array:
     nodes = jax.tree.leaves(state, is_leaf=lambda x: isinstance(x, NoiseState))
     found = [node for node in nodes if isinstance(node, NoiseState)]
     if not found:
-        raise ValueError(
-            complaint(
-                "noise_scale",
-                "nothing in the state measures it",
-                "Make the optimizer with accumulate(..., every=k, noise_scale=True)",
-            )
+        raise value_error(
+            "noise_scale",
+            "nothing in the state measures it",
+            "Make the optimizer with accumulate(..., every=k, noise_scale=True)",
         )
     variance, square = found[0].variance, found[0].square
     some = square > 0

@@ -1,11 +1,11 @@
-"""Averages of the parameters, to evaluate with; and the one that training goes back to.
+"""Averages of the parameters, to evaluate with, or for training to go back to.
 
 What is averaged, and how, tells them apart (p_t are the parameters after t steps):
 
     ema              p_1, p_2 ... p_t, the newest most, with weights that fall by a decay
     polyak_average   p_start, p_(start + every) ... alike
-    lookahead        no average beside training: every so many steps it starts again between
-                     where it is and where it started
+    lookahead        not for evaluation: every so many steps training goes back to a point
+                     between the parameters and where they were the last time
 
 The first two change no update. They average what `inner` says to evaluate, which is the parameters
 unless `inner` averages itself: `ema(schedule_free(...))` averages the averages of schedule-free,
@@ -21,6 +21,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from gradtx.engine.hyperparameters import for_all_arrays
+from gradtx.engine.placement import ordered_after
 from gradtx.engine.run import Running
 from gradtx.engine.step import At, next_count
 from gradtx.rule import Copy, HyperField, Rule, Step
@@ -28,7 +29,7 @@ from gradtx.schedules.base import Number, Schedule, as_steps
 from gradtx.transform import State
 from gradtx.tree import Tree, as_came, real_dtype
 from gradtx.wrappers.base import Wrapper
-from gradtx.wrappers.choice import ordered_after, shown
+from gradtx.wrappers.choice import shown
 
 # Decays ----------------------------------------------------------------------------------------
 
@@ -68,36 +69,28 @@ class power_law(Schedule):
 # Averages --------------------------------------------------------------------------------------
 
 
-class EmaSlots(NamedTuple):
-    average: Array
-    reached: Array  # the sum of the weights so far, one number
-
-
 class _moving(Rule, called="ema"):
     """Averages the parameters after t - 1 steps; those before the first are forgotten."""
 
     decay: HyperField
 
-    Slots = EmaSlots
+    class Slots(NamedTuple):
+        average: Array
+        reached: Array  # the sum of the weights so far, one number
+
     needs: ClassVar[tuple[str, ...]] = ("params",)
 
-    def init_leaf(self, p: Array) -> EmaSlots:
-        return EmaSlots(jnp.zeros_like(p), jnp.zeros((), real_dtype(p.dtype)))
+    def init_leaf(self, p: Array) -> Slots:
+        return self.Slots(jnp.zeros_like(p), jnp.zeros((), real_dtype(p.dtype)))
 
-    def update_leaf(
-        self, g: Array, slots: EmaSlots, p: Array, step: Step
-    ) -> tuple[Array, EmaSlots]:
+    def update_leaf(self, g: Array, slots: Slots, p: Array, step: Step) -> tuple[Array, Slots]:
         first = step.count <= 1
         reached = self.decay * jnp.where(first, 0, slots.reached) + (1 - self.decay)
         some = reached > 0
         weight = jnp.where(some, (1 - self.decay) / jnp.where(some, reached, 1), 1)
-        # The step would take the memory of the parameters that the average reads: a copy of them.
+        # Ordered, or a donated step would overwrite the parameters that the average reads: a copy.
         average = _moved(slots.average, p, weight, first)
-        return ordered_after(average, g), EmaSlots(average, reached)
-
-
-class UniformSlots(NamedTuple):
-    average: Array
+        return ordered_after(average, g), self.Slots(average, reached)
 
 
 class _uniform(Rule, called="polyak_average"):
@@ -106,20 +99,17 @@ class _uniform(Rule, called="polyak_average"):
     start: HyperField
     every: HyperField
 
-    Slots = UniformSlots
+    class Slots(NamedTuple):
+        average: Array
+
     needs: ClassVar[tuple[str, ...]] = ("params",)
 
-    def init_leaf(self, p: Array) -> UniformSlots:
-        return UniformSlots(jnp.zeros_like(p))
-
-    def update_leaf(
-        self, g: Array, slots: UniformSlots, p: Array, step: Step
-    ) -> tuple[Array, UniformSlots]:
+    def update_leaf(self, g: Array, slots: Slots, p: Array, step: Step) -> tuple[Array, Slots]:
         since, every = step.count - whole_number(self.start), whole_number(self.every)
         share = 1 / as_steps(since // every + 1)
         weight = jnp.where(since < 0, 1, jnp.where(since % every == 0, share, 0))
         average = _moved(slots.average, p, weight.astype(step.t.dtype), since <= 0)
-        return ordered_after(average, g), UniformSlots(average)
+        return ordered_after(average, g), self.Slots(average)
 
 
 def _moved(old: Array, new: Array, weight: Array, first: Array) -> Array:
@@ -189,30 +179,26 @@ def whole_number(number: Any) -> Array:
 # Lookahead -------------------------------------------------------------------------------------
 
 
-class LookaheadSlots(NamedTuple):
-    slow: Copy
-
-
 class _lookahead(Rule, called="lookahead"):
     """Turns a step of the fast parameters into one to the new slow ones, when that is due."""
 
     sync_period: HyperField
     slow_step_size: HyperField
 
-    Slots = LookaheadSlots
+    class Slots(NamedTuple):
+        slow: Copy
+
     needs: ClassVar[tuple[str, ...]] = ("params",)
 
-    def init_leaf(self, p: Array) -> LookaheadSlots:
-        return LookaheadSlots(jnp.zeros_like(p))
+    def init_leaf(self, p: Array) -> Slots:
+        return self.Slots(jnp.zeros_like(p))
 
-    def update_leaf(
-        self, g: Array, slots: LookaheadSlots, p: Array, step: Step
-    ) -> tuple[Array, LookaheadSlots]:
+    def update_leaf(self, g: Array, slots: Slots, p: Array, step: Step) -> tuple[Array, Slots]:
         due = next_count(step.count) % whole_number(self.sync_period) == 0
         # The first step finds it, so that shapes are enough for init.
         slow = jnp.where(step.count == 0, p, slots.slow)
         u = g - (1 - self.slow_step_size) * jnp.where(due, p + g - slow, 0)
-        return u, LookaheadSlots(jnp.where(due, p + u, slow))
+        return u, self.Slots(jnp.where(due, p + u, slow))
 
 
 class lookahead(Wrapper):

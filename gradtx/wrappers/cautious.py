@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import jax.numpy as jnp
 from jax import Array
 
-from gradtx.axes import within
+from gradtx.axes import unstacked_axes
 from gradtx.engine.step import At
 from gradtx.hyper import AxesField
 from gradtx.rule import HyperField, Rule, Step
@@ -30,7 +30,7 @@ class _cautious_mask(Rule, called="cautious"):
 
     def update_leaf(self, g: Array, slots: Any, p: Array, step: Step) -> tuple[Array, Any]:
         u = jnp.where(same_direction(-g if self.descends else g, p), g, 0)
-        axes = within(self.axes, g.ndim)
+        axes = unstacked_axes(self.axes, g.ndim)
         number = math.prod(g.shape[i] for i in axes)
         # Counted in what is kept, so that no mask is held beside it.
         count = jnp.sum(u != 0, axis=axes, keepdims=True, dtype=real_dtype(g.dtype))

@@ -54,13 +54,6 @@ def all_finite(tree: Tree) -> Array:
     return jnp.stack([jnp.isfinite(x) for x in sums]).all() if sums else jnp.ones((), bool)
 
 
-def ordered_after(first: Array, then: Array) -> Array:
-    """`then`, bound to be found after `first`, which has its shape."""
-    # No number differs from itself and is equal to itself, and no simplification sees that.
-    never = lax.bitwise_and(lax.ne(first, first), lax.eq(first, first))
-    return lax.select(never, jnp.zeros_like(then), then)
-
-
 def shown(ready: Array, slots: Tree, params: Tree) -> Tree:
     """The slots in the dtypes of the parameters, or the parameters where not `ready`."""
 

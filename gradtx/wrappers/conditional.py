@@ -11,7 +11,7 @@ from jax import Array
 from gradtx.engine.hyperparameters import for_all_arrays
 from gradtx.engine.step import At, next_count
 from gradtx.rule import Hyper, HyperField
-from gradtx.struct import complaint, static, whole
+from gradtx.struct import refuse_other, static, type_error, whole
 from gradtx.transform import AnyTransformation, State
 from gradtx.tree import Tree
 from gradtx.wrappers.base import Turn, Wrapper
@@ -40,10 +40,7 @@ class every(Wrapper):
 
     def check(self) -> None:
         self.require("(0, inf)", "k")
-        if self.otherwise not in ("zero", "pass"):
-            raise ValueError(
-                complaint(self, f"otherwise is {self.otherwise!r}", 'Pass "zero" or "pass"')
-            )
+        refuse_other(self, "otherwise", ("zero", "pass"))
 
     def _arguments(self) -> tuple[list[Any], dict[str, Any]]:
         otherwise = {} if self.otherwise == "zero" else {"otherwise": self.otherwise}
@@ -81,12 +78,10 @@ class Conditional(Wrapper):
         found = self.should_transform_fn(at.count, **given)
         shape, dtype = jnp.shape(found), jnp.result_type(found)
         if shape != () or dtype != jnp.dtype(bool):
-            raise TypeError(
-                complaint(
-                    f"{self}.update",
-                    f"should_transform_fn returned {dtype}{list(shape)}",
-                    "Let it return one bool",
-                )
+            raise type_error(
+                f"{self}.update",
+                f"should_transform_fn returned {dtype}{list(shape)}",
+                "Let it return one bool",
             )
         return Turn(lambda: updates, state, extra, jnp.asarray(found))
 

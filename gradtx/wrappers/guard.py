@@ -21,7 +21,7 @@ from gradtx.engine.hyperparameters import for_all_arrays, narrowed
 from gradtx.engine.placement import zero_count
 from gradtx.engine.step import At, next_count
 from gradtx.rule import HyperField, times
-from gradtx.struct import complaint, static, whole
+from gradtx.struct import refuse_other, static, whole
 from gradtx.transform import State
 from gradtx.transforms.filter import following
 from gradtx.tree import Tree, global_norm, real_dtype_of, widened
@@ -101,8 +101,7 @@ class skip_outliers(Wrapper):
         self.require("[0, 1)", "decay")
         self.require("(0, inf)", "warmup_steps")
         self.require("[0, inf]", "max_consecutive_skips")
-        if self.watch not in ("norm", "value"):
-            raise ValueError(complaint(self, f"watch is {self.watch!r}", 'Pass "norm" or "value"'))
+        refuse_other(self, "watch", ("norm", "value"))
 
     Own = OutliersOwn
     skips: ClassVar[bool] = True

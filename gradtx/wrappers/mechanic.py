@@ -16,10 +16,6 @@ N = 6
 DECAYS = tuple(1 - 0.1**i for i in range(1, N + 1))
 
 
-class MechanicSlots(NamedTuple):
-    x0: Copy
-
-
 MechanicGlobals = namedtuple(  # what each of the learners remembers
     "MechanicGlobals", [f"{name}{i}" for name in "rmvs" for i in range(1, N + 1)]
 )
@@ -39,18 +35,17 @@ class _mechanic(JointRule, called="mechanic"):
     eps: HyperField
     s_init: HyperField
 
-    Slots = MechanicSlots
+    class Slots(NamedTuple):
+        x0: Copy
+
     Globals = MechanicGlobals
     Sums = MechanicSums
     needs: ClassVar[tuple[str, ...]] = ("params",)
 
-    def init_leaf(self, p: Array) -> MechanicSlots:
-        return MechanicSlots(p)
-
     def init_globals(self) -> Any:
         return MechanicGlobals(*[0.0] * (3 * N), *[self.s_init] * N)
 
-    def measure_leaf(self, g: Array, slots: MechanicSlots, p: Array, known: Any) -> MechanicSums:
+    def measure_leaf(self, g: Array, slots: Slots, p: Array, known: Any) -> MechanicSums:
         # Written unlike what Adam and `update_leaf` make of them: what two passes have in common,
         # XLA would store.
         squares = jnp.sum(abs2(2 * g)) / 4, jnp.sum(abs2(p))
@@ -74,9 +69,7 @@ class _mechanic(JointRule, called="mechanic"):
         scale = jnp.sum(s)
         return new, (1 - scale / (total + self.eps), scale)
 
-    def update_leaf(
-        self, g: Array, slots: MechanicSlots, p: Array, step: Step
-    ) -> tuple[Array, MechanicSlots]:
+    def update_leaf(self, g: Array, slots: Slots, p: Array, step: Step) -> tuple[Array, Slots]:
         back, scale = step.shared
         return back * (slots.x0 - p) + scale * g, slots
 

@@ -9,10 +9,10 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from gradtx.engine.placement import bound_to, zero_count
+from gradtx.engine.placement import ordered_after, zero_count
 from gradtx.engine.step import At
 from gradtx.paths import aligned, matches
-from gradtx.struct import complaint, nearest, static
+from gradtx.struct import nearest, static, value_error
 from gradtx.transform import State
 from gradtx.tree import (
     Tree,
@@ -57,8 +57,8 @@ class monitor(Wrapper):
     def check(self) -> None:
         for name in _strings(self.metrics):
             if name not in METRICS:
-                raise ValueError(
-                    complaint(self, f"there is no metric {name!r}", nearest(name, [*METRICS])[:-1])
+                raise value_error(
+                    self, f"there is no metric {name!r}", nearest(name, [*METRICS])[:-1]
                 )
 
     def init_own(self, params: Tree, at: At) -> MonitorOwn:
@@ -69,12 +69,10 @@ class monitor(Wrapper):
             if paths and not any(matches(pattern, path) for path in paths)
         ]
         if unused:
-            raise ValueError(
-                complaint(
-                    self,
-                    f"no array fits {', '.join(map(repr, unused))} (arrays: {listed(paths)})",
-                    "Mend the pattern or leave it out",
-                )
+            raise value_error(
+                self,
+                f"no array fits {', '.join(map(repr, unused))} (arrays: {listed(paths)})",
+                "Mend the pattern or leave it out",
             )
         real = real_dtype_of(params)
         names = [
@@ -112,7 +110,7 @@ class monitor(Wrapper):
                 key = self._key(pattern, metric)
                 old = state.metrics[key]
                 # Bound to it, or the memory of what is not read could not be used again.
-                found[key] = bound_to(old, numbers[metric].astype(old.dtype))
+                found[key] = ordered_after(old, numbers[metric].astype(old.dtype))
         return steps, state._replace(metrics=found)
 
     def _key(self, pattern: str, metric: str) -> str:

@@ -10,7 +10,7 @@ import jax
 from jax.core import Tracer
 
 from gradtx.engine.host import KINDS, put
-from gradtx.struct import complaint, static
+from gradtx.struct import refuse_other, static, value_error
 from gradtx.transform import State, compiled
 from gradtx.tree import P, Tree, U
 from gradtx.wrappers.base import Transparent
@@ -30,14 +30,7 @@ class offload(Transparent):
     where: str = static(default="pinned_host")
 
     def check(self) -> None:
-        if self.where not in ("pinned_host", "unpinned_host", "device"):
-            raise ValueError(
-                complaint(
-                    self,
-                    f"where is {self.where!r}",
-                    'Pass a memory kind: "pinned_host", "unpinned_host" or "device"',
-                )
-            )
+        refuse_other(self, "where", ("pinned_host", "unpinned_host", "device"))
 
     def around_init(self, init: Callable[..., State], params: Tree) -> State:
         return self.put(init(params), self.where)
@@ -79,12 +72,10 @@ class offload(Transparent):
         """The state with its arrays in a kind of memory."""
         traced = any(isinstance(x, Tracer) for x in jax.tree.leaves(state))
         if traced and kind not in KINDS:
-            raise ValueError(
-                complaint(
-                    self,
-                    f"under jit JAX cannot move arrays to {kind!r}",
-                    'Pass where="pinned_host", or call update outside of jit',
-                )
+            raise value_error(
+                self,
+                f"under jit JAX cannot move arrays to {kind!r}",
+                'Pass where="pinned_host", or call update outside of jit',
             )
         return jax.tree.map(lambda x: put(x, kind), state)
 

@@ -1,6 +1,6 @@
-"""An optimizer of the way that another one goes.
+"""An optimizer on top of another, whose displacement is its gradient.
 
-outer           every so many steps, the way gone is a gradient for a second optimizer
+outer           every so many steps, the displacement is a gradient for a second optimizer
 diloco          the same with Nesterov's momentum, as DiLoCo and SNOO have it
 ema_nesterov    at every step, looks ahead along the moving average of the steps
 """
@@ -41,7 +41,7 @@ class SlowSlots(NamedTuple):
 
 
 class _displacement(Rule, called="outer"):
-    """Turns a step of the fast parameters into the way back from them to the slow ones."""
+    """Turns a step of the fast parameters into the displacement from them to the slow ones."""
 
     Slots = SlowSlots
     needs: ClassVar[tuple[str, ...]] = ("params",)
@@ -77,7 +77,7 @@ class OuterOwn(NamedTuple):
 
 
 class outer(Wrapper):
-    """Every few steps hands the way gone, slow - p, to `optimizer` as a gradient; p = slow.
+    """Every few steps hands the displacement slow - p to `optimizer` as a gradient; then p = slow.
 
     `optimizer` moves the slow parameters, and training goes on from there. Its schedules count its
     own steps, and it costs nothing in between. `eval_params` is the slow parameters, asked of
@@ -152,28 +152,21 @@ def diloco(
 # Looking ahead ---------------------------------------------------------------------------------
 
 
-class DriftSlots(NamedTuple):
-    drift: Array
-
-
 class _drift(Rule, called="ema_nesterov"):
     """Turns a step from a point ahead into one to the next."""
 
     beta: HyperField
     decay: HyperField
 
-    Slots = DriftSlots
+    class Slots(NamedTuple):
+        drift: Array
+
     needs: ClassVar[tuple[str, ...]] = ("beta_next",)
 
-    def init_leaf(self, p: Array) -> DriftSlots:
-        return DriftSlots(jnp.zeros_like(p))
-
-    def update_leaf(
-        self, g: Array, slots: DriftSlots, p: Any, step: Step
-    ) -> tuple[Array, DriftSlots]:
+    def update_leaf(self, g: Array, slots: Slots, p: Any, step: Step) -> tuple[Array, Slots]:
         gone = g + self.beta * slots.drift
         drift = self.decay * slots.drift + (1 - self.decay) * gone
-        return g + step.extra["beta_next"] * drift, DriftSlots(drift)
+        return g + step.extra["beta_next"] * drift, self.Slots(drift)
 
 
 class ema_nesterov(Wrapper):

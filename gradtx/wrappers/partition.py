@@ -28,7 +28,7 @@ from gradtx.paths import (
     refuse_unused,
     route,
 )
-from gradtx.struct import complaint, converted, shown, static
+from gradtx.struct import converted, refuse_other, shown, static, type_error, value_error
 from gradtx.transform import (
     Clocked,
     GradientTransformation,
@@ -57,12 +57,10 @@ class partition(Clocked):
 
     def check(self) -> None:
         if "count" in self.transforms:
-            raise ValueError(
-                complaint(
-                    "partition",
-                    "an entry is named 'count', as the step count in the state is",
-                    'Name it otherwise: the pattern "*/count" fits the same arrays',
-                )
+            raise value_error(
+                "partition",
+                "an entry is named 'count', as the step count in the state is",
+                'Name it otherwise: the pattern "*/count" fits the same arrays',
             )
 
     @property
@@ -134,10 +132,7 @@ class masked(Transparent):
     outside: str = static(default="zero")
 
     def check(self) -> None:
-        if self.outside not in ("zero", "pass"):
-            raise ValueError(
-                complaint(self, f"outside is {self.outside!r}", 'Pass "zero" or "pass"')
-            )
+        refuse_other(self, "outside", ("zero", "pass"))
 
     def around_init(self, init: Callable[..., State], params: Tree) -> State:
         return init(_only(params, _flags(self, self.mask, params), True))
@@ -194,12 +189,10 @@ def _flags(called: object, mask: Labels, tree: Tree) -> list[bool | None]:
     flags = label_tree(called, mask, tree)
     for (path, _), flag in zip(named_leaves(tree), flags, strict=True):
         if not (flag is None or isinstance(flag, bool | np.bool_)):
-            raise TypeError(
-                complaint(
-                    called,
-                    f"the mask at {path!r} is {shown(flag)}",
-                    "Let it be a Python bool, which is known before any number is",
-                )
+            raise type_error(
+                called,
+                f"the mask at {path!r} is {shown(flag)}",
+                "Let it be a Python bool, which is known before any number is",
             )
     return [None if flag is None else bool(flag) for flag in flags]
 
@@ -215,13 +208,11 @@ def _seen(called: object, updates: Tree, params: Tree | None) -> tuple[Tree, Tre
     ps = aligned(called, treedef, params, "parameters")
     for (path, g), p in zip(named_leaves(updates), ps, strict=True):
         if p is not None and is_inexact(g) and not is_inexact(p):
-            raise TypeError(
-                complaint(
-                    f"{called}.update",
-                    f"at {path!r} the update is {jnp.result_type(g)}, the parameter "
-                    f"{jnp.result_type(p)}, which no optimizer moves",
-                    "Pass None or a zero of the parameter's dtype as its update",
-                )
+            raise type_error(
+                f"{called}.update",
+                f"at {path!r} the update is {jnp.result_type(g)}, the parameter "
+                f"{jnp.result_type(p)}, which no optimizer moves",
+                "Pass None or a zero of the parameter's dtype as its update",
             )
     return grown(updates, params), params
 

@@ -18,13 +18,14 @@ import jax.numpy as jnp
 from jax import Array
 
 from gradtx.engine.hyperparameters import for_all_arrays, one_number
+from gradtx.engine.placement import ordered_after
 from gradtx.engine.step import At, next_count
 from gradtx.rule import HyperField, JointRule, OptionalHyperField, Rule, Step
-from gradtx.struct import complaint
+from gradtx.struct import value_error
 from gradtx.transform import State
 from gradtx.tree import Tree, is_inexact, is_none, real_dtype
 from gradtx.wrappers.base import Wrapper
-from gradtx.wrappers.choice import ordered_after, shown
+from gradtx.wrappers.choice import shown
 
 
 class PrimalSlots(NamedTuple):
@@ -106,9 +107,6 @@ class _weighted(JointRule, called="schedule_free"):
     Globals = PrimalGlobals
     needs: ClassVar[tuple[str, ...]] = ("params", "rate", "b_next")
 
-    def init_leaf(self, p: Array) -> PrimalSlots:
-        return PrimalSlots(jnp.zeros_like(p))
-
     def decide(
         self, sums: Any, globals_: PrimalGlobals, t: Array, **extra: Array
     ) -> tuple[PrimalGlobals, _Known]:
@@ -178,12 +176,10 @@ class schedule_free(Between):
         if len(found) == 1:
             (part, count) = found[0]
             return [] if state is None else [one_number(part, "learning_rate", count)]
-        raise ValueError(
-            complaint(
-                type(self).__name__,
-                f"there are {len(found)} learning rates in {self.inner}",
-                "Pass the one that the weights shall follow: weight_learning_rate=...",
-            )
+        raise value_error(
+            type(self).__name__,
+            f"there are {len(found)} learning rates in {self.inner}",
+            "Pass the one that the weights shall follow: weight_learning_rate=...",
         )
 
 
@@ -208,9 +204,6 @@ class _decaying(Rule, called="gpa"):
 
     Slots = PrimalSlots
     needs: ClassVar[tuple[str, ...]] = ("params", "b_next")
-
-    def init_leaf(self, p: Array) -> PrimalSlots:
-        return PrimalSlots(jnp.zeros_like(p))
 
     def update_leaf(
         self, g: Array, slots: PrimalSlots, p: Array, step: Step

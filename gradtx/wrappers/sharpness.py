@@ -1,8 +1,8 @@
-"""Gradients from where the loss is worst nearby, so that training ends in flat places.
+"""Sharpness-aware minimization: gradients from the worst point nearby, for flat minima.
 
-sam           goes there by updates of its own: gradients come from outside, one for an update
+sam           goes there by updates of its own, so that a step takes two gradients and updates
 opaque_sam    asks a function for the gradient there: every update is a step
-asam          `sam` in a neighbourhood as large as the parameters
+asam          `sam` in a neighbourhood in proportion to the parameters
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class _weigh(Rule, called="sam"):
 
 
 def _ascent(wrapper: Any, updates: Tree, params: Tree | None, at: At) -> Tree:
-    """The way uphill of length rho, zero where the gradient is."""
+    """The ascent step of length rho; zero for a zero gradient."""
     numbers = for_all_arrays(wrapper, at.count)
 
     def weigh(power: int, factor: Any) -> Tree:
@@ -54,24 +54,20 @@ def _ascent(wrapper: Any, updates: Tree, params: Tree | None, at: At) -> Tree:
     return weigh(0 if wrapper.eta is None else 2, factor)
 
 
-class StartSlots(NamedTuple):
-    start: Copy
-
-
 class _start(Rule, called="sam"):
-    """Remembers the parameters at the first step of a period; turns a step from there into one."""
+    """Remembers the parameters at the start of a period; its last step is one from there."""
 
-    Slots = StartSlots
+    class Slots(NamedTuple):
+        start: Copy
+
     needs: ClassVar[tuple[str, ...]] = ("params",)
 
-    def init_leaf(self, p: Array) -> StartSlots:
-        return StartSlots(jnp.zeros_like(p))
+    def init_leaf(self, p: Array) -> Slots:
+        return self.Slots(jnp.zeros_like(p))
 
-    def update_leaf(
-        self, g: Array, slots: StartSlots, p: Array, step: Step
-    ) -> tuple[Array, StartSlots]:
+    def update_leaf(self, g: Array, slots: Slots, p: Array, step: Step) -> tuple[Array, Slots]:
         start = jnp.where(step.shared != 0, p, slots.start)
-        return start - p + g, StartSlots(start)
+        return start - p + g, self.Slots(start)
 
 
 class sam(Wrapper):
@@ -132,7 +128,7 @@ class sam(Wrapper):
 def asam(
     inner: AnyTransformation, rho: Hyper = 0.5, eta: Hyper = 0.01, sync_period: Hyper = 2
 ) -> sam:
-    """Adaptive SAM: `sam` whose way uphill does not depend on the scale of the parameters."""
+    """Adaptive SAM: `sam` whose ascent step is in proportion to the parameters."""
     return sam(inner, rho, eta, sync_period)
 
 

@@ -1,8 +1,8 @@
-"""Slots in less memory: `store`, and the ways of keeping an array.
+"""Slots in less memory: `store`, and the formats for a slot.
 
 rounded("bfloat16")        a narrow array
 blockwise("dynamic")       8-bit codes and the largest entry of every block
-blockwise("companded")     the same with even levels on a bent scale, for small blocks
+blockwise("companded")     the same with even levels of a nonlinear scale, for small blocks
 blockwise("float8_e4m3fn") narrow floating numbers, scaled by block ("float8_e5m2", "float16")
 """
 
@@ -31,11 +31,11 @@ from gradtx.engine.codes import (
 )
 from gradtx.engine.host import on_device
 from gradtx.engine.keys import salt
-from gradtx.engine.placement import bound_to
+from gradtx.engine.placement import ordered_after
 from gradtx.engine.rounding import is_narrow, seed
 from gradtx.engine.slots import Declared, is_stored, map_slots, separate, together
 from gradtx.rule import register_for_export
-from gradtx.struct import Struct, Table, complaint, converted, static
+from gradtx.struct import Struct, Table, converted, static, type_error, value_error
 from gradtx.transform import State
 from gradtx.tree import Tree, as_came, is_inexact, is_none, listed, wide
 from gradtx.wrappers.base import Transparent
@@ -48,15 +48,15 @@ for kind in (
 
 
 class Format(Struct, abc.ABC):
-    """A way of keeping the arrays of a slot."""
+    """How the arrays of a slot are compressed."""
 
     @abc.abstractmethod
     def kind(self, square: bool) -> Any:
-        """The type of `Stored` for a slot of this name; another type for plain arrays."""
+        """The type of `Stored` for such a slot, or another type for plain arrays."""
 
     @abc.abstractmethod
     def blank(self, square: bool, shape: tuple[int, ...]) -> Any:
-        """What an array is kept in, as shapes; `None` for as it is."""
+        """What an array becomes, as shapes; `None` where it is not compressed."""
 
 
 class rounded(Format):
@@ -103,9 +103,7 @@ class blockwise(Format):
         for name, least in (("block", 1), ("min_size", 0)):
             value = getattr(self, name)
             if value is not None and (type(value) is not int or value < least):
-                raise ValueError(
-                    complaint(self, f"{name} is {value!r}", f"Pass an integer from {least} on")
-                )
+                raise value_error(self, f"{name} is {value!r}", f"Pass an integer from {least} on")
 
     def kind(self, square: bool) -> Any:
         at_random = square if self.stochastic is None else self.stochastic
@@ -139,17 +137,15 @@ _SHORT = {
 
 def _unknown(called: str, seen: Any, known: Any) -> ValueError:
     names = ", ".join(map(repr, known))
-    return ValueError(complaint(called, f"{seen!r} is no format", f"Known are {names}"))
+    return value_error(called, f"{seen!r} is no format", f"Known are {names}")
 
 
 def _as_formats(formats: Mapping[str, Any], called: str = "store") -> Table:
     if not isinstance(formats, Mapping):
-        raise TypeError(
-            complaint(
-                called,
-                f"the formats are {formats!r}",
-                'Pass a dict of slots, such as {"mu": "bfloat16", "nu": "int8"}',
-            )
+        raise type_error(
+            called,
+            f"the formats are {formats!r}",
+            'Pass a dict of slots, such as {"mu": "bfloat16", "nu": "int8"}',
         )
     return Table({slot: _as_format(called, format) for slot, format in formats.items()})
 
@@ -188,12 +184,10 @@ class store(Transparent):
             if key is None:
                 return slot
             if is_stored(slot):
-                raise ValueError(
-                    complaint(
-                        f"{self}.init",
-                        f"another store inside keeps the slot {path!r} already",
-                        "Give one of them the format of this slot",
-                    )
+                raise value_error(
+                    f"{self}.init",
+                    f"another store inside keeps the slot {path!r} already",
+                    "Give one of them the format of this slot",
                 )
             return _kept(self.formats[key], known.kind == "square", slot)
 
@@ -201,12 +195,10 @@ class store(Transparent):
         if unused:
             ends = {path.rsplit("/", 1)[-1] for path in seen} - {"count"}
             names = ", ".join(map(repr, sorted(ends))) or "none"
-            raise ValueError(
-                complaint(
-                    f"{self}.init",
-                    f"no state has a slot {listed(unused)}",
-                    f"Name slots that there are: {names}",
-                )
+            raise value_error(
+                f"{self}.init",
+                f"no state has a slot {listed(unused)}",
+                f"Name slots that there are: {names}",
             )
         return state
 
@@ -269,7 +261,7 @@ def _encoded(path: str, old: Any, new: Any) -> Any:
     def encode(x: Any, y: Any) -> Any:
         if not isinstance(x, Stored):
             return y.astype(x.dtype) if is_inexact(x) else y
-        # A state from elsewhere need not count its steps: its bits tell one step from another.
+        # The state of another library may have no count, so its bits tell one step from the next.
         bits = lax.bitcast_convert_type(y.astype(np.float32), np.uint32)
         return x.encode(y, seed(salt((), (path,)), jnp.sum(bits, dtype=np.uint32), path))
 
@@ -294,7 +286,7 @@ def _kept(format: Format, square: bool, slot: Any) -> Any:
 
     def place(x: Array, blank: Any) -> Any:
         kept = _encode(x, blank)
-        bound = (bound_to(x, y) if y.shape == x.shape else y for y in jax.tree.leaves(kept))
+        bound = (ordered_after(x, y) if y.shape == x.shape else y for y in jax.tree.leaves(kept))
         return jax.tree.unflatten(jax.tree.structure(kept), bound)
 
     treedef = _structure(slot)

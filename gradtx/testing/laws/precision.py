@@ -118,4 +118,4 @@ def narrow_parameters_follow_wide_ones(e: Evidence) -> None:
             limit = 2 * digit * np.abs(plain(wide[name])) + 0.02 * way
             difference = np.abs(plain(p) - plain(wide[name]))
             require((difference <= limit).all(), name, f"{p} is not {wide[name]}")
-    require(avals(narrow) == avals(start), "the parameters that follow", avals(narrow))
+        require(avals(narrow) == avals(start), "the parameters that follow", avals(narrow))

@@ -14,7 +14,7 @@ from gradtx.testing.evidence import Evidence
 from gradtx.testing.laws.law import law
 from gradtx.testing.trees import paired, tree, zeros
 from gradtx.transform import GradientTransformation
-from gradtx.tree import is_inexact
+from gradtx.tree import Tree, is_inexact
 
 
 def _finite_steps(call: Any, tx: GradientTransformation, at: Any, what: str, steps: int = 3) -> Any:
@@ -99,7 +99,7 @@ def zero_gradients_of_float64(e: Evidence) -> None:
         _finite_steps(call, e.tx, (nothing, state, params), "zero gradients of float64, later")
 
 
-def _sum_of_two_updates(numbers: Any, params: Any) -> Any:
+def _sum_of_two_updates(numbers: Any, params: Tree) -> Any:
     tx, grads = numbers
     state, total = tx.init(params), 0.0
     for _ in range(2):  # in a scan JAX would trace for longer
@@ -114,7 +114,7 @@ def derivatives_at_zero_are_finite(e: Evidence) -> None:
     shapes = {"bias": (3,), "scale": ()}
     params, grads = tree(0, shapes=shapes), tree(1, shapes=shapes)
     sparse = {
-        "bias": grads["bias"] * np.asarray([0, 1, 1], np.float32),
+        "bias": grads["bias"] * np.array([0, 1, 1], np.float32),
         "scale": np.zeros_like(grads["scale"]),
     }
     slopes = jax.jit(jax.grad(_sum_of_two_updates, allow_int=True))
