@@ -35,11 +35,12 @@ from gradtx.optimizers.sgd import sgd
 from gradtx.optimizers.shampoo import kl_shampoo, shampoo
 from gradtx.optimizers.sign import lion, rprop, sign_sgd, signum, tiger
 from gradtx.optimizers.soap import soap, splus
+from gradtx.rule import Hyper
 from gradtx.wrappers.mechanic import mechanic
 
 
 def _mechanic_around_adam(
-    learning_rate: Any, weight_decay: Any = 1e-2, eps: Any = 1e-8, s_init: Any = 1e-6
+    learning_rate: Hyper, weight_decay: Hyper = 1e-2, eps: Hyper = 1e-8, s_init: Hyper = 1e-6
 ) -> mechanic:
     return mechanic(adam(learning_rate), weight_decay, eps, s_init)
 

@@ -57,7 +57,7 @@ class apply_if_finite(Wrapper):
         return FiniteOwn(zero_count(params), zero_count(params), zero_count(params) > 0)
 
     def before(
-        self, updates: Tree, state: Any, params: Tree | None, at: At, extra: Mapping[str, Any]
+        self, updates: Tree, state: State, params: Tree | None, at: At, extra: Mapping[str, Any]
     ) -> Turn:
         most = for_all_arrays(self, at.count).max_consecutive_errors
         finite = all_finite(updates)
@@ -112,7 +112,7 @@ class skip_outliers(Wrapper):
         return OutliersOwn(mean, deviation, zero_count(params), zero_count(params))
 
     def before(
-        self, updates: Tree, state: Any, params: Tree | None, at: At, extra: Mapping[str, Any]
+        self, updates: Tree, state: State, params: Tree | None, at: At, extra: Mapping[str, Any]
     ) -> Turn:
         real = state.mean.dtype
         numbers = narrowed(for_all_arrays(self, at.count), real)
@@ -179,7 +179,7 @@ class dynamic_loss_scale(Wrapper):
         return LossScaleOwn(start + count.astype(real), count, zero_count(params))
 
     def before(
-        self, updates: Tree, state: Any, params: Tree | None, at: At, extra: Mapping[str, Any]
+        self, updates: Tree, state: State, params: Tree | None, at: At, extra: Mapping[str, Any]
     ) -> Turn:
         real = state.loss_scale.dtype
         numbers = narrowed(for_all_arrays(self, at.count), real)
