@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax.numpy as jnp
 from jax import Array, lax
@@ -77,7 +77,7 @@ def _refuse_other_number(axes: Axes, ndim: int) -> None:
         )
 
 
-def input_output_axes(axes: Axes | None, ndim: int, owner: Any) -> Axes:
+def input_output_axes(axes: Axes | None, ndim: int, owner: object) -> Axes:
     """The axes of an array that must have an input and an output axis: a guess for none but two."""
     if axes is not None:
         _refuse_other_number(axes, ndim)

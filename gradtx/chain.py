@@ -93,7 +93,9 @@ class chain(Clocked):
             params = part.eval_part(state[name], params, at.inside(name))
         return params
 
-    def moments(self, at: At, state: State | None = None) -> Iterator[tuple[Any, At]]:
+    def moments(
+        self, at: At, state: State | None = None
+    ) -> Iterator[tuple[GradientTransformation, At]]:
         yield self, at
         for name, part in self.parts.items():
             yield from part.moments(at.inside(name), None if state is None else state[name])

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, Union
 
-import numpy as np
 from jax import Array
-from jax.typing import ArrayLike
 
 from gradtx.axes import Axes
 from gradtx.paths import by_path
-from gradtx.schedules.base import Schedule
+from gradtx.schedules.base import Scalar
 
 Hyper = Union[  # noqa: UP007 - it names itself
-    float,
-    np.number[Any],
-    Array,
-    Schedule,
-    Callable[[Any], ArrayLike],
+    Scalar,
     by_path,
     Mapping[Any, "Hyper"],
     Sequence["Hyper"],
@@ -42,16 +36,16 @@ if TYPE_CHECKING:
     # protocol without members lets plain numbers be defaults: `b1: HyperField = 0.9`.
 
     class _Read:
-        def __get__(self, owner: Any, kind: Any) -> Array: ...
-        def __set__(self, owner: Any, value: Hyper) -> None: ...
+        def __get__(self, owner: object, kind: Any) -> Array: ...
+        def __set__(self, owner: object, value: Hyper) -> None: ...
 
     class _ReadIfGiven:
-        def __get__(self, owner: Any, kind: Any) -> Array | None: ...
-        def __set__(self, owner: Any, value: Hyper | None) -> None: ...
+        def __get__(self, owner: object, kind: Any) -> Array | None: ...
+        def __set__(self, owner: object, value: Hyper | None) -> None: ...
 
     class _ReadAxes:
-        def __get__(self, owner: Any, kind: Any) -> Axes | None: ...
-        def __set__(self, owner: Any, value: AxesOf) -> None: ...
+        def __get__(self, owner: object, kind: Any) -> Axes | None: ...
+        def __set__(self, owner: object, value: AxesOf) -> None: ...
 
     class HyperField(_Read, Protocol):  # pyright: ignore[reportGeneralTypeIssues]
         pass

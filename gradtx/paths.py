@@ -40,7 +40,7 @@ def matches(pattern: str, path: str) -> bool:
     return fnmatch.fnmatchcase(path, pattern) or fnmatch.fnmatchcase(f"/{path}", pattern)
 
 
-def label_tree(called: Any, labels: Labels, tree: Tree) -> list[Any]:
+def label_tree(called: object, labels: Labels, tree: Tree) -> list[Any]:
     """One label for each leaf of `tree` (`None` counts as a leaf), in its order.
 
     A function that can be called with one argument gets the whole tree, as in Optax; one that
@@ -73,7 +73,7 @@ def _takes_tree(function: Callable[..., Any]) -> bool:
     return len(needed) == 1 and not anything
 
 
-def _asked(called: Any, where: str, function: Callable[..., Any], *args: Any) -> Any:
+def _asked(called: object, where: str, function: Callable[..., Any], *args: Any) -> Any:
     """What a function of the user says; its error with the path at which it came up."""
     try:
         return function(*args)
@@ -94,7 +94,7 @@ def _is_data(x: Any) -> bool:
     return isinstance(x, NUMBERS) or hasattr(x, "dtype")
 
 
-def spread(called: Any, prefix: Tree, tree: Tree) -> list[Any]:
+def spread(called: object, prefix: Tree, tree: Tree) -> list[Any]:
     """The leaf of `prefix` above each leaf of `tree` (`None` counts as a leaf), in its order.
 
     Raises `ValueError` where `prefix` is no prefix of the tree.
@@ -116,7 +116,7 @@ def spread(called: Any, prefix: Tree, tree: Tree) -> list[Any]:
         ) from None
 
 
-def route(called: Any, table: Mapping[Any, Any], labels: Labels | None, tree: Tree) -> list[Any]:
+def route(called: object, table: Mapping[Any, Any], labels: Labels | None, tree: Tree) -> list[Any]:
     """The key of `table` for each leaf of `tree`: the first pattern that fits, or its label.
 
     Leaves that no optimizer moves (`None`, integers) get `None`. Raises `ValueError` listing the
@@ -154,7 +154,7 @@ def _is_pattern(labels: Any, table: Mapping[Any, Any]) -> TypeGuard[str]:
     return isinstance(labels, str) and set(table) <= {True, False}
 
 
-def reasons(called: Any, labels: Any, tree: Tree) -> list[str]:
+def reasons(called: object, labels: Any, tree: Tree) -> list[str]:
     """Why each leaf of `tree` has its label of these, in words."""
     if isinstance(labels, by_path):
         if _is_pattern(labels.labels, labels.table):
@@ -171,7 +171,7 @@ def reasons(called: Any, labels: Any, tree: Tree) -> list[str]:
     return ["" if key is None else f"{name} {key!r}" for key in label_tree(called, labels, tree)]
 
 
-def refuse_unused(called: Any, table: Mapping[Any, Any], keys: list[Any], tree: Tree) -> None:
+def refuse_unused(called: object, table: Mapping[Any, Any], keys: list[Any], tree: Tree) -> None:
     """Raises `ValueError` for an entry that no array uses: most often a misspelt pattern."""
     used = {key for key in keys if key is not None}
     unused = [key for key in table if key not in used]
@@ -207,7 +207,7 @@ WHAT_TO_DO = {
 
 
 def aligned(
-    called: Any, treedef: Any, tree: Tree, what: str, reference: str = "updates"
+    called: object, treedef: Any, tree: Tree, what: str, reference: str = "updates"
 ) -> list[Any]:
     """What `tree` has at each leaf of `treedef`: a subtree where that has a `None` above it.
 

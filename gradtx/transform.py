@@ -140,7 +140,9 @@ class GradientTransformation(Struct, abc.ABC):
         """`eval_params` of this part after `at.count` updates."""
         return self.eval_params(state, params)
 
-    def moments(self, at: At, state: State | None = None) -> Iterator[tuple[Any, At]]:
+    def moments(
+        self, at: At, state: State | None = None
+    ) -> Iterator[tuple[GradientTransformation, At]]:
         """Every transformation in this one, and the count that its schedules read; its place too.
 
         Without a state, the count of a part that skips steps is what it would be without a fault.
@@ -308,7 +310,7 @@ class foreign(GradientTransformation):
         return self.transformation.update(updates, state, params, **given)
 
 
-def as_transformation(value: AnyTransformation, called: Any = "it") -> GradientTransformation:
+def as_transformation(value: AnyTransformation, called: object = "it") -> GradientTransformation:
     """`value` as a transformation; refuses what is none, a forgotten call above all."""
     if isinstance(value, GradientTransformation):
         return value
@@ -396,7 +398,7 @@ def all_as_transformations(
 
 
 def refuse_other_parts(
-    called: Any, state: State, parts: Iterable[Any], method: str = "update"
+    called: object, state: State, parts: Iterable[Any], method: str = "update"
 ) -> None:
     """Raises for a state that is not a mapping with an entry for each part."""
     if isinstance(state, Mapping) and set(state) == set(parts):

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
+from jax.typing import DTypeLike
 
 Tree = Any
 """A pytree of arrays."""
@@ -97,7 +98,7 @@ def inner(x: Array, y: Array, axes: tuple[int, ...] | None = None) -> Array:
     return jnp.sum(products, axis=axes, keepdims=axes is not None)
 
 
-def real_dtype(dtype: Any) -> Any:
+def real_dtype(dtype: DTypeLike) -> np.dtype[Any]:
     """The dtype of the absolute value of an array of dtype `dtype`."""
     return np.dtype(jnp.finfo(dtype).dtype)
 
@@ -114,29 +115,29 @@ def is_inexact(x: Any) -> bool:
 
 
 @functools.cache
-def _is_inexact(dtype: Any) -> bool:
+def _is_inexact(dtype: DTypeLike) -> bool:
     return jnp.issubdtype(dtype, jnp.inexact)
 
 
-def wide(dtype: Any) -> Any:
+def wide(dtype: DTypeLike) -> np.dtype[Any]:
     """The dtype in which arithmetic on `dtype` is done: at least float32."""
     if jnp.issubdtype(dtype, jnp.complexfloating) or jnp.finfo(dtype).bits >= 32:
         return jnp.dtype(dtype)
     return jnp.dtype(jnp.float32)
 
 
-def widest(arrays: Sequence[Any]) -> Any:
+def widest(arrays: Sequence[Any]) -> np.dtype[Any]:
     """The dtype in which arithmetic on all of these arrays together is done."""
     return _widest(tuple(jnp.result_type(x) for x in arrays))
 
 
-def real_dtype_of(tree: Tree) -> Any:
+def real_dtype_of(tree: Tree) -> np.dtype[Any]:
     """The dtype of real numbers that are found from all arrays of a tree: at least float32."""
     return real_dtype(widest([x for x in jax.tree.leaves(tree) if is_inexact(x)]))
 
 
 @functools.cache
-def _widest(dtypes: tuple[Any, ...]) -> Any:
+def _widest(dtypes: tuple[Any, ...]) -> np.dtype[Any]:
     return functools.reduce(np.promote_types, map(wide, dtypes), np.dtype(np.float32))
 
 

@@ -9,6 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from gradtx.transform import GradientTransformation
+from gradtx.tree import Tree
+
 from .entrant import Entrant, Schedule
 from .problems import Problem
 from .results import Course, Trial
@@ -118,21 +121,23 @@ class Race:
             state_bytes_per_parameter=size / self.parameters,
         )
 
-    def _look(self, params: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _look(self, params: Tree) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Training loss, held-out loss and score of all runs, [R, S] each.
 
         Waits for them: what is still being computed would be counted as time of the next steps.
         """
         return jax.device_get(self._judge(params, self._probe, self._held_out))
 
-    def _start(self, tx: Any, seed: Array) -> tuple[Any, Any]:
+    def _start(self, tx: GradientTransformation, seed: Array) -> tuple[Any, Any]:
         params = self._problem.draw(jax.random.fold_in(jax.random.key(seed), 0))
         return params, tx.init(params)
 
     def _advance(self, length: int) -> Callable[..., Any]:
         """A function that trains one run for `length` steps, and the points it passed."""
 
-        def steps(tx: Any, seed: Array, carry: Any, done: Array, train: Any) -> Any:
+        def steps(
+            tx: GradientTransformation, seed: Array, carry: Any, done: Array, train: Any
+        ) -> Any:
             key = jax.random.fold_in(jax.random.key(seed), 1)
 
             def step(carry: Any, count: Array) -> tuple[Any, Array]:
@@ -140,7 +145,7 @@ class Race:
                 choose, chance = jax.random.split(jax.random.fold_in(key, count))
                 batch = self._batch(train, choose)
 
-                def loss(params: Any) -> Array:
+                def loss(params: Tree) -> Array:
                     return self._problem.loss(params, batch, chance)
 
                 value, grads = jax.value_and_grad(loss)(params)
@@ -159,14 +164,14 @@ class Race:
         rows = jax.random.randint(key, (self._batch_size,), 0, self._rows)
         return jax.tree.map(lambda a: a[rows], train)
 
-    def _judge_all(self, params: Any, probe: Any, held_out: Any) -> tuple[Array, Array, Array]:
-        def seeds(params: Any) -> tuple[Array, Array, Array]:
+    def _judge_all(self, params: Tree, probe: Any, held_out: Any) -> tuple[Array, Array, Array]:
+        def seeds(params: Tree) -> tuple[Array, Array, Array]:
             return jax.vmap(self._judge_one, (0, None, None))(params, probe, held_out)
 
         # One learning rate after the other: all at once would not fit into a processor's cache.
         return jax.lax.map(seeds, params)
 
-    def _judge_one(self, params: Any, probe: Any, held_out: Any) -> tuple[Array, Array, Array]:
+    def _judge_one(self, params: Tree, probe: Any, held_out: Any) -> tuple[Array, Array, Array]:
         key = jax.random.key(0)
         train = self._problem.loss(params, probe, key)
         if self._problem.judged_on_train:
@@ -174,10 +179,10 @@ class Race:
         score = self._problem.score.of(params, held_out) if self._problem.score else jnp.zeros(())
         return train, self._problem.loss(params, held_out, key), score
 
-    def _watch_one(self, params: Any) -> Array:
+    def _watch_one(self, params: Tree) -> Array:
         return self._problem.watch(params) if self._problem.watch else jnp.zeros((0,))
 
-    def _watch(self, params: Any) -> Array:
+    def _watch(self, params: Tree) -> Array:
         return jax.vmap(jax.vmap(self._watch_one))(params)
 
 
@@ -190,7 +195,7 @@ def default_rates(problem: Problem, centre: float) -> np.ndarray:
     return grid[middle - half : middle - half + problem.rates]
 
 
-def _view(tx: Any, carry: tuple[Any, Any]) -> Any:
+def _view(tx: GradientTransformation, carry: tuple[Any, Any]) -> Any:
     params, state = carry
     return tx.eval_params(state, params)
 

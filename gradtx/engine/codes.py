@@ -15,6 +15,7 @@ from typing import Any, ClassVar, NamedTuple, Self
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
+from jax.typing import DTypeLike
 
 from gradtx.engine.rounding import Seed, random_bits, round_to, uniform
 
@@ -35,7 +36,7 @@ class Stored(abc.ABC):
         """The shape of the decompressed array."""
 
     @abc.abstractmethod
-    def decode(self, dtype: Any) -> Array:
+    def decode(self, dtype: DTypeLike) -> Array:
         """The decompressed array, in a real dtype of at least float32."""
 
     @abc.abstractmethod
@@ -60,7 +61,7 @@ class RandomlyRounded(_Values, Stored):
     def shape(self) -> tuple[int, ...]:
         return self.values.shape
 
-    def decode(self, dtype: Any) -> Array:
+    def decode(self, dtype: DTypeLike) -> Array:
         return lax.convert_element_type(self.values, dtype)
 
     def encode(self, new: Array, seed: Seed | None) -> RandomlyRounded:
@@ -88,7 +89,7 @@ class Blocks(_Blocks, Stored):
     def shape(self) -> tuple[int, ...]:
         return self.codes.shape
 
-    def decode(self, dtype: Any) -> Array:
+    def decode(self, dtype: DTypeLike) -> Array:
         shares = self.shares(self.codes, dtype)
         blocks = _in_blocks(shares, self.scales.shape)
         scales = lax.convert_element_type(self.scales, dtype)
@@ -105,7 +106,7 @@ class Blocks(_Blocks, Stored):
         return type(self)(codes, lax.convert_element_type(largest, self.scales.dtype))
 
     @abc.abstractmethod
-    def shares(self, codes: Array, dtype: Any) -> Array:
+    def shares(self, codes: Array, dtype: DTypeLike) -> Array:
         """What the codes stand for, in [-1, 1]."""
 
     @abc.abstractmethod
@@ -149,7 +150,7 @@ class Floats(Blocks):
 
     __slots__ = ()
 
-    def shares(self, codes: Array, dtype: Any) -> Array:
+    def shares(self, codes: Array, dtype: DTypeLike) -> Array:
         most = float(jnp.finfo(codes.dtype).max)
         return lax.convert_element_type(codes, dtype) * np.asarray(1 / most, dtype)
 
@@ -188,7 +189,7 @@ class Levels(Blocks):
     def last(self) -> int:
         return int(jnp.iinfo(self.codes.dtype).max)
 
-    def shares(self, codes: Array, dtype: Any) -> Array:
+    def shares(self, codes: Array, dtype: DTypeLike) -> Array:
         codes = lax.convert_element_type(codes, dtype)
         return jnp.sign(codes) * self.share_of(jnp.abs(codes), self.last)
 

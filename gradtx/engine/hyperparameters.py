@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 
 from gradtx.axes import Axes
 from gradtx.paths import by_path, refuse_unused, route, spread
@@ -123,7 +124,7 @@ def _spread(struct: Struct, name: str, value: Any, count: Any, tree: Tree) -> li
     return spread(f"{type(struct).__name__}({name}={shown(value)})", numbers, tree)
 
 
-def narrowed(values: T, dtype: Any) -> T:
+def narrowed(values: T, dtype: DTypeLike) -> T:
     """A struct or tree with its numbers in the precision of `dtype`, which they must not widen."""
     real = real_dtype(dtype)
 

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.typing import DTypeLike
 
 from gradtx.engine.step import At
 from gradtx.struct import Struct, converted, static, type_error, value_error
@@ -52,7 +53,7 @@ def random_key(*, default: Any = dataclasses.MISSING) -> Any:
     return converted(converter=as_seed, default=default, hyperparameter=False)
 
 
-def _is_seed(dtype: Any) -> bool:
+def _is_seed(dtype: DTypeLike) -> bool:
     return jnp.issubdtype(dtype, jnp.integer) or jnp.issubdtype(dtype, jax.dtypes.prng_key)
 
 

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
+from jax.typing import DTypeLike
 
 from gradtx.engine.codes import Stored
 from gradtx.engine.hyperparameters import with_constants_outside
@@ -111,7 +112,7 @@ def _dtype_of(job: Job) -> Any:
 
 
 def _through(
-    job: Job, places: Sequence[int], u: Array, dtype: Any
+    job: Job, places: Sequence[int], u: Array, dtype: DTypeLike
 ) -> tuple[Array, tuple[Any, ...]]:
     """Some of the rules, one after the other."""
     kept = []
@@ -123,18 +124,18 @@ def _through(
     return u, tuple(kept)
 
 
-def _arguments(job: Job, k: int, dtype: Any) -> tuple[Any, Array | None, Step]:
+def _arguments(job: Job, k: int, dtype: DTypeLike) -> tuple[Any, Array | None, Step]:
     """The slots of rule `k` and the parameters, both wide, and the step."""
     p = None if job.p is None else cast(job.p, dtype)
     return wide_slots(job.slots[k], dtype), p, job.steps[k]
 
 
-def wide_slots(slots: Any, dtype: Any) -> Any:
+def wide_slots(slots: Any, dtype: DTypeLike) -> Any:
     """Slots as arrays of at least float32; whole numbers stay as they are."""
     return type(slots)(*(_wide(slot, dtype) for slot in slots))
 
 
-def _wide(slot: Any, dtype: Any) -> Array:
+def _wide(slot: Any, dtype: DTypeLike) -> Array:
     if isinstance(slot, Stored):
         return slot.decode(real_dtype(dtype))
     if not is_inexact(slot):
@@ -143,7 +144,7 @@ def _wide(slot: Any, dtype: Any) -> Array:
     return cast(slot, dtype if is_complex else real_dtype(dtype))
 
 
-def promotion(dtype: Any) -> contextlib.AbstractContextManager[Any]:
+def promotion(dtype: DTypeLike) -> contextlib.AbstractContextManager[Any]:
     """Rules mix real numbers with complex arrays, which strict promotion would refuse."""
     mixed = jnp.issubdtype(dtype, jnp.complexfloating)
     return jax.numpy_dtype_promotion("standard") if mixed else contextlib.nullcontext()

@@ -57,7 +57,7 @@ def _seen_of(updates: Tree, state: Any, params: Tree | None) -> tuple[str, str] 
     return None
 
 
-def refuse_no_arrays(called: Any, params: Tree) -> None:
+def refuse_no_arrays(called: object, params: Tree) -> None:
     """Raises for what stands among the parameters and is neither array nor number.
 
     Functions and `None` pass: they are what models are made of besides.
@@ -136,7 +136,7 @@ def slots_below(rows: Any) -> list[Any]:
     return [slot for row in rows for slot in row]
 
 
-def refuse_unfit(called: Any, updates: Tree, params: Tree | None) -> None:
+def refuse_unfit(called: object, updates: Tree, params: Tree | None) -> None:
     """Raises for updates that have not the shapes of the parameters, where these are given."""
     leaves, treedef = jax.tree.flatten(updates, is_leaf=is_none)
     ps = [None] * len(leaves) if params is None else treedef.flatten_up_to(params)
@@ -148,7 +148,7 @@ def refuse_unfit(called: Any, updates: Tree, params: Tree | None) -> None:
 
 
 def explained(
-    called: Any,
+    called: object,
     updates: Tree,
     index: int,
     g: Any,
@@ -187,7 +187,7 @@ def _told(error: Exception) -> tuple[str, str]:
     return seen or type(error).__name__, do
 
 
-def _what_to_do(called: Any, rules: Sequence[Any], slots: Any, p: Any) -> str:
+def _what_to_do(called: object, rules: Sequence[Any], slots: Any, p: Any) -> str:
     """What to do about an error in the formula of one of some rules."""
     for rule, row in zip(rules, slots, strict=False):
         if _is_of_another_model(rule, row, p):
@@ -211,7 +211,7 @@ def _is_of_another_model(rule: Any, row: Any, p: Any) -> bool:
     return any(new.shape != old.shape for new, old in pairs if not isinstance(old, Stored))
 
 
-def unmade(called: Any, params: Tree, index: int, error: Exception) -> Exception:
+def unmade(called: object, params: Tree, index: int, error: Exception) -> Exception:
     """The error with the path and shape of the parameter for which no memory could be made."""
     path, p = named_leaves(params)[index]
     seen, do = _told(error)

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
+from jax.typing import DTypeLike
 
 from gradtx.tree import path_salt, wide
 
@@ -16,7 +17,7 @@ Seed = tuple[Array, Array]
 """Two scalars of 32 random bits each, from which come the bits of all entries of an array."""
 
 
-def is_narrow(dtype: Any) -> bool:
+def is_narrow(dtype: DTypeLike) -> bool:
     """Whether arithmetic on `dtype` is done in a wider one."""
     return wide(dtype) != jnp.dtype(dtype)
 
@@ -59,13 +60,13 @@ def _mixed(x: Array) -> Array:
     return random_bits((x, zero), ())
 
 
-def uniform(bits: Array, dtype: Any, digits: int = 23) -> Array:
+def uniform(bits: Array, dtype: DTypeLike, digits: int = 23) -> Array:
     """Numbers in [0, 1), all multiples of 2^-digits, from 32 random bits each."""
     whole = lax.shift_right_logical(bits, np.uint32(32 - digits))
     return lax.convert_element_type(whole, dtype) * np.asarray(2.0**-digits, dtype)
 
 
-def round_to(x: Array, dtype: Any, seed: Seed | None = None) -> Array:
+def round_to(x: Array, dtype: DTypeLike, seed: Seed | None = None) -> Array:
     """`x`, which is float32 or float64, as a number of `dtype`, still in the dtype of `x`.
 
     With a seed it becomes one of its two neighbours, at random, such that the mean is `x`; else
@@ -78,7 +79,7 @@ def round_to(x: Array, dtype: Any, seed: Seed | None = None) -> Array:
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
-def _round(dtype: Any, x: Array, seed: Seed | None) -> Array:
+def _round(dtype: DTypeLike, x: Array, seed: Seed | None) -> Array:
     info, own = jnp.finfo(dtype), jnp.finfo(x.dtype)
     exponent_bits = np.array(np.inf, x.dtype).view(f"uint{own.bits}")
     power = lax.bitcast_convert_type(
@@ -97,5 +98,5 @@ def _round(dtype: Any, x: Array, seed: Seed | None) -> Array:
 
 
 @_round.defjvp
-def _round_jvp(dtype: Any, primals: Any, tangents: Any) -> Any:
+def _round_jvp(dtype: DTypeLike, primals: Any, tangents: Any) -> Any:
     return _round(dtype, *primals), tangents[0]

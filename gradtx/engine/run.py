@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
+from jax.typing import DTypeLike
 
 from gradtx.engine.batches import batching_pays, in_batches
 from gradtx.engine.hyperparameters import narrowed, per_array, with_constants_inside
@@ -130,7 +131,7 @@ class _Ready:
         ]
         self.ready: dict[Any, tuple[Rule, Any, Array]] = {}
 
-    def for_array(self, i: int, dtype: Any) -> tuple[list[Rule], list[Step]]:
+    def for_array(self, i: int, dtype: DTypeLike) -> tuple[list[Rule], list[Step]]:
         """The rules for array `i` in the precision of `dtype`, and what each gets to know."""
         rules, steps = [], []
         for k, (one, own) in enumerate(zip(self.running, self.own, strict=True)):
@@ -151,7 +152,7 @@ class _Ready:
             steps.append(Step(t, one.at.count, shared, source, place, extra))
         return rules, steps
 
-    def _made_ready(self, one: Running, own: Rule, dtype: Any) -> tuple[Rule, Any, Array]:
+    def _made_ready(self, one: Running, own: Rule, dtype: DTypeLike) -> tuple[Rule, Any, Array]:
         numbers = narrowed(own, dtype)
         t = lax.convert_element_type(next_count(one.at.count), real_dtype(dtype))
         if one.shared is not UNDECIDED or one.each is not None:
@@ -190,7 +191,7 @@ def _for_each(value: Any, treedef: Any) -> Callable[[int], Any]:
     return lambda _: value
 
 
-def in_precision(value: Any, dtype: Any) -> Any:
+def in_precision(value: Any, dtype: DTypeLike) -> Any:
     """An argument of `update` with its real and complex numbers in the precision of `dtype`."""
 
     def cast(x: Any) -> Any:

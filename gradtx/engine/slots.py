@@ -19,7 +19,7 @@ def is_stored(x: Any) -> bool:
     return isinstance(x, Stored)
 
 
-def separate(called: Any, treedef: Any, slot: Any) -> list[Any]:
+def separate(called: object, treedef: Any, slot: Any) -> list[Any]:
     """What a slot keeps for each leaf of `treedef`: an array or a `Stored` of arrays."""
     if not isinstance(slot, Stored):
         return aligned(called, treedef, slot, "state")

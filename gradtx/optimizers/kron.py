@@ -67,7 +67,7 @@ class scale_by_kron(Rule):
     )
     clip: HyperField = 1.1  # the largest root mean square of an update
     damping: HyperField = 1e-9  # of noise beside the gradient: zeros must not let Q grow for ever
-    seed: Any = random_key(default=0)
+    seed: int | Array = random_key(default=0)
     stagger: bool = static(default=True)  # False: all matrices in the same step
     sides: str = static(default="both")  # or "shorter", "inputs", "outputs"; others have a diagonal
     max_dim: int | None = static(default=None)  # None: 8192
@@ -233,7 +233,7 @@ def psgd_kron(
     learn: Hyper | None = None,
     clip: Hyper = 1.1,
     damping: Hyper = 1e-9,
-    seed: Hyper = 0,
+    seed: int | Array = 0,
     stagger: bool = True,
     sides: str = "both",
     max_dim: int | None = None,

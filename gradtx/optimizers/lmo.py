@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import jax.numpy as jnp
 from jax import Array
@@ -11,7 +10,7 @@ from jax import Array
 from gradtx.axes import as_matrices, from_matrices, layout
 from gradtx.hyper import AxesField
 from gradtx.optimizers.muon import Momentum
-from gradtx.optimizers.polar import newton_schulz
+from gradtx.optimizers.polar import Polar, newton_schulz
 from gradtx.rule import BatchedRule, HyperField, Step
 from gradtx.struct import refuse_other, static
 from gradtx.tree import inverse, norm
@@ -31,7 +30,7 @@ class scale_by_lmo(BatchedRule):
     radius: HyperField = 1.0
     decay: HyperField = 0.9  # one minus the paper's alpha
     norm: str = static(default="spectral")
-    polar: Any = static(default=newton_schulz())
+    polar: Polar = static(default=newton_schulz())
     axes: AxesField = None  # an `Axes`
 
     Slots = Momentum

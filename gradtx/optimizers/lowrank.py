@@ -147,7 +147,7 @@ class scale_by_apollo(Rule):
     scale: HyperField = 1.0
     growth: HyperField = 1.01  # the most that the norm of an update is multiplied by in one step
     every: HyperField = 200  # steps from one projection to the next
-    seed: Any = random_key(default=0)
+    seed: int | Array = random_key(default=0)
     rank: int | None = static(default=None)  # None: 128, and never more than the shorter side
     per: str = static(default="channel")  # or "tensor"
     axes: AxesField = None  # an `Axes`
@@ -237,7 +237,7 @@ def apollo(
     scale: Hyper = 1.0,
     growth: Hyper = 1.01,
     every: Hyper = 200,
-    seed: Hyper = 0,
+    seed: int | Array = 0,
     rank: int | None = None,
     per: str = "channel",
     auxiliary: GradientTransformation | None = None,

@@ -23,7 +23,7 @@ from gradtx.axes import (
     shape_of_matrices,
 )
 from gradtx.hyper import AxesField
-from gradtx.optimizers.polar import newton_schulz
+from gradtx.optimizers.polar import Polar, newton_schulz
 from gradtx.rule import BatchedRule, HyperField, Square, Step
 from gradtx.struct import refuse_other, static
 from gradtx.tree import abs2, inverse, norm, one_minus_power, real_dtype, real_zeros_like, root
@@ -86,7 +86,7 @@ class scale_by_muon(BatchedRule):
     nesterov: bool = static(default=True)
     momentum: str = static(default="lerp")  # PyTorch's code; or "trace" or "corrected" (Optax)
     scale: str | None = static(default="match_rms_adamw")
-    polar: Any = static(default=newton_schulz())  # or `exact_polar()`
+    polar: Polar = static(default=newton_schulz())  # or `exact_polar()`
     axes: AxesField = None  # an `Axes`: which are inputs and outputs, which stacked
 
     Slots = Momentum
@@ -139,7 +139,7 @@ class scale_by_normuon(BatchedRule):
     nesterov: bool = static(default=True)
     momentum: str = static(default="lerp")
     scale: str | None = static(default="rms")
-    polar: Any = static(default=newton_schulz())
+    polar: Polar = static(default=newton_schulz())
     axes: AxesField = None
 
     class Slots(NamedTuple):
@@ -199,7 +199,7 @@ class scale_by_adamuon(BatchedRule):
     nesterov: bool = static(default=False)
     momentum: str = static(default="lerp")
     signed: bool = static(default=True)
-    polar: Any = static(default=newton_schulz())
+    polar: Polar = static(default=newton_schulz())
     axes: AxesField = None
 
     class Slots(NamedTuple):
@@ -246,7 +246,7 @@ class scale_by_adago(BatchedRule):
     floor: HyperField = 0.01
     nesterov: bool = static(default=False)
     momentum: str = static(default="lerp")
-    polar: Any = static(default=newton_schulz())
+    polar: Polar = static(default=newton_schulz())
     axes: AxesField = None
 
     class Slots(NamedTuple):

@@ -13,13 +13,11 @@ the same learning rate, without decay, or by `auxiliary`, a complete optimizer o
 
 from __future__ import annotations
 
-from typing import Any
-
 from gradtx.chain import chain
 from gradtx.optimizers.dion import scale_by_dion
 from gradtx.optimizers.lmo import scale_by_lmo
 from gradtx.optimizers.muon import scale_by_adago, scale_by_adamuon, scale_by_muon, scale_by_normuon
-from gradtx.optimizers.polar import newton_schulz
+from gradtx.optimizers.polar import Polar, newton_schulz
 from gradtx.optimizers.roles import Matrices, routed
 from gradtx.paths import Labels
 from gradtx.rule import Hyper
@@ -39,7 +37,7 @@ def muon(
     nesterov: bool = True,
     momentum: str = "lerp",
     scale: str | None = "match_rms_adamw",
-    polar: Any = POLAR,
+    polar: Polar = POLAR,
     auxiliary: GradientTransformation | None = None,
 ) -> GradientTransformation:
     """Muon: `scale_by_muon` and decoupled weight decay for matrices, Adam for other arrays.
@@ -65,7 +63,7 @@ def normuon(
     nesterov: bool = True,
     momentum: str = "lerp",
     scale: str | None = "rms",
-    polar: Any = POLAR,
+    polar: Polar = POLAR,
     auxiliary: GradientTransformation | None = None,
 ) -> GradientTransformation:
     """NorMuon: `scale_by_normuon` and decoupled weight decay for matrices, Adam for the rest."""
@@ -85,7 +83,7 @@ def adamuon(
     nesterov: bool = False,
     momentum: str = "lerp",
     signed: bool = True,
-    polar: Any = POLAR,
+    polar: Polar = POLAR,
     auxiliary: GradientTransformation | None = None,
 ) -> GradientTransformation:
     """AdaMuon: `scale_by_adamuon` and decoupled weight decay for matrices, Adam for the rest."""
@@ -102,7 +100,7 @@ def adago(
     floor: Hyper = 0.01,
     nesterov: bool = False,
     momentum: str = "lerp",
-    polar: Any = POLAR,
+    polar: Polar = POLAR,
     auxiliary: GradientTransformation | None = None,
 ) -> GradientTransformation:
     """AdaGO: `scale_by_adago` for matrices, Adam for the rest."""
@@ -132,7 +130,7 @@ def scion(
     rest_radius: Hyper = 1.0,
     decay: Hyper = 0.9,
     constrained: bool = False,
-    polar: Any = POLAR,
+    polar: Polar = POLAR,
     auxiliary: GradientTransformation | None = None,
 ) -> GradientTransformation:
     """Scion: `scale_by_lmo` for all arrays, spectral for matrices and signs for the rest.

@@ -17,11 +17,12 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
+from jax.typing import DTypeLike
 
 from gradtx.engine.batches import one_by_one
 from gradtx.struct import FrozenTree, Struct, nearest, static, value_error
@@ -148,7 +149,7 @@ def _product(x: Array, y: Array, transposed: bool, arithmetic: str) -> Array:
     )
 
 
-def _eps(dtype: Any, arithmetic: str) -> float:
+def _eps(dtype: DTypeLike, arithmetic: str) -> float:
     """The relative rounding of a product."""
     narrow = {"tensorfloat32": 2.0**-11, "bfloat16": 2.0**-8}
     return max(narrow.get(arithmetic, 0.0), float(jnp.finfo(dtype).eps) / 2)
@@ -219,6 +220,12 @@ def products(n: int, m: int, groups: Sequence[Sequence[Triple]], gram: bool) -> 
 
 
 # What rules hold -------------------------------------------------------------------------------
+
+
+class Polar(Protocol):
+    """What finds the orthogonal factor of matrices [..., n, m]."""
+
+    def factor(self, x: Array) -> Array: ...
 
 
 class newton_schulz(Struct):

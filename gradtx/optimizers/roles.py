@@ -72,7 +72,9 @@ class by_role(Clocked):
     def eval_part(self, state: State, params: Tree, at: At) -> Tree:
         return self._partition(self.learning_rate).eval_part(state, params, at)
 
-    def moments(self, at: At, state: State | None = None) -> Iterator[tuple[Any, At]]:
+    def moments(
+        self, at: At, state: State | None = None
+    ) -> Iterator[tuple[GradientTransformation, At]]:
         yield self, at
         for name in self._part_names:
             part = getattr(self, name)
@@ -84,7 +86,7 @@ class by_role(Clocked):
 
 def routed(
     owner: str,
-    direction: Any,
+    direction: GradientTransformation,
     learning_rate: Hyper,
     weight_decay: Hyper | None,
     matrices: Matrices | None,

@@ -8,6 +8,8 @@ Both train between the iterates and their average, which `eval_params` gives: se
 
 from __future__ import annotations
 
+from typing import Any
+
 from gradtx.chain import chain
 from gradtx.optimizers.adagrad import scale_by_rms
 from gradtx.rule import Hyper
@@ -21,7 +23,8 @@ def _warmed(learning_rate: Hyper, warmup_steps: float | None) -> Hyper:
     """learning_rate min(1, t / warmup_steps), t counting from 1."""
     if warmup_steps is None:
         return learning_rate
-    return power_schedule(1.0, warmup_steps, 0.0) * learning_rate
+    rate: Any = learning_rate  # one number or schedule: a schedule multiplies nothing else
+    return power_schedule(1.0, warmup_steps, 0.0) * rate
 
 
 def schedule_free_sgd(

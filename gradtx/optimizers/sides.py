@@ -14,6 +14,7 @@ from typing import Any
 
 import jax.numpy as jnp
 from jax import Array, lax
+from jax.typing import DTypeLike
 
 from gradtx.axes import adjoint, frobenius_norm, product
 from gradtx.engine.batches import in_turn
@@ -57,17 +58,17 @@ def side_shapes(sides: str, n: int, m: int, max_dim: int | None, diagonal: bool 
     return shape(n, wanted[0]), shape(m, wanted[1])
 
 
-def zeros(stack: tuple[int, ...], shapes: Shapes, dtype: Any) -> Pair:
+def zeros(stack: tuple[int, ...], shapes: Shapes, dtype: DTypeLike) -> Pair:
     left, right = (jnp.zeros((*stack, *shape), dtype) for shape in shapes)
     return left, right
 
 
-def identities(stack: tuple[int, ...], shapes: Shapes, dtype: Any) -> Pair:
+def identities(stack: tuple[int, ...], shapes: Shapes, dtype: DTypeLike) -> Pair:
     left, right = (_identity((*stack, *shape), dtype) for shape in shapes)
     return left, right
 
 
-def _identity(shape: tuple[int, ...], dtype: Any) -> Array:
+def _identity(shape: tuple[int, ...], dtype: DTypeLike) -> Array:
     is_full = shape[-2] == shape[-1]
     return jnp.broadcast_to(jnp.eye(shape[-1], dtype=dtype) if is_full else 1, shape).astype(dtype)
 

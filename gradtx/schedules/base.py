@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import abc
 import operator
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Union
 
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.typing import ArrayLike
 
 from gradtx.struct import (
     Static,
@@ -30,8 +31,11 @@ from gradtx.struct import (
     with_functions_wrapped,
 )
 
-Number = float | Array
+Number = float | np.number[Any] | Array
 """A real number: Python, NumPy or JAX; may be traced."""
+
+Scalar = Union["Schedule", Callable[[Any], ArrayLike], Number]
+"""One number for all arrays: fixed, or a schedule or function of the count."""
 
 
 class Schedule(Struct, abc.ABC):
@@ -45,28 +49,28 @@ class Schedule(Struct, abc.ABC):
         """This schedule kept within [min, max]."""
         return clipped(self, min, max)
 
-    def __add__(self, other: Any) -> Schedule:
+    def __add__(self, other: Scalar) -> Schedule:
         return combined("+", self, other)
 
-    def __radd__(self, other: Any) -> Schedule:
+    def __radd__(self, other: Scalar) -> Schedule:
         return combined("+", other, self)
 
-    def __sub__(self, other: Any) -> Schedule:
+    def __sub__(self, other: Scalar) -> Schedule:
         return combined("-", self, other)
 
-    def __rsub__(self, other: Any) -> Schedule:
+    def __rsub__(self, other: Scalar) -> Schedule:
         return combined("-", other, self)
 
-    def __mul__(self, other: Any) -> Schedule:
+    def __mul__(self, other: Scalar) -> Schedule:
         return combined("*", self, other)
 
-    def __rmul__(self, other: Any) -> Schedule:
+    def __rmul__(self, other: Scalar) -> Schedule:
         return combined("*", other, self)
 
-    def __truediv__(self, other: Any) -> Schedule:
+    def __truediv__(self, other: Scalar) -> Schedule:
         return combined("/", self, other)
 
-    def __rtruediv__(self, other: Any) -> Schedule:
+    def __rtruediv__(self, other: Scalar) -> Schedule:
         return combined("/", other, self)
 
     def __neg__(self) -> Schedule:
@@ -147,7 +151,7 @@ def _as_schedule(value: Any) -> Schedule | Static:
 class clipped(Schedule):
     """A schedule kept within [min, max]; `schedule.clip(min, max)` makes one."""
 
-    schedule: Any
+    schedule: Scalar
     min: Number | None = None
     max: Number | None = None
 
@@ -173,8 +177,8 @@ class combined(Schedule):
     """The sum, difference, product or quotient of schedules and numbers; operators make one."""
 
     operation: str = static()
-    left: Any = 0.0
-    right: Any = 0.0
+    left: Scalar = 0.0
+    right: Scalar = 0.0
 
     def __call__(self, count: Any) -> Array:
         values = (evaluate(self.left, count), evaluate(self.right, count))

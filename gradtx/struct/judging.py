@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 
 from gradtx.struct.equality import NUMBERS
 from gradtx.struct.messages import type_error, value_error
@@ -91,7 +92,7 @@ def refuse_no_number(called: str, name: str, value: Any) -> None:
         )
 
 
-def _is_complex(dtype: Any) -> bool:
+def _is_complex(dtype: DTypeLike) -> bool:
     return jnp.issubdtype(dtype, jnp.complexfloating)
 
 

@@ -12,7 +12,8 @@ import numpy as np
 from jax.core import Tracer
 
 from gradtx.struct import Struct, fields_below
-from gradtx.tree import is_inexact, wide
+from gradtx.transform import GradientTransformation, State
+from gradtx.tree import Tree, is_inexact, wide
 
 
 def parts(value: Any) -> Iterator[Any]:
@@ -26,12 +27,12 @@ def parts(value: Any) -> Iterator[Any]:
             yield from parts(below)
 
 
-def needs(tx: Any) -> set[str]:
+def needs(tx: GradientTransformation) -> set[str]:
     """What a transformation or a part of it cannot do without."""
     return {name for part in parts(tx) for name in getattr(part, "needs", ())}
 
 
-def asks_functions(tx: Any) -> bool:
+def asks_functions(tx: GradientTransformation) -> bool:
     """Whether an update needs a function, so that outside of jit it runs as it is."""
     return any(name.endswith("_fn") for name in needs(tx))
 
@@ -61,7 +62,7 @@ def hyperparameters(tx: Any) -> dict[str, Any]:
     }
 
 
-def with_floats(change: Callable[[float], Any], tx: Any) -> Any:
+def with_floats(change: Callable[[float], Any], tx: GradientTransformation) -> Any:
     """A transformation with every float hyperparameter changed, as JAX would rebuild it."""
     return jax.tree.map(lambda x: change(x) if type(x) is float else x, tx)
 
@@ -69,7 +70,7 @@ def with_floats(change: Callable[[float], Any], tx: Any) -> Any:
 # Extra arguments -------------------------------------------------------------------------------
 
 
-def loss(params: Any) -> Any:
+def loss(params: Tree) -> Any:
     """1 + |p|^2 / 2, in NumPy where nothing is traced."""
     leaves = [x for x in jax.tree.leaves(params) if is_inexact(x)]
     traced = any(isinstance(x, Tracer) for x in leaves)
@@ -83,17 +84,17 @@ def loss(params: Any) -> Any:
     return xp.asarray(1 + sum(x.astype(dtype) / 2 for x in squares), dtype)
 
 
-def _loss_of_arrays(params: Any) -> Any:
+def _loss_of_arrays(params: Tree) -> Any:
     return jax.jit(loss)(params)
 
 
-def _slope(params: Any) -> Any:
+def _slope(params: Tree) -> Any:
     found = jax.grad(_loss_of_arrays, allow_int=True)(params)
     # JAX gives the conjugate of the direction in which a complex parameter ascends.
     return jax.tree.map(lambda g: jnp.conj(g) if is_inexact(g) else g, found)
 
 
-def extras(tx: Any, params: Any, grads: Any) -> dict[str, Any]:
+def extras(tx: GradientTransformation, params: Tree, grads: Tree) -> dict[str, Any]:
     """The extra arguments that a transformation needs, for the loss 1 + |p|^2 / 2."""
     known = {
         "value": lambda: loss(params),
@@ -106,22 +107,22 @@ def extras(tx: Any, params: Any, grads: Any) -> dict[str, Any]:
     return {name: known[name]() for name in needs(tx) - {"params"}}
 
 
-def update(tx: Any, grads: Any, state: Any, params: Any) -> Any:
+def update(tx: GradientTransformation, grads: Tree, state: State, params: Tree) -> Any:
     """`tx.update` with whatever it needs."""
     return tx.update(grads, state, params, **extras(tx, params, grads))
 
 
-def step(tx: Any, grads: Any, state: Any, params: Any) -> Any:
+def step(tx: GradientTransformation, grads: Tree, state: State, params: Tree) -> Any:
     """`tx.step` with whatever it needs."""
     return tx.step(grads, state, params, **extras(tx, params, grads))
 
 
-def start_and_update(tx: Any, grads: Any, params: Any) -> Any:
+def start_and_update(tx: GradientTransformation, grads: Tree, params: Tree) -> Any:
     """The state at the start, the updates and the next state."""
     state = tx.init(params)
     return state, *update(tx, grads, state, params)
 
 
-def shapes_of(function: Callable[..., Any], tx: Any, *args: Any) -> Any:
+def shapes_of(function: Callable[..., Any], tx: GradientTransformation, *args: Any) -> Any:
     """The shapes of what `function(tx, *args)` returns, the transformation closed over."""
     return jax.eval_shape(functools.partial(function, tx), *args)

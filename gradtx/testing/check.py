@@ -7,9 +7,15 @@ from typing import Any
 
 from gradtx.testing.evidence import Evidence
 from gradtx.testing.laws import LAWS
+from gradtx.transform import GradientTransformation
 
 
-def check(tx: Any, *, make: Callable[..., Any] | None = None, temporary_bytes: float = 0.0) -> None:
+def check(
+    tx: GradientTransformation,
+    *,
+    make: Callable[..., Any] | None = None,
+    temporary_bytes: float = 0.0,
+) -> None:
     """Raises one AssertionError that lists every law which `tx` breaks, and what was seen.
 
     `make` is the function or class that made it: with it, constructors are tried with other

@@ -37,7 +37,8 @@ from gradtx.testing.trees import (
     widened,
     zeros,
 )
-from gradtx.transform import apply_updates
+from gradtx.transform import GradientTransformation, State, apply_updates
+from gradtx.tree import Tree
 
 STEPS = 3
 
@@ -61,7 +62,7 @@ class Alone(NamedTuple):
 class Meshed(NamedTuple):
     """Steps with donation on a mesh."""
 
-    params: Any
+    params: Tree
     init: dict[str, Any]  # states made in several ways
     stepped: Any
     compiled: int
@@ -78,16 +79,19 @@ class Evidence:
     """
 
     def __init__(
-        self, tx: Any, make: Callable[..., Any] | None = None, temporary_bytes: float = 0.0
+        self,
+        tx: GradientTransformation,
+        make: Callable[..., Any] | None = None,
+        temporary_bytes: float = 0.0,
     ) -> None:
         self.tx, self.make, self.temporary_bytes = tx, make, temporary_bytes
         self.host: Any = tree(0), [tree(seed) for seed in range(1, 1 + STEPS)]
-        self.params: Any = jax.device_put(self.host[0])
+        self.params: Tree = jax.device_put(self.host[0])
         self.grads: list[Any] = jax.device_put(self.host[1])
 
     # One tree in float32 ------------------------------------------------------------------------
 
-    def update(self, grads: Any, state: Any, params: Any) -> Any:
+    def update(self, grads: Tree, state: State, params: Tree) -> Any:
         """One compiled update, outside of jit where that is one."""
         if asks_functions(self.tx):
             return self._jitted(self.tx, grads, state, params)
@@ -97,7 +101,7 @@ class Evidence:
     def _jitted(self) -> Any:
         return jax.jit(update)
 
-    def path(self, grads: list[Any], params: Any) -> Path:
+    def path(self, grads: list[Any], params: Tree) -> Path:
         states, updates = [self.tx.init(params)], []
         for g in grads:
             u, state = self.update(g, states[-1], params)
@@ -231,7 +235,7 @@ class Evidence:
     def _other(self) -> Any:
         return jax.jit(update)
 
-    def _path(self, params: Any, grads: Any, call: Any = None) -> Path:
+    def _path(self, params: Tree, grads: Tree, call: Any = None) -> Path:
         call = self.data[0] if call is None else call
         states, updates = [self.tx.init(params)], []
         for _ in range(2):
@@ -357,16 +361,16 @@ def _numbers(xs: Any) -> Any:
     return [np.asarray(x, jnp.result_type(x)) for x in xs]
 
 
-def _scanned(tx: Any, grads: Any, params: Any) -> Any:
+def _scanned(tx: GradientTransformation, grads: Tree, params: Tree) -> Any:
     """The last state and the updates over a sequence of gradients."""
 
-    def body(state: Any, g: Any) -> Any:
+    def body(state: State, g: Any) -> Any:
         updates, state = update(tx, g, state, params)
         return state, updates
 
     return jax.lax.scan(body, tx.init(params), grads)
 
 
-def _train(tx: Any, params: Any, state: Any, grads: Any) -> Any:
+def _train(tx: GradientTransformation, params: Tree, state: State, grads: Tree) -> Any:
     updates, state = update(tx, grads, state, params)
     return apply_updates(params, updates), state

@@ -19,6 +19,7 @@ from jax import Array
 from gradtx.chain import chain
 from gradtx.paths import Labels, only_where
 from gradtx.rule import Copy, Hyper, HyperField, Rule, Step
+from gradtx.transform import GradientTransformation
 from gradtx.transforms.scale import scale_by_learning_rate
 
 
@@ -60,7 +61,10 @@ class add_cautious_decay(Rule):
 
 
 def decoupled(
-    direction: Any, learning_rate: Hyper, weight_decay: Hyper, mask: Labels | None = None
+    direction: GradientTransformation,
+    learning_rate: Hyper,
+    weight_decay: Hyper,
+    mask: Labels | None = None,
 ) -> chain:
     """A direction, decay of the arrays that `mask` tells, and the learning rate for both."""
     decay = add_decayed_weights(only_where(mask, weight_decay))

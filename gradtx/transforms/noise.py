@@ -35,7 +35,7 @@ class add_noise(Rule):
 
     eta: HyperField  # variance at the first step
     gamma: HyperField = 0.55  # the power of t by which the variance falls
-    key: Any = random_key(default=0)
+    key: int | Array = random_key(default=0)
 
     def check(self) -> None:
         self.require("[0, inf)", "eta", "gamma")
@@ -48,7 +48,7 @@ class add_noise(Rule):
 class _gaussian(Rule, called="differentially_private_aggregate"):
     """Adds normal noise of the deviation that all arrays share."""
 
-    key: Any = random_key()
+    key: int | Array = random_key()
 
     def update_leaf(self, g: Array, slots: Any, p: Array, step: Step) -> tuple[Array, Any]:
         # Always true, but no constant, which the compiler would multiply into the noise early.
@@ -66,7 +66,9 @@ class differentially_private_aggregate(Clocked):
 
     l2_norm_clip: HyperField
     noise_multiplier: HyperField
-    key: Any = random_key()  # without a default: noise that anybody can draw protects nobody
+    key: int | Array = (
+        random_key()
+    )  # without a default: noise that anybody can draw protects nobody
 
     needs: ClassVar[tuple[str, ...]] = ("params",)
     random: ClassVar[bool] = True

@@ -39,7 +39,7 @@ def number_along(x: Array, axes: tuple[int, ...]) -> int:
     return max(math.prod(x.shape[i] for i in axes), 1)
 
 
-def unit_axes(axes: Any, ndim: int, owner: Any) -> tuple[int, ...]:
+def unit_axes(axes: Any, ndim: int, owner: object) -> tuple[int, ...]:
     """The axes along which the entries of one unit lie; vectors are one unit."""
     if axes is None and ndim < 2:
         return tuple(range(ndim))

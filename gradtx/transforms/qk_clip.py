@@ -100,7 +100,7 @@ class qk_clip(Clocked):
             )
 
 
-def _checked(owner: Any, logits: Any) -> Mapping[str, Array]:
+def _checked(owner: object, logits: Any) -> Mapping[str, Array]:
     if isinstance(logits, by_path):
         logits = logits.table
     if not isinstance(logits, Mapping):

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, NamedTuple, SupportsIndex
 import jax
 import jax.numpy as jnp
 from jax import Array
-from jax.typing import ArrayLike
+from jax.typing import ArrayLike, DTypeLike
 
 from gradtx.engine.hyperparameters import for_all_arrays, narrowed
 from gradtx.engine.keys import Fixed
@@ -148,7 +148,7 @@ class accumulate(Wrapper):
         )
 
     def before(
-        self, updates: Tree, state: Any, params: Tree | None, at: At, extra: Mapping[str, Any]
+        self, updates: Tree, state: State, params: Tree | None, at: At, extra: Mapping[str, Any]
     ) -> Turn:
         """The cycle with this micro-batch; `inner` gets the mean where that is the last."""
         handed = self._handed(extra)
@@ -219,7 +219,7 @@ class accumulate(Wrapper):
             return self.every.value
         return jnp.maximum(jnp.round(jnp.asarray(every)), 1).astype(jnp.int32)
 
-    def _scalar(self, name: str, extra: Mapping[str, Any], dtype: Any) -> Array | None:
+    def _scalar(self, name: str, extra: Mapping[str, Any], dtype: DTypeLike) -> Array | None:
         given = extra.get(name)
         if given is None:
             return None
@@ -237,7 +237,7 @@ class accumulate(Wrapper):
         merged = [x if is_inexact(g) else g for g, x in zip(leaves, totals, strict=True)]
         return times(1 / weight, treedef.unflatten(merged))
 
-    def _noise(self, state: Any) -> NoiseState | None:
+    def _noise(self, state: State) -> NoiseState | None:
         """The averages with this cycle: for n parts of the whole weight W,
 
         S = W (sum(w |g|^2) / W - |mean|^2) / (n - 1), and |mean|^2 - S / W estimates |E g|^2.

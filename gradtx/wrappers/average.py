@@ -126,7 +126,7 @@ class Averaging(Wrapper):
 
     needs: ClassVar[tuple[str, ...]] = ("params",)
 
-    def seen_params(self, state: Any, params: Any, updates: Tree, at: At) -> Any:
+    def seen_params(self, state: State, params: Tree | None, updates: Tree, at: At) -> Tree | None:
         return self.inner.eval_part(state.inner, params, self.inner_at(state, at))
 
     def eval_part(self, state: State, params: Tree, at: At) -> Tree:

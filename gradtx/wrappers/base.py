@@ -36,7 +36,7 @@ class Turn(NamedTuple):
     """What a wrapper makes of the gradients that come in, before `inner` sees them."""
 
     grads: Callable[[], Tree]  # what `inner` gets; called only where it takes a step
-    state: Any  # of the wrapper, having looked at the gradients
+    state: State  # of the wrapper, having looked at the gradients
     extra: Mapping[str, Any]  # the arguments that `inner` gets
     takes: Array | None = None  # whether `inner` takes its step now; None: always
 
@@ -83,7 +83,7 @@ class Wrapper(Clocked):
     # What a subclass says of itself.
 
     def before(
-        self, updates: Tree, state: Any, params: Tree | None, at: At, extra: Mapping[str, Any]
+        self, updates: Tree, state: State, params: Tree | None, at: At, extra: Mapping[str, Any]
     ) -> Turn:
         """What becomes of the gradients that come in; by default `inner` gets them."""
         return Turn(lambda: updates, state, extra)
@@ -100,7 +100,7 @@ class Wrapper(Clocked):
         self,
         steps: Tree,
         before: Any,
-        state: Any,
+        state: State,
         updates: Tree,
         params: Tree | None,
         at: At,
@@ -115,7 +115,7 @@ class Wrapper(Clocked):
         steps, own = self.run_own(steps, running, seen, more)
         return steps, state._replace(own=own)
 
-    def seen_params(self, state: Any, params: Any, updates: Tree, at: At) -> Any:
+    def seen_params(self, state: State, params: Tree | None, updates: Tree, at: At) -> Tree | None:
         """What the rule that runs after sees as parameters."""
         return params
 
@@ -202,7 +202,9 @@ class Wrapper(Clocked):
     def eval_part(self, state: State, params: Tree, at: At) -> Tree:
         return self.inner.eval_part(state.inner, params, self.inner_at(state, at))
 
-    def moments(self, at: At, state: State | None = None) -> Iterator[tuple[Any, At]]:
+    def moments(
+        self, at: At, state: State | None = None
+    ) -> Iterator[tuple[GradientTransformation, At]]:
         yield self, at
         if state is not None:
             yield from self.inner.moments(self.inner_at(state, at), state.inner)
@@ -217,19 +219,19 @@ class Wrapper(Clocked):
     # Pieces for a subclass that does otherwise.
 
     def refuse(
-        self, updates: Tree, state: Any, params: Tree | None, extra: Mapping[str, Any]
+        self, updates: Tree, state: State, params: Tree | None, extra: Mapping[str, Any]
     ) -> None:
         """Raises for a state of another transformation and for missing arguments."""
         refuse_other_state(self, state, self.Part)
         refuse_missing(self, updates, {**extra, "params": params})
 
-    def inner_at(self, state: Any, at: At) -> At:
+    def inner_at(self, state: State, at: At) -> At:
         """The moment at which `inner` is."""
         inside = at.inside("inner")
         return inside._replace(count=state.gradient_step) if self.skips else inside
 
     def inner_update(
-        self, grads: Tree, state: Any, params: Tree | None, at: At, extra: Mapping[str, Any]
+        self, grads: Tree, state: State, params: Tree | None, at: At, extra: Mapping[str, Any]
     ) -> tuple[Tree, Any]:
         """The steps of `inner`, in at least float32 so that none is rounded before its use.
 
@@ -365,7 +367,9 @@ class Transparent(GradientTransformation):
     def eval_part(self, state: State, params: Tree, at: At) -> Tree:
         return self.around_eval(lambda s, p: self.inner.eval_part(s, p, at), state, params)
 
-    def moments(self, at: At, state: State | None = None) -> Iterator[tuple[Any, At]]:
+    def moments(
+        self, at: At, state: State | None = None
+    ) -> Iterator[tuple[GradientTransformation, At]]:
         yield self, at
         yield from self.inner.moments(at.inside("inner"), state)
 
@@ -374,9 +378,9 @@ class Transparent(GradientTransformation):
         return [r._replace(by=f"{name}({r.by})") for r in self.inner.routes(params)]
 
 
-def _without_at(call: Any, extra: Any, updates: Tree, state: Any, params: Any) -> Any:
+def _without_at(call: Any, extra: Any, updates: Tree, state: State, params: Any) -> Any:
     return call(updates, state, params, **extra)
 
 
-def _with_at(call: Any, at: At, extra: Any, updates: Tree, state: Any, params: Any) -> Any:
+def _with_at(call: Any, at: At, extra: Any, updates: Tree, state: State, params: Any) -> Any:
     return call(updates, state, params, at, extra)

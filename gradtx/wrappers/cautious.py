@@ -13,6 +13,7 @@ from gradtx.engine.step import At
 from gradtx.hyper import AxesField
 from gradtx.rule import HyperField, Rule, Step
 from gradtx.struct import static
+from gradtx.transform import State
 from gradtx.transforms.decay import same_direction
 from gradtx.tree import Tree, real_dtype
 from gradtx.wrappers.base import Wrapper
@@ -54,5 +55,5 @@ class cautious(Wrapper):
     def check(self) -> None:
         self.require("(0, 1]", "floor")
 
-    def seen_params(self, state: Any, params: Any, updates: Tree, at: At) -> Any:
+    def seen_params(self, state: State, params: Tree | None, updates: Tree, at: At) -> Tree | None:
         return updates

@@ -12,6 +12,7 @@ from gradtx.engine.hyperparameters import for_all_arrays
 from gradtx.engine.step import At, next_count
 from gradtx.rule import Hyper, HyperField
 from gradtx.struct import refuse_other, static, type_error, whole
+from gradtx.transform import AnyTransformation, State
 from gradtx.tree import Tree
 from gradtx.wrappers.base import Turn, Wrapper
 
@@ -32,7 +33,7 @@ class every(Wrapper):
 
     skips: ClassVar[bool] = True
 
-    def __init__(self, k: Hyper, inner: Any, otherwise: str = "zero") -> None:
+    def __init__(self, k: Hyper, inner: AnyTransformation, otherwise: str = "zero") -> None:
         for name, value in {"k": k, "inner": inner, "otherwise": otherwise}.items():
             object.__setattr__(self, name, value)
         self.__post_init__()
@@ -50,7 +51,7 @@ class every(Wrapper):
         return self.otherwise == "pass"
 
     def before(
-        self, updates: Tree, state: Any, params: Tree | None, at: At, extra: Mapping[str, Any]
+        self, updates: Tree, state: State, params: Tree | None, at: At, extra: Mapping[str, Any]
     ) -> Turn:
         now = next_count(at.count) % _period(for_all_arrays(self, at.count).k) == 0
         return Turn(lambda: updates, state, extra, now)
@@ -71,7 +72,7 @@ class Conditional(Wrapper):
         return None if self.forward_extra_args else frozenset()
 
     def before(
-        self, updates: Tree, state: Any, params: Tree | None, at: At, extra: Mapping[str, Any]
+        self, updates: Tree, state: State, params: Tree | None, at: At, extra: Mapping[str, Any]
     ) -> Turn:
         given = extra if self.forward_extra_args else {}
         found = self.should_transform_fn(at.count, **given)

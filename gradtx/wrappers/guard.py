@@ -23,7 +23,7 @@ from gradtx.engine.step import At, next_count
 from gradtx.rule import HyperField, times
 from gradtx.struct import refuse_other, static, whole
 from gradtx.transform import State
-from gradtx.transforms.filter import following
+from gradtx.transforms.filter import mean_and_deviation
 from gradtx.tree import Tree, global_norm, real_dtype_of, widened
 from gradtx.wrappers.base import Turn, Wrapper
 from gradtx.wrappers.choice import all_finite
@@ -57,7 +57,7 @@ class apply_if_finite(Wrapper):
         return FiniteOwn(zero_count(params), zero_count(params), zero_count(params) > 0)
 
     def before(
-        self, updates: Tree, state: Any, params: Tree | None, at: At, extra: Mapping[str, Any]
+        self, updates: Tree, state: State, params: Tree | None, at: At, extra: Mapping[str, Any]
     ) -> Turn:
         most = for_all_arrays(self, at.count).max_consecutive_errors
         finite = all_finite(updates)
@@ -112,7 +112,7 @@ class skip_outliers(Wrapper):
         return OutliersOwn(mean, deviation, zero_count(params), zero_count(params))
 
     def before(
-        self, updates: Tree, state: Any, params: Tree | None, at: At, extra: Mapping[str, Any]
+        self, updates: Tree, state: State, params: Tree | None, at: At, extra: Mapping[str, Any]
     ) -> Turn:
         real = state.mean.dtype
         numbers = narrowed(for_all_arrays(self, at.count), real)
@@ -129,7 +129,7 @@ class skip_outliers(Wrapper):
         far = (seen - state.mean > limit) & (limit > 0) & ~warm
         patient = state.skipped_count.astype(real) < numbers.max_consecutive_skips
         taken = finite & ~(far & patient)
-        mean, deviation = following(
+        mean, deviation = mean_and_deviation(
             state.mean, state.deviation, jnp.where(taken, seen, state.mean), t, warm, numbers.decay
         )
         new = state._replace(
@@ -179,7 +179,7 @@ class dynamic_loss_scale(Wrapper):
         return LossScaleOwn(start + count.astype(real), count, zero_count(params))
 
     def before(
-        self, updates: Tree, state: Any, params: Tree | None, at: At, extra: Mapping[str, Any]
+        self, updates: Tree, state: State, params: Tree | None, at: At, extra: Mapping[str, Any]
     ) -> Turn:
         real = state.loss_scale.dtype
         numbers = narrowed(for_all_arrays(self, at.count), real)

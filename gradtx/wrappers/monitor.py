@@ -86,7 +86,7 @@ class monitor(Wrapper):
         self,
         steps: Tree,
         before: Any,
-        state: Any,
+        state: State,
         updates: Tree,
         params: Tree | None,
         at: At,

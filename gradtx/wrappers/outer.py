@@ -21,7 +21,13 @@ from gradtx.engine.run import Running
 from gradtx.engine.step import At, next_count
 from gradtx.rule import Copy, Hyper, HyperField, Rule, Step
 from gradtx.struct import converted
-from gradtx.transform import GradientTransformation, State, apply_updates, as_transformation
+from gradtx.transform import (
+    AnyTransformation,
+    GradientTransformation,
+    State,
+    apply_updates,
+    as_transformation,
+)
 from gradtx.transforms.momentum import scale_by_momentum
 from gradtx.transforms.scale import scale_by_learning_rate
 from gradtx.tree import Tree, is_inexact, is_none
@@ -98,7 +104,7 @@ class outer(Wrapper):
         self,
         steps: Tree,
         before: Any,
-        state: Any,
+        state: State,
         updates: Tree,
         params: Tree | None,
         at: At,
@@ -119,7 +125,9 @@ class outer(Wrapper):
         taken = jnp.where(due, next_count(state.steps), state.steps)
         return steps, state._replace(own=own._replace(slow=slow), outer=new, steps=taken)
 
-    def moments(self, at: At, state: State | None = None) -> Iterator[tuple[Any, At]]:
+    def moments(
+        self, at: At, state: State | None = None
+    ) -> Iterator[tuple[GradientTransformation, At]]:
         yield from Wrapper.moments(self, at, state)
         count = at.count // self.every if state is None else state.steps
         inside = at.inside("optimizer")._replace(count=count)
@@ -131,7 +139,7 @@ class outer(Wrapper):
 
 
 def diloco(
-    inner: Any, every: Hyper = 32, learning_rate: Hyper = 0.7, momentum: Hyper = 0.9
+    inner: AnyTransformation, every: Hyper = 32, learning_rate: Hyper = 0.7, momentum: Hyper = 0.9
 ) -> outer:
     """DiLoCo on one machine: `outer` with Nesterov's momentum.
 

@@ -105,7 +105,9 @@ class partition(Clocked):
                 found[i] = route_.because(why[i]) if k == key else found[i]
         return found
 
-    def moments(self, at: At, state: State | None = None) -> Iterator[tuple[Any, At]]:
+    def moments(
+        self, at: At, state: State | None = None
+    ) -> Iterator[tuple[GradientTransformation, At]]:
         yield self, at
         for key, tx in self.transforms.items():
             yield from tx.moments(at.inside(key), None if state is None else state[str(key)])
@@ -181,7 +183,7 @@ def zeros(updates: Tree) -> Tree:
     return jax.tree.map(lambda u: jnp.zeros_like(u) if is_inexact(u) else u, updates)
 
 
-def _flags(called: Any, mask: Labels, tree: Tree) -> list[bool | None]:
+def _flags(called: object, mask: Labels, tree: Tree) -> list[bool | None]:
     if isinstance(mask, str):
         return label_tree(called, lambda path, _: matches(mask, path), tree)
     flags = label_tree(called, mask, tree)
@@ -195,7 +197,7 @@ def _flags(called: Any, mask: Labels, tree: Tree) -> list[bool | None]:
     return [None if flag is None else bool(flag) for flag in flags]
 
 
-def _seen(called: Any, updates: Tree, params: Tree | None) -> tuple[Tree, Tree]:
+def _seen(called: object, updates: Tree, params: Tree | None) -> tuple[Tree, Tree]:
     """The updates with a leaf for each parameter, and what arrays are told apart by.
 
     That is the parameters if given, of the same tree as the updates.

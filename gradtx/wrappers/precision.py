@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
+from jax.typing import DTypeLike
 
 from gradtx.engine.keys import array_key, random_key
 from gradtx.engine.refusals import explained, refuse_mixed
@@ -72,7 +73,7 @@ parameter after it, and what is beside it then."""
 
 
 def _moved(
-    called: Any, updates: Tree, steps: Tree, params: Tree, beside: Tree, move: Move
+    called: object, updates: Tree, steps: Tree, params: Tree, beside: Tree, move: Move
 ) -> tuple[Tree, Tree, Tree]:
     """Updates, new parameters and what is beside them, once `move` has seen all arrays."""
     leaves, treedef = jax.tree.flatten(updates, is_leaf=is_none)
@@ -126,7 +127,13 @@ class Moving(Wrapper):
 
     @abc.abstractmethod
     def _moved(
-        self, updates: Tree, state: Any, params: Any, at: At, extra: Any, to_master: bool
+        self,
+        updates: Tree,
+        state: State,
+        params: Tree | None,
+        at: At,
+        extra: Mapping[str, Any],
+        to_master: bool,
     ) -> tuple[Tree, Tree, Any]:
         """The updates, the parameters and the new state; `to_master`: no update has to lead there.
 
@@ -143,10 +150,16 @@ class stochastic_rounding(Moving):
     is rounded once more, to their dtype.
     """
 
-    key: Any = random_key(default=0)
+    key: int | Array = random_key(default=0)
 
     def _moved(
-        self, updates: Tree, state: Any, params: Any, at: At, extra: Any, to_master: bool
+        self,
+        updates: Tree,
+        state: State,
+        params: Tree | None,
+        at: At,
+        extra: Mapping[str, Any],
+        to_master: bool,
     ) -> tuple[Tree, Tree, Any]:
         self.refuse(updates, state, params, extra)
         params = updates if params is None else params  # there is none to be moved
@@ -206,7 +219,13 @@ class kahan(Moving):
         return KahanOwn(_arrays_beside(params, at, lambda _: "zeros"))
 
     def _moved(
-        self, updates: Tree, state: Any, params: Any, at: At, extra: Any, to_master: bool
+        self,
+        updates: Tree,
+        state: State,
+        params: Tree | None,
+        at: At,
+        extra: Mapping[str, Any],
+        to_master: bool,
     ) -> tuple[Tree, Tree, Any]:
         self.refuse(updates, state, params, extra)
         params = updates if params is None else params  # there is none to be moved
@@ -256,7 +275,7 @@ class master_weights(Moving):
     kinds: ClassVar[Mapping[str, str]] = {"master": "copy"}
 
     def init_own(self, params: Tree, at: At) -> MasterOwn:
-        def content(dtype: Any) -> str | None:
+        def content(dtype: DTypeLike) -> str | None:
             if not is_narrow(dtype):
                 return None
             return "bits" if self.split and dtype == jnp.bfloat16 else "copy"
@@ -264,7 +283,13 @@ class master_weights(Moving):
         return MasterOwn(_arrays_beside(params, at, content))
 
     def _moved(
-        self, updates: Tree, state: Any, params: Any, at: At, extra: Any, to_master: bool
+        self,
+        updates: Tree,
+        state: State,
+        params: Tree | None,
+        at: At,
+        extra: Mapping[str, Any],
+        to_master: bool,
     ) -> tuple[Tree, Tree, Any]:
         self.refuse(updates, state, params, extra)
         params = updates if params is None else params  # there is none to be moved

@@ -162,7 +162,7 @@ class schedule_free(Between):
             rate = jnp.where(new > old, rate, 0)
         return {**Between.given(self, before, inner, at), "rate": rate}
 
-    def _rates(self, at: At, state: Any = None) -> list[Any]:
+    def _rates(self, at: At, state: State = None) -> list[Any]:
         """The learning rate that the weights follow, read where `inner` has it."""
         if self.weight_learning_rate is not None:
             count = at.count if state is None else _steps(self.inner, state, at)
@@ -183,7 +183,7 @@ class schedule_free(Between):
         )
 
 
-def _steps(inner: Any, state: Any, at: At) -> Array | None:
+def _steps(inner: Any, state: State, at: At) -> Array | None:
     """How many steps have been taken below wrappers that skip some; None if there are none."""
     steps = None
     while isinstance(inner, Wrapper):

@@ -20,7 +20,7 @@ from gradtx.engine.step import At
 from gradtx.paths import aligned
 from gradtx.rule import Copy, Hyper, HyperField, OptionalHyperField, Rule, Step
 from gradtx.struct import static
-from gradtx.transform import State, apply_updates
+from gradtx.transform import AnyTransformation, State, apply_updates
 from gradtx.tree import Tree, abs2, as_came, global_norm, is_inexact, is_none, root, widened
 from gradtx.wrappers.average import is_due, whole_number
 from gradtx.wrappers.base import Turn, Wrapper
@@ -125,7 +125,9 @@ class sam(Wrapper):
         return count % whole_number(for_all_arrays(self, count).sync_period)
 
 
-def asam(inner: Any, rho: Hyper = 0.5, eta: Hyper = 0.01, sync_period: Hyper = 2) -> sam:
+def asam(
+    inner: AnyTransformation, rho: Hyper = 0.5, eta: Hyper = 0.01, sync_period: Hyper = 2
+) -> sam:
     """Adaptive SAM: `sam` whose ascent step is in proportion to the parameters."""
     return sam(inner, rho, eta, sync_period)
 
@@ -146,7 +148,7 @@ class opaque_sam(Wrapper):
         self.require("[0, inf)", "rho", "eta")
 
     def before(
-        self, updates: Tree, state: Any, params: Tree | None, at: At, extra: Mapping[str, Any]
+        self, updates: Tree, state: State, params: Tree | None, at: At, extra: Mapping[str, Any]
     ) -> Turn:
         grads = updates
         if any(map(is_inexact, jax.tree.leaves(updates))):

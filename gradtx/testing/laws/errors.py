@@ -14,10 +14,11 @@ from gradtx.testing.compare import avals, require, three_parts
 from gradtx.testing.evidence import Evidence
 from gradtx.testing.laws.extra_arguments import refused
 from gradtx.testing.laws.law import law
-from gradtx.transform import apply_updates, identity
+from gradtx.transform import State, apply_updates, identity
+from gradtx.tree import Tree
 
 
-def _refused(e: Evidence, grads: Any, state: Any, kinds: Any = (TypeError, ValueError)) -> Any:
+def _refused(e: Evidence, grads: Tree, state: State, kinds: Any = (TypeError, ValueError)) -> Any:
     more = extras(e.tx, e.params, grads)
     return refused(
         lambda g, s, p: e.tx.update(g, s, p, **more), grads, state, e.params, kinds=kinds
@@ -64,7 +65,7 @@ def state_of_other_shapes(e: Evidence) -> None:
     three_parts(_refused(e, e.params, state), "dense/", "[1, ")
 
 
-def strangers(params: Any) -> list[Any]:
+def strangers(params: Tree) -> list[Any]:
     """States of other transformations, and what is no state at all."""
     chain = gradtx.chain(gradtx.clip(1.0), gradtx.scale_by_momentum(), gradtx.scale(1.0))
     return [jax.eval_shape(chain.init, params), {}, None, 3, params]
@@ -78,11 +79,11 @@ def state_of_another_optimizer(e: Evidence) -> None:
             refuses_state(e, state)
 
 
-def refuses_state(e: Evidence, state: Any) -> None:
+def refuses_state(e: Evidence, state: State) -> None:
     error = _refused(e, e.params, state, TypeError)
     # The state of these is that of their inside.
-    inside = isinstance(e.tx, gradtx.masked | gradtx.offload | gradtx.store)
-    owner = e.tx.inner if inside else e.tx
+    inside = (gradtx.masked, gradtx.offload, gradtx.store)
+    owner = e.tx.inner if isinstance(e.tx, inside) else e.tx
     three_parts(error, type(owner).__name__, "state", "init")
 
 

@@ -14,7 +14,7 @@ from gradtx.testing.evidence import Evidence
 from gradtx.testing.laws.law import law
 from gradtx.testing.trees import complex_pair, unmoved
 from gradtx.transform import apply_updates, identity
-from gradtx.tree import is_inexact
+from gradtx.tree import Tree, is_inexact
 
 
 @law(5)
@@ -57,7 +57,7 @@ def leaves_that_are_not_moved_without_gradients(e: Evidence) -> None:
     plain_ones = {name: x for name, x in unmoved().items() if name != "key"}
     params = {"bias": np.ones(3, np.float32), **plain_ones}
 
-    def run(params: Any, grads: Any) -> Any:
+    def run(params: Tree, grads: Tree) -> Any:
         state, updates, new = start_and_update(e.tx, grads, params)
         return state, updates, new, apply_updates(params, updates)
 

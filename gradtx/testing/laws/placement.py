@@ -25,10 +25,11 @@ from gradtx.testing.compare import (
 from gradtx.testing.count import compilations
 from gradtx.testing.evidence import Evidence
 from gradtx.testing.laws.law import law
-from gradtx.transform import apply_updates
+from gradtx.transform import GradientTransformation, State, apply_updates
+from gradtx.tree import Tree
 
 
-def _train(tx: Any, params: Any, state: Any, grads: Any) -> Any:
+def _train(tx: GradientTransformation, params: Tree, state: State, grads: Tree) -> Any:
     updates, state = update(tx, grads, state, params)
     return apply_updates(params, updates), state
 
@@ -118,7 +119,7 @@ def init_on_shapes_of_other_leaves(e: Evidence) -> None:
 # On a mesh -------------------------------------------------------------------------------------
 
 
-def _lies_as(state: Any, params: Any, what: str) -> None:
+def _lies_as(state: State, params: Tree, what: str) -> None:
     """Every slot of the shape of a parameter lies as it does, counts on all of its devices."""
     where = {p.shape: p.sharding for p in jax.tree.leaves(params)}
     devices = next(iter(where.values())).device_set

@@ -15,6 +15,7 @@ from gradtx.testing.compare import apart, avals, close, leaves, plain, require, 
 from gradtx.testing.evidence import Evidence
 from gradtx.testing.laws.law import law
 from gradtx.testing.trees import tree
+from gradtx.transform import GradientTransformation
 from gradtx.tree import is_inexact
 
 
@@ -42,7 +43,9 @@ KINDS: dict[str, Callable[[float], Any]] = {
 SEEN, UNSEEN = "not traced", "traced"
 
 
-def _no_dtype_moves(tx: Any, dtypes: tuple[str, ...], *kinds: tuple[str, str]) -> None:
+def _no_dtype_moves(
+    tx: GradientTransformation, dtypes: tuple[str, ...], *kinds: tuple[str, str]
+) -> None:
     shapes = {"kernel": (4, 3), "scale": ()}
     params, grads = ({d: tree(seed, d, shapes) for d in dtypes} for seed in (0, 1))
     expected = jax.eval_shape(start_and_update, tx, grads, params)
@@ -73,7 +76,7 @@ def kinds_of_hyperparameters_change_no_dtype_with_x64(e: Evidence) -> None:
         _no_dtype_moves(e.tx, ("float64",), ("np.float32", SEEN), ("bfloat16 array", UNSEEN))
 
 
-def _decides_where_parameters_go(tx: Any) -> bool:
+def _decides_where_parameters_go(tx: GradientTransformation) -> bool:
     return isinstance(tx, gradtx.kahan | gradtx.master_weights | gradtx.stochastic_rounding)
 
 

@@ -12,6 +12,7 @@ import jax
 from gradtx.testing.compare import leaves, require, same
 from gradtx.testing.evidence import Evidence
 from gradtx.testing.laws.law import law
+from gradtx.transform import GradientTransformation
 
 
 def _flattened(value: Any) -> Any:
@@ -39,7 +40,7 @@ TRIPS: dict[str, Callable[[Any], Any]] = {
 }
 
 
-def comes_back(tx: Any, back: Any, what: str) -> None:
+def comes_back(tx: GradientTransformation, back: Any, what: str) -> None:
     """The same type, numbers, print, hash and structure; equal to what it was."""
     require(back == tx, f"{what}: it is not equal to what it was", back, tx)
     require(hash(back) == hash(tx), f"{what}: another hash")

@@ -11,6 +11,8 @@ from gradtx.testing.ask import start_and_update, step, update
 from gradtx.testing.compare import avals, close, leaves, require, room, same_types
 from gradtx.testing.evidence import Evidence
 from gradtx.testing.laws.law import law
+from gradtx.transform import State
+from gradtx.tree import Tree
 
 
 def _stable(shapes: dict[Any, Any], stepped: Any) -> None:
@@ -40,8 +42,8 @@ def state_is_stable_for_all_dtypes_with_x64(e: Evidence) -> None:
 def scan_takes_every_state(e: Evidence) -> None:
     """`jax.lax.scan`, which refuses a state that changes its type, runs with every dtype."""
 
-    def scanned(grads: Any, params: Any) -> Any:
-        def body(state: Any, g: Any) -> Any:
+    def scanned(grads: Tree, params: Tree) -> Any:
+        def body(state: State, g: Any) -> Any:
             updates, state = update(e.tx, g, state, params)
             return state, updates
 
@@ -85,7 +87,7 @@ def a_named_tuple_of_parameters_is_as_a_dict(e: Evidence) -> None:
             kind(mu=x["dense"]["kernel"], nu=x["dense"]["bias"]) for x in (e.params, e.grads[0])
         )
 
-        def all_calls(grads: Any, params: Any) -> Any:
+        def all_calls(grads: Tree, params: Tree) -> Any:
             state, updates, new = start_and_update(e.tx, grads, params)
             stepped = step(e.tx, grads, new, params)
             return state, updates, new, e.tx.eval_params(new, params), *stepped

@@ -14,16 +14,17 @@ from gradtx.testing.compare import require, same_types
 from gradtx.testing.evidence import Evidence
 from gradtx.testing.laws.law import law
 from gradtx.testing.trees import tree
+from gradtx.transform import GradientTransformation
 
 _SHAPES = {"bias": (3,), "kernel": (4, 3)}
 
 
-def _types(tx: Any) -> Any:
+def _types(tx: GradientTransformation) -> Any:
     """The shapes of state and update, the transformation closed over."""
     return shapes_of(start_and_update, tx, tree(1, shapes=_SHAPES), tree(0, shapes=_SHAPES))
 
 
-def _program(tx: Any) -> tuple[str, Any]:
+def _program(tx: GradientTransformation) -> tuple[str, Any]:
     """What init and update compute, numbers left out, and the shapes of what they return."""
     grads, params = tree(1, shapes=_SHAPES), tree(0, shapes=_SHAPES)
     call = jax.make_jaxpr(functools.partial(start_and_update, tx), return_shape=True)

@@ -13,10 +13,11 @@ from gradtx.testing.compare import finite, number, require
 from gradtx.testing.evidence import Evidence
 from gradtx.testing.laws.law import law
 from gradtx.testing.trees import paired, tree, zeros
-from gradtx.tree import is_inexact
+from gradtx.transform import GradientTransformation
+from gradtx.tree import Tree, is_inexact
 
 
-def _finite_steps(call: Any, tx: Any, at: Any, what: str, steps: int = 3) -> Any:
+def _finite_steps(call: Any, tx: GradientTransformation, at: Any, what: str, steps: int = 3) -> Any:
     grads, state, params = at
     for _ in range(steps):
         updates, state = call(tx, grads, state, params)
@@ -98,7 +99,7 @@ def zero_gradients_of_float64(e: Evidence) -> None:
         _finite_steps(call, e.tx, (nothing, state, params), "zero gradients of float64, later")
 
 
-def _sum_of_two_updates(numbers: Any, params: Any) -> Any:
+def _sum_of_two_updates(numbers: Any, params: Tree) -> Any:
     tx, grads = numbers
     state, total = tx.init(params), 0.0
     for _ in range(2):  # in a scan JAX would trace for longer
