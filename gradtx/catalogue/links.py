@@ -110,23 +110,23 @@ links = (
         row(scale_by_warmed_nadam, "the same, momentum grows"),
         row(scale_by_adamax, "momentum over the largest gradient"),
         row(scale_by_amsgrad, "a divisor that never shrinks"),
-        row(scale_by_belief, "divides by the mean surprise"),
+        row(scale_by_belief, "divides by the mean error of mu"),
         row(scale_by_yogi, "a divisor that cannot drop fast"),
-        row(scale_by_radam, "trusts the divisor as it is learned"),
+        row(scale_by_radam, "rectifies the divisor of the first steps"),
         row(scale_by_adam_atan2, "angle of momentum and divisor"),
         # Temporary: as stable_adamw
-        row(scale_by_stable_adamw, "slows down where gradients surprise", temporary_bytes=4),
+        row(scale_by_stable_adamw, "smaller steps where gradients are unusual", temporary_bytes=4),
         row(scale_by_laprop, "divides first, momentum after"),
         # Temporary: as adopt
-        row(scale_by_adopt, "divides by what was known before", temporary_bytes=4),
+        row(scale_by_adopt, "divides by the mean square before this step", temporary_bytes=4),
         # Temporary: as acprop
-        row(scale_by_acprop, "divides by the surprise before", temporary_bytes=8),
+        row(scale_by_acprop, "divides by the error of mu before", temporary_bytes=8),
         # Temporary: as adan
         row(scale_by_adan, "Nesterov momentum from gradient changes", temporary_bytes=4),
         row(partial(descend_proximally, 0.1, 0.1), "a descent step with proximal decay"),
         row(scale_by_ademamix, "two momenta over one divisor"),
         row(scale_by_simplified_ademamix, "a long sum over root mean square"),
-        row(scale_by_adamp, "Adam that lengthens nothing scale-free"),
+        row(scale_by_adamp, "Adam that grows no scale-invariant weight"),
         row(scale_by_qhm, "part momentum, part gradient"),
         row(scale_by_qhadam, "the same over root mean square"),
         # Temporary: as mars

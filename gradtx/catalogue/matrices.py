@@ -56,5 +56,5 @@ matrix_links = family(
     row(on_matrices(scale_by_kl_shampoo), "roots on both sides, one by the other"),
     row(on_matrices(scale_by_kron), "whitening that is learned"),
     row(on_matrices(scale_by_galore), "Adam in a subspace"),
-    row(on_matrices(scale_by_apollo), "lengths from a sketch"),
+    row(on_matrices(scale_by_apollo), "norms from a random projection"),
 )

@@ -112,22 +112,22 @@ optimizers = (
         row(adamax, "momentum over the largest gradient", 3e-3),
         row(adamaxw, "AdaMax with decoupled weight decay", 3e-3),
         row(amsgrad, "a divisor that never shrinks", 1e-3),
-        row(adabelief, "divides by the mean surprise", 3e-3),
+        row(adabelief, "divides by the mean error of mu", 3e-3),
         row(yogi, "a divisor that cannot drop fast", 1e-2),
-        row(radam, "trusts the divisor as it is learned", 3e-3),
+        row(radam, "rectifies the divisor of the first steps", 3e-3),
         row(adam_atan2, "angle of momentum and divisor, no eps", 3e-3),
         # Temporary: the squares that are averaged
-        row(stable_adamw, "slows down where gradients surprise", 3e-3, temporary_bytes=4),
+        row(stable_adamw, "smaller steps where gradients are unusual", 3e-3, temporary_bytes=4),
         row(laprop, "divides first, momentum after", 3e-3),
         # Temporary: the old mean square, read while the new one is written
-        row(adopt, "divides by what was known before", 3e-3, temporary_bytes=4),
+        row(adopt, "divides by the mean square before this step", 3e-3, temporary_bytes=4),
         # Temporary: the old moments, read while the new ones are written
-        row(acprop, "divides by the surprise before", 1e-3, temporary_bytes=8),
+        row(acprop, "divides by the error of mu before", 1e-3, temporary_bytes=8),
         # Temporary: the last gradient, read while this one is written
         row(adan, "Nesterov momentum from gradient changes", 3e-3, temporary_bytes=4),
         row(ademamix, "a second momentum with a long memory", 1e-3),
         row(simplified_ademamix, "a long sum of gradients over root mean square", 1e-4),
-        row(adamp, "Adam that lengthens nothing scale-free", 3e-3),
+        row(adamp, "Adam that grows no scale-invariant weight", 3e-3),
         row(qhadam, "part momentum, part gradient", 3e-3),
         # Temporary: the corrected gradient, whose norm comes first
         row(mars, "Adam of variance-reduced gradients", 3e-3, temporary_bytes=4),
@@ -201,6 +201,6 @@ optimizers = (
         row(_on_matrices(kl_shampoo), "the same, one by the other", 1e-3),
         row(_on_matrices(psgd_kron), "whitening that is learned", 1e-3),
         row(_on_matrices(galore), "Adam in a subspace of low rank", 0.01),
-        row(_on_matrices(apollo), "lengths from a random sketch", 0.01),
+        row(_on_matrices(apollo), "norms from a random projection", 0.01),
     )
 )

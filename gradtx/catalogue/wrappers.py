@@ -39,7 +39,9 @@ wrappers = family(
     row(partial(gpa, adam(0.1)), "trains between iterates and their average", temporary_bytes=4),
     # Temporary: the step and the way back, which go into a branch
     row(
-        partial(diloco, adam(0.1), 2), "steps along the way that many steps went", temporary_bytes=8
+        partial(diloco, adam(0.1), 2),
+        "momentum of the displacement over many steps",
+        temporary_bytes=8,
     ),
     # Temporary: the step, of which both the parameters and the average are made
     row(partial(ema_nesterov, adam(0.1)), "looks ahead along the average step", temporary_bytes=4),

@@ -12,7 +12,7 @@ from jax.typing import DTypeLike
 from gradtx.axes import Axes
 from gradtx.paths import by_path, refuse_unused, route, spread
 from gradtx.schedules.base import Schedule, evaluate
-from gradtx.struct import NUMBERS, Static, Struct, value_error
+from gradtx.struct import NUMBERS, Static, Struct, shown, value_error
 from gradtx.tree import Tree, is_none, real_dtype
 
 S = TypeVar("S", bound=Struct)
@@ -77,7 +77,7 @@ def one_number(struct: Struct, name: str, count: Any) -> Any:
     if isinstance(value, by_path) or not (isinstance(value, _WHOLE) or _is_leaf(value)):
         raise value_error(
             type(struct).__name__,
-            f"{name} is {value!r}, but all arrays share one number here",
+            f"{name} is {shown(value)}, but all arrays share one number here",
             "Give one number, or route arrays to parts of their own with partition",
         )
     return _number(struct, name, value, count)
@@ -121,7 +121,7 @@ def _spread(struct: Struct, name: str, value: Any, count: Any, tree: Tree) -> li
     numbers = jax.tree.map(
         lambda v: _number(struct, name, v, count), value, is_leaf=lambda v: isinstance(v, _WHOLE)
     )
-    return spread(f"{type(struct).__name__}({name}={value!r})", numbers, tree)
+    return spread(f"{type(struct).__name__}({name}={shown(value)})", numbers, tree)
 
 
 def narrowed(values: T, dtype: DTypeLike) -> T:

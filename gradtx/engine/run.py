@@ -90,7 +90,8 @@ def run(
         try:
             return function(*args)
         except (TypeError, ValueError) as error:
-            raise explained(called, updates, i, leaves[i], ps[i], rows[i], error) from error
+            seen = leaves[i], ps[i], rows[i]
+            raise explained(called, updates, i, *seen, error, rules) from error
 
     outs = [None if i in rows else _no_update(g) for i, g in enumerate(leaves)]
     jobs = {i: explaining(i, job, i) for i in rows}

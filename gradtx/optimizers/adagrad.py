@@ -112,8 +112,8 @@ class scale_by_stddev(Rule):
     def update_leaf(self, g: Array, slots: Slots, p: Array, step: Step) -> tuple[Array, Slots]:
         mu = self.decay * slots.mu + (1 - self.decay) * g
         nu = self.decay * slots.nu + (1 - self.decay) * abs2(g)
-        reached = step.shared if self.bias_correction else 1
-        variance = jnp.maximum(nu / reached - abs2(mu / reached), 0)
+        weight_sum = step.shared if self.bias_correction else 1
+        variance = jnp.maximum(nu / weight_sum - abs2(mu / weight_sum), 0)
         return g / _root_with_eps(variance, self.eps, self.eps_in_sqrt), self.Slots(mu, nu)
 
 
@@ -143,12 +143,12 @@ class scale_by_adadelta(Rule):
         # Kept finite, since the quotients below would turn an overflow into NaN.
         square = jnp.minimum(abs2(g), jnp.finfo(g.dtype).max / 2)
         e_g = self.rho * slots.e_g + rest * square
-        below = e_g + self.eps
-        e_x = self.rho * slots.e_x + rest * (slots.e_x + self.eps) * (square / below)
+        denominator = e_g + self.eps
+        e_x = self.rho * slots.e_x + rest * (slots.e_x + self.eps) * (square / denominator)
         # The old e_x, found from the new one: so a donated buffer is overwritten without a copy.
-        r = square * (1 / below)
+        r = square * (1 / denominator)
         old = (e_x - rest * self.eps * r) / (self.rho + rest * r)
-        return root((old + self.eps) / below) * g, self.Slots(e_g, e_x)
+        return root((old + self.eps) / denominator) * g, self.Slots(e_g, e_x)
 
 
 def adagrad(

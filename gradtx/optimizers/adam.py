@@ -91,8 +91,8 @@ class scale_by_nadam(Rule):
     def update_leaf(self, g: Array, slots: Moments, p: Array, step: Step) -> tuple[Array, Moments]:
         mu, nu = moments(self, g, slots)
         ahead, now, c2 = step.shared
-        below = root(nu / c2 + self.eps_root) + self.eps
-        return (ahead * mu + now * g) / below, Moments(mu, nu)
+        denominator = root(nu / c2 + self.eps_root) + self.eps
+        return (ahead * mu + now * g) / denominator, Moments(mu, nu)
 
 
 class scale_by_warmed_nadam(Rule):
@@ -133,9 +133,9 @@ class scale_by_warmed_nadam(Rule):
         # Not as a difference from one, which would lose digits at first.
         reached = now * slots.reached + (1 - now)
         to_come = ahead * reached + (1 - ahead)
-        above = (ahead / to_come) * mu + ((1 - now) / reached) * g
-        below = root(nu / c2 + self.eps_root) + self.eps
-        return above / below, self.Slots(mu, nu, reached)
+        numerator = (ahead / to_come) * mu + ((1 - now) / reached) * g
+        denominator = root(nu / c2 + self.eps_root) + self.eps
+        return numerator / denominator, self.Slots(mu, nu, reached)
 
 
 class scale_by_adamax(Rule):

@@ -61,8 +61,8 @@ class scale_by_adan(Rule):
         mu = self.b1 * slots.mu + (1 - self.b1) * g
         delta = self.b2 * slots.delta + rest * d
         nu = self.b3 * slots.nu + (1 - self.b3) * abs2(g + part * d)
-        above = mu / c1 + weight * delta
-        return above / (root(nu / c3) + self.eps), self.Slots(mu, delta, nu, g)
+        numerator = mu / c1 + weight * delta
+        return numerator / (root(nu / c3) + self.eps), self.Slots(mu, delta, nu, g)
 
 
 class descend_proximally(Rule):
@@ -116,8 +116,8 @@ class scale_by_ademamix(Rule):
         mu_slow = self.b3 * slots.mu_slow + (1 - self.b3) * g
         nu = self.b2 * slots.nu + (1 - self.b2) * abs2(g)
         c1, c2 = step.shared
-        below = root(nu / c2 + self.eps_root) + self.eps
-        return (mu / c1 + self.alpha * mu_slow) / below, self.Slots(mu, mu_slow, nu)
+        denominator = root(nu / c2 + self.eps_root) + self.eps
+        return (mu / c1 + self.alpha * mu_slow) / denominator, self.Slots(mu, mu_slow, nu)
 
 
 class scale_by_simplified_ademamix(Rule):
@@ -148,8 +148,8 @@ class scale_by_simplified_ademamix(Rule):
         mu = self.b1 * slots.mu + g
         nu = self.b2 * slots.nu + (1 - self.b2) * abs2(g)
         weight, c2 = step.shared
-        below = root(nu / c2 + self.eps_root) + self.eps
-        return (weight * mu + self.alpha * g) / below, Moments(mu, nu)
+        denominator = root(nu / c2 + self.eps_root) + self.eps
+        return (weight * mu + self.alpha * g) / denominator, Moments(mu, nu)
 
 
 class scale_by_qhm(Rule):
@@ -200,9 +200,9 @@ class scale_by_qhadam(Rule):
         mu = self.b1 * slots.mu + (1 - self.b1) * g
         nu = self.b2 * slots.nu + (1 - self.b2) * square
         c1, c2 = step.shared
-        above = (1 - self.nu1) * g + self.nu1 * (mu / c1)
-        below = root((1 - self.nu2) * square + self.nu2 * (nu / c2)) + self.eps
-        return above / below, Moments(mu, nu)
+        numerator = (1 - self.nu1) * g + self.nu1 * (mu / c1)
+        denominator = root((1 - self.nu2) * square + self.nu2 * (nu / c2)) + self.eps
+        return numerator / denominator, Moments(mu, nu)
 
 
 class correct_variance(Rule):

@@ -105,10 +105,10 @@ class scale_by_acprop(Rule):
 
     def update_leaf(self, g: Array, slots: Moments, p: Array, step: Step) -> tuple[Array, Moments]:
         first, c2 = step.shared
-        below = jnp.where(first, 1, root(slots.nu / c2) + self.eps)
+        denominator = jnp.where(first, 1, root(slots.nu / c2) + self.eps)
         nu = self.b2 * slots.nu + ((1 - self.b2) * abs2(g - slots.mu) + self.eps)
         mu = self.b1 * slots.mu + (1 - self.b1) * g
-        return g / below, Moments(mu, nu)
+        return g / denominator, Moments(mu, nu)
 
 
 def laprop(

@@ -64,8 +64,8 @@ class scale_by_amsgrad(Rule):
         mu, nu = moments(self, g, slots)
         c1, before, after = step.shared
         largest = jnp.maximum(slots.nu_max, nu / before)
-        below = root(largest / after + self.eps_root) + self.eps
-        return (mu / c1) / below, self.Slots(mu, nu, largest)
+        denominator = root(largest / after + self.eps_root) + self.eps
+        return (mu / c1) / denominator, self.Slots(mu, nu, largest)
 
 
 class scale_by_belief(Rule):
@@ -174,10 +174,9 @@ class scale_by_radam(Rule):
     def update_leaf(self, g: Array, slots: Moments, p: Array, step: Step) -> tuple[Array, Moments]:
         mu, nu = moments(self, g, slots)
         c1, c2, trusted, r = step.shared
-        below = root(nu / c2 + self.eps_root) + self.eps
-        return (mu / c1) * (jnp.where(trusted, r, 1) / jnp.where(trusted, below, 1)), Moments(
-            mu, nu
-        )
+        denominator = root(nu / c2 + self.eps_root) + self.eps
+        factor = jnp.where(trusted, r, 1) / jnp.where(trusted, denominator, 1)
+        return (mu / c1) * factor, Moments(mu, nu)
 
 
 def _one_minus_langevin(y: Array) -> Array:
@@ -257,8 +256,8 @@ class scale_by_stable_adamw(Rule):
         mu, nu = moments(self, g, slots)
         c1, c2 = step.shared
         # Written otherwise than below: XLA would store a root that is used twice.
-        surprise = abs2(g / jnp.maximum(root(nu) * (1 / root(c2)), self.eps))
-        mean = jnp.mean(surprise, axis=unstacked_axes(self.axes, g.ndim), keepdims=True)
+        square = abs2(g / jnp.maximum(root(nu) * (1 / root(c2)), self.eps))
+        mean = jnp.mean(square, axis=unstacked_axes(self.axes, g.ndim), keepdims=True)
         u = (mu / c1) / (root(nu / c2) + self.eps) + self.weight_decay * p
         return u * (1 / jnp.maximum(root(mean), 1)), Moments(mu, nu)
 

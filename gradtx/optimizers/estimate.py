@@ -208,8 +208,8 @@ class scale_by_prodigy(JointRule):
         mu = self.b1 * slots.mu + (1 - self.b1) * known.d * g
         nu = self.b2 * slots.nu + (1 - self.b2) * abs2(known.d * g)
         s = known.root_b2 * slots.s + known.weight * g
-        below = jnp.maximum(root(nu) + eps, jnp.finfo(nu.dtype).tiny)
-        u = rate * (mu / below + self.weight_decay * p)
+        denominator = jnp.maximum(root(nu) + eps, jnp.finfo(nu.dtype).tiny)
+        u = rate * (mu / denominator + self.weight_decay * p)
         return u, self.Slots(mu, nu, s, slots.x0)
 
 

@@ -251,9 +251,8 @@ class scale_by_adam_mini(Rule):
         square = jnp.minimum(mean(abs2(g), self._along(g.ndim)), most)
         nu = self.b2 * slots.nu.reshape(square.shape) + (1 - self.b2) * square
         c1, c2 = step.shared
-        return mu * (1 / (c1 * (root(nu / c2) + self.eps))), self.Slots(
-            mu, nu.reshape(slots.nu.shape)
-        )
+        u = mu * (1 / (c1 * (root(nu / c2) + self.eps)))
+        return u, self.Slots(mu, nu.reshape(slots.nu.shape))
 
 
 def _shape_of_blocks(shape: tuple[int, ...], along: tuple[int, ...]) -> tuple[int, ...]:

@@ -78,9 +78,9 @@ class MomoShared(NamedTuple):
 
 
 def _momo_step(
-    rule: Any, sums: MomoSums, old: MomoGlobals, decay: Any, reached: Any, value: Array
+    rule: Any, sums: MomoSums, old: MomoGlobals, decay: Any, weight_sum: Any, value: Array
 ) -> tuple[MomoGlobals, Array, Array]:
-    """New globals, tau and the factor of p; `reached` is the sum of the weights in the averages."""
+    """New globals, tau and the factor of p; `weight_sum` is that of the averages."""
     rate = rule.learning_rate
     spread = 1 + rate * rule.weight_decay
     average = decay * old.value_average + (1 - decay) * value
@@ -88,14 +88,14 @@ def _momo_step(
     bound = old.lower_bound
     if rule.adapt_lower_bound:
         cap = spread * (average - inner) + sums.along
-        lower = jnp.maximum(cap / (2 * reached * spread), rule.lower_bound)
-        bound = jnp.where(cap < spread * reached * bound, lower, bound)
+        lower = jnp.maximum(cap / (2 * weight_sum * spread), rule.lower_bound)
+        bound = jnp.where(cap < spread * weight_sum * bound, lower, bound)
     some = sums.square > 0
-    gap = spread * (average - reached * bound - inner) + sums.along
+    gap = spread * (average - weight_sum * bound - inner) + sums.along
     step = jnp.maximum(gap, 0) / jnp.where(some, sums.square, 1)
-    tau = jnp.where(some, jnp.minimum(rate / reached, step), 0)
+    tau = jnp.where(some, jnp.minimum(rate / weight_sum, step), 0)
     if rule.adapt_lower_bound:
-        model = (average + sums.along - inner - tau * sums.square / 2) / reached
+        model = (average + sums.along - inner - tau * sums.square / 2) / weight_sum
         bound = jnp.maximum(model, rule.lower_bound)
     return MomoGlobals(average, inner, bound), tau, rate * rule.weight_decay / spread
 
@@ -193,8 +193,8 @@ class scale_by_momo_adam(JointRule):
     def decide(
         self, sums: MomoSums, globals_: MomoGlobals, t: Array, **extra: Any
     ) -> tuple[MomoGlobals, MomoShared]:
-        reached = one_minus_power(self.b1, t)  # pyright: ignore[reportArgumentType]
-        new, tau, shrink = _momo_step(self, sums, globals_, self.b1, reached, extra["value"])
+        weight_sum = one_minus_power(self.b1, t)  # pyright: ignore[reportArgumentType]
+        new, tau, shrink = _momo_step(self, sums, globals_, self.b1, weight_sum, extra["value"])
         return new, MomoShared(self.prepare(globals_, t), tau, shrink)
 
     def update_leaf(self, g: Array, slots: Moments, p: Array, step: Step) -> tuple[Array, Moments]:

@@ -37,12 +37,20 @@ def asks_functions(tx: GradientTransformation) -> bool:
     return any(name.endswith("_fn") for name in needs(tx))
 
 
-def at_random(tx: GradientTransformation) -> bool:
-    """Whether a transformation adds random numbers to its updates."""
+def at_random(tx: Any) -> bool:
+    """Whether a transformation draws random numbers."""
     return any(getattr(part, "random", False) is True for part in parts(tx))
 
 
-def hyperparameters(tx: GradientTransformation) -> dict[str, Any]:
+KEYS = ("key", "seed")
+
+
+def keys(tx: Any) -> list[str]:
+    """The paths of the fields of a transformation that hold random keys."""
+    return [".".join(path) for path, _, _ in fields_below(tx) if path[-1] in KEYS]
+
+
+def hyperparameters(tx: Any) -> dict[str, Any]:
     """The fields of a transformation that hold numbers, by path, each with one that it takes.
 
     A random key is no number, and whoever takes one refuses everything else at once.
@@ -50,7 +58,7 @@ def hyperparameters(tx: GradientTransformation) -> dict[str, Any]:
     return {
         ".".join(path): value if type(value) in (int, float) else 0.1
         for path, value, chooses_code in fields_below(tx)
-        if not chooses_code and not isinstance(value, Struct) and path[-1] != "key"
+        if not chooses_code and not isinstance(value, Struct) and path[-1] not in KEYS
     }
 
 

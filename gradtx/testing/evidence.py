@@ -12,7 +12,16 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from gradtx.testing.ask import asks_functions, extras, shapes_of, start_and_update, step, update
+from gradtx.testing.ask import (
+    asks_functions,
+    at_random,
+    extras,
+    shapes_of,
+    start_and_update,
+    step,
+    update,
+)
+from gradtx.testing.compare import size
 from gradtx.testing.count import compilations, counting_traces
 from gradtx.testing.trees import (
     EMPTY,
@@ -261,6 +270,16 @@ class Evidence:
         turned = self._path(turn[0], turn[1], call)
         return path, jolts, turned, call(self.tx, zeros(grads), path.states[0], params)
 
+    # Random numbers -----------------------------------------------------------------------------
+
+    @functools.cached_property
+    def drawn(self) -> Any:
+        """What two updates of two arrays add to nothing, or None if they add nothing."""
+        if not at_random(self.tx):
+            return None
+        found = draws(self.tx, ("a", "b"))
+        return found if any(size(x) for x in jax.tree.leaves(found)) else None
+
     # Stacks -------------------------------------------------------------------------------------
 
     @functools.cached_property
@@ -328,6 +347,14 @@ class Evidence:
         grads = {**self.grads[0], **EMPTY, **more, "unmoved": no_gradients(unmoved())}
         state = self.tx.init(params)
         return params, grads, state, *update(self.tx, grads, state, params)
+
+
+def draws(tx: Any, names: tuple[str, ...]) -> tuple[Any, Any]:
+    """Two updates of large arrays of zeros."""
+    nothing = {name: np.zeros(4096, np.float32) for name in names}
+    call = jax.jit(lambda *args: update(tx, *args))
+    first, state = call(nothing, tx.init(nothing), nothing)
+    return jax.device_get((first, call(nothing, state, nothing)[0]))
 
 
 def _numbers(xs: Any) -> Any:

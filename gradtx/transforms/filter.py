@@ -121,10 +121,10 @@ class zclip(JointRule):
         clipped = old.mean + limit * (limit / jnp.where(far, off, 1))
         after = jnp.where(far, clipped, length)
         factor = jnp.where(far, after / jnp.where(far, length, 1), 1)
-        return ZclipGlobals(*following(*old, after, t, warm, self.decay)), factor
+        return ZclipGlobals(*mean_and_deviation(*old, after, t, warm, self.decay)), factor
 
 
-def following(
+def mean_and_deviation(
     mean: Array, deviation: Array, x: Array, t: Array, warm: Array, decay: Any
 ) -> tuple[Array, Array]:
     """Mean and deviation with `x`: those of `t` numbers where `warm`, else moving ones."""

@@ -23,7 +23,7 @@ from gradtx.engine.step import At, next_count
 from gradtx.rule import HyperField, times
 from gradtx.struct import refuse_other, static, whole
 from gradtx.transform import State
-from gradtx.transforms.filter import following
+from gradtx.transforms.filter import mean_and_deviation
 from gradtx.tree import Tree, global_norm, real_dtype_of, widened
 from gradtx.wrappers.base import Turn, Wrapper
 from gradtx.wrappers.choice import all_finite
@@ -129,7 +129,7 @@ class skip_outliers(Wrapper):
         far = (seen - state.mean > limit) & (limit > 0) & ~warm
         patient = state.skipped_count.astype(real) < numbers.max_consecutive_skips
         taken = finite & ~(far & patient)
-        mean, deviation = following(
+        mean, deviation = mean_and_deviation(
             state.mean, state.deviation, jnp.where(taken, seen, state.mean), t, warm, numbers.decay
         )
         new = state._replace(

@@ -62,7 +62,7 @@ class Format(Struct, abc.ABC):
 class rounded(Format):
     """Keeps a slot in a narrow dtype; rounded at random if `stochastic`, as squares are.
 
-    "float16" here knows nothing below 6e-8: for squares take `blockwise("float16")`.
+    "float16" here is zero below 6e-8: for squares take `blockwise("float16")`.
     """
 
     dtype: str = static(default="bfloat16")  # or "float16"

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import gradtx
-from gradtx.testing.ask import extras, hyperparameters, shapes_of, start_and_update, update
+from gradtx.testing.ask import extras, hyperparameters, keys, shapes_of, start_and_update, update
 from gradtx.testing.compare import avals, require, three_parts
 from gradtx.testing.evidence import Evidence
 from gradtx.testing.laws.extra_arguments import refused
@@ -90,11 +90,12 @@ def refuses_state(e: Evidence, state: State) -> None:
 @law(10)
 def strings_as_hyperparameters(e: Evidence) -> None:
     """A string in the place of any number is refused when the object is made."""
-    for path in hyperparameters(e.tx):
+    numbers = hyperparameters(e.tx)
+    for path in [*numbers, *keys(e.tx)]:
         try:
             e.tx.replace({path: "0.1"})
         except TypeError as error:
-            three_parts(error, path.split(".")[-1], "'0.1'")
+            three_parts(error, path.split(".")[-1] if path in numbers else "key", "'0.1'")
         else:
             raise AssertionError(f"{path} took a string")
 
