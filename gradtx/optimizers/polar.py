@@ -236,7 +236,7 @@ class newton_schulz(Struct):
     """
 
     # A name (see the top of the file), a triple for every step, or one triple for all steps.
-    ns_coeffs: Any = static(default="polar_express")
+    ns_coeffs: str | Sequence[float] | Sequence[Sequence[float]] = static(default="polar_express")
     ns_steps: int | None = static(default=None)  # only for one triple, which then has 5
     eps: float = static(default=1e-7)
     # What products are rounded to: "float32" or wider, "tensorfloat32" (what JAX does by default

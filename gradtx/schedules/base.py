@@ -103,10 +103,10 @@ class join_schedules(Schedule):
     schedules, in rising order. A number stands for a schedule that is constant.
     """
 
-    schedules: Sequence[Any]
-    boundaries: Sequence[Any] = whole()
+    schedules: Sequence[Schedule | Static]
+    boundaries: Sequence[Number] = whole()
 
-    def __init__(self, schedules: Sequence[Any], boundaries: Sequence[Any]) -> None:
+    def __init__(self, schedules: Sequence[Scalar], boundaries: Sequence[Number]) -> None:
         object.__setattr__(self, "schedules", tuple(map(_as_schedule, schedules)))
         object.__setattr__(self, "boundaries", tuple(boundaries))
         self.__post_init__()

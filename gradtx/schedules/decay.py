@@ -7,7 +7,7 @@ piecewise_constant  step                  by jumps
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -145,9 +145,13 @@ class piecewise_constant_schedule(Schedule):
     """
 
     init_value: Number
-    boundaries_and_scales: Any = whole()  # {boundary: scale}, or (boundaries, scales)
+    boundaries_and_scales: tuple[Sequence[Number], Sequence[Number]] = whole()
 
-    def __init__(self, init_value: Number, boundaries_and_scales: Any) -> None:
+    def __init__(
+        self,
+        init_value: Number,
+        boundaries_and_scales: Mapping[int, Number] | tuple[Sequence[Number], Sequence[Number]],
+    ) -> None:
         pairs = boundaries_and_scales
         if isinstance(pairs, Mapping):
             pairs = (tuple(pairs.keys()), tuple(pairs.values()))

@@ -12,7 +12,7 @@ from typing import Any
 import jax.numpy as jnp
 from jax import Array
 
-from gradtx.schedules.base import Number, Schedule, as_steps, evaluate
+from gradtx.schedules.base import Number, Scalar, Schedule, as_steps, evaluate
 from gradtx.schedules.shape import between, cosine, fraction
 from gradtx.struct import refuse_other, static, whole
 from gradtx.tree import root
@@ -32,7 +32,7 @@ class warmup_schedule(Schedule):
     "square".
     """
 
-    schedule: Any  # a schedule or a number
+    schedule: Scalar  # a schedule or a number
     warmup_steps: Number = whole()
     init_value: Number = 0.0
     shape: str = static(default="linear")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import jax.numpy as jnp
 from jax import Array
+from jax.typing import ArrayLike
 
 from gradtx.engine.hyperparameters import for_all_arrays
 from gradtx.engine.step import At, next_count
@@ -63,7 +64,7 @@ class every(Wrapper):
 class Conditional(Wrapper):
     """Applies `inner` at the steps where a function of their count holds."""
 
-    should_transform_fn: Any = static()
+    should_transform_fn: Callable[..., ArrayLike] = static()
     forward_extra_args: bool = static(default=False)
 
     skips: ClassVar[bool] = True

@@ -89,3 +89,12 @@ class wrong(gx.Rule):
 
 
 wrong("0.9")  # pyright: ignore[reportArgumentType]
+
+# Schedules are of numbers
+gx.linear_schedule(1e-3, 0.0, 100) * "2"  # pyright: ignore[reportOperatorIssue]
+gx.join_schedules(["1e-3", 0.1], [10])  # pyright: ignore[reportArgumentType]
+gx.warmup_schedule(adam, 10)  # pyright: ignore[reportArgumentType]
+gx.piecewise_constant_schedule(0.1, 100)  # pyright: ignore[reportArgumentType]
+gx.newton_schulz(3)  # pyright: ignore[reportArgumentType]
+gx.scale_by_muon(polar=gx.exact_polar)  # pyright: ignore[reportArgumentType]
+gx.conditionally_transform(adam, True)  # pyright: ignore[reportArgumentType]

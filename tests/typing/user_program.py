@@ -105,6 +105,10 @@ def halving(count: jax.Array) -> jax.Array:
     return jnp.float32(0.5) ** count.astype(jnp.float32)
 
 
+def late(step: jax.Array, **extra: Any) -> jax.Array:
+    return step > 10
+
+
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass
 class Rates:
@@ -127,11 +131,17 @@ hyperparameters(optax.constant_schedule(1e-3))
 hyperparameters(gx.by_path({"*/bias": 0.0, "*": halving}))
 hyperparameters({"w": 1e-3, "b": {"inside": [halving, 0.1], "beside": (0.1, array())}})
 hyperparameters(gx.prefix_tree(Rates(1e-3, 1e-2)))
+hyperparameters(gx.join_schedules([0.1, halving, gx.constant_schedule(0.1)], [10, 20]) / 2)
+hyperparameters(gx.piecewise_constant_schedule(0.1, {100: 0.5, 200: 0.1}))
+hyperparameters(gx.piecewise_constant_schedule(0.1, ([100, 200], (0.5, 0.1))))
+hyperparameters(gx.warmup_schedule(gx.linear_schedule(1e-3, 0.0, 100), 10) * np.float32(0.5))
 rates = {"w": 1e-3, "b": 1e-2}
 hyperparameters(rates)
 gx.nadam(1e-3, momentum_decay=None)
 gx.muon(1e-3, {"*/kernel": gx.Axes("io")}, auxiliary=adam)
-gx.scale_by_muon(axes=gx.by_path({"*": gx.Axes("io")}))
+gx.scale_by_muon(polar=gx.exact_polar(), axes=gx.by_path({"*": gx.Axes("io")}))
+gx.newton_schulz([(3.0, -3.2, 1.2)] * 8)
+gx.conditionally_transform(adam, late)
 
 
 # What holds transformations ----------------------------------------------------------------------
