@@ -226,9 +226,10 @@ def _sum_squares(leaves: list[Array], scale: Any) -> Array:
     if not leaves:
         return jnp.zeros((), jnp.float32)
     dtype = real_dtype_of(leaves)
-    sums = [
-        jnp.sum(lax.square(part * scale)).astype(dtype) for x in leaves for part in _real_parts(x)
-    ]
+    parts = [part for x in leaves for part in _real_parts(x)]
+    if isinstance(scale, Array):  # which narrower arrays of a mixed tree may not have
+        parts = [part.astype(dtype) * scale for part in parts]
+    sums = [jnp.sum(lax.square(part)).astype(dtype) for part in parts]
     return sum(sums[1:], sums[0])
 
 

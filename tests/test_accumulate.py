@@ -95,7 +95,7 @@ def test_one_part_costs_and_holds_nothing() -> None:
     inner = gradtx.adam(0.1)
     tx = gradtx.accumulate(inner, 1)
     state = tx.init(P)
-    assert len(jax.tree.leaves(state)) == len(jax.tree.leaves(inner.init(P)))
+    assert len(jax.tree.leaves(state)) == len(jax.tree.leaves(inner.init(P)))  # one count
     ours = jax.jit(tx.update).lower(P, state, P).compile().cost_analysis()
     theirs = jax.jit(inner.update).lower(P, inner.init(P), P).compile().cost_analysis()
     assert ours["flops"] == theirs["flops"]

@@ -32,7 +32,6 @@ def after(tx: Any, gradients: list[Any], **more: Any) -> Any:
 
 SKIPPING = {
     "accumulate": (lambda tx: gx.accumulate(tx, 4), [G] * 8, 2),
-    "accumulate one": (lambda tx: gx.accumulate(tx, 1), [G] * 8, 8),
     "every": (lambda tx: gx.every(4, tx), [G] * 8, 2),
     "conditionally_mask": (
         lambda tx: gx.conditionally_mask(tx, lambda count: count % 2 == 1),
@@ -70,7 +69,7 @@ def test_schedule_free_around_weighs_with_the_rate_that_was_used(name: str) -> N
     np.testing.assert_allclose(after(given, gradients).own.peak, 0.1 * (steps - 1), rtol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["accumulate", "accumulate one", "every", "sam"])
+@pytest.mark.parametrize("name", ["accumulate", "every", "sam"])
 def test_hyperparameters_at_a_count_are_those_in_use(name: str) -> None:
     """Without a state too, where the number of steps follows from the number of updates."""
     around, gradients, steps = SKIPPING[name]

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gradtx.engine.codes import Stored
+from gradtx.engine.slots import Declared, map_slots
 from gradtx.struct import NUMBERS, complaint, shortened, type_error, value_error
 from gradtx.tree import Tree, is_inexact, is_none, named_leaves, wide
 
@@ -37,8 +38,8 @@ def refuse_misplaced(tx: Any, updates: Tree, state: Any, params: Tree | None) ->
 def _seen_of(updates: Tree, state: Any, params: Tree | None) -> tuple[str, str] | None:
     grads = "Pass the gradients, jax.grad(loss)(params)"
     if updates is None:
-        if params is None and not any(np.ndim(x) for x in jax.tree.leaves(state)):
-            return None
+        if params is None and not _remembers_arrays(state):
+            return None  # a tree without any array
         return "the gradients are None", f"{grads}, with None for single arrays at most"
     if callable(updates) and jax.tree_util.all_leaves([updates]):
         name = getattr(updates, "__name__", type(updates).__name__)
@@ -55,6 +56,18 @@ def _seen_of(updates: Tree, state: Any, params: Tree | None) -> tuple[str, str] 
         seen = f"the gradients are {_aval(updates)}, the parameters a {type(params).__name__}"
         return seen, f"{grads}: one for every parameter, not the loss"
     return None
+
+
+def _remembers_arrays(state: Any) -> bool:
+    """Whether a state has slots of arrays; rings of numbers that arrays have in common are none."""
+    found: list[Any] = []
+
+    def note(_: str, slot: Any, known: Declared) -> Any:
+        found.extend(jax.tree.leaves(slot) if known.kind != "number" else ())
+        return slot
+
+    map_slots(note, state)
+    return any(np.ndim(x) for x in found)
 
 
 def refuse_no_arrays(called: object, params: Tree) -> None:

@@ -129,6 +129,10 @@ class accumulate(Wrapper):
     def _is_inner(self) -> bool:
         return self.every == Fixed(1) and self.nonfinite is None
 
+    @property
+    def skips_some(self) -> bool:
+        return not self._is_inner
+
     def init_own(self, params: Tree, at: At) -> AccumulateOwn:
         if self._is_inner:
             return AccumulateOwn()

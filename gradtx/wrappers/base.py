@@ -127,6 +127,11 @@ class Wrapper(Clocked):
         """How many steps `inner` has taken after `count` updates, for who has no state to look."""
         return count
 
+    @property
+    def skips_some(self) -> bool:
+        """Whether, with these hyperparameters, there are steps that `inner` does not take."""
+        return self.skips
+
     # What follows from it.
 
     @property
@@ -139,7 +144,8 @@ class Wrapper(Clocked):
         )
 
     def init_part(self, params: Tree, at: At) -> State:
-        zero = {"gradient_step": zero_count(params)} if self.skips else {}
+        steps = zero_count(params) if self.skips_some else None
+        zero = {"gradient_step": steps} if self.skips else {}
         own = {"own": self.rule.init_part(params, at)} if self.after is not None else {}
         fields = self.init_own(params, at)._asdict()
         inner = self.inner.init_part(params, at.inside("inner"))
@@ -227,8 +233,8 @@ class Wrapper(Clocked):
 
     def inner_at(self, state: State, at: At) -> At:
         """The moment at which `inner` is."""
-        inside = at.inside("inner")
-        return inside._replace(count=state.gradient_step) if self.skips else inside
+        inside, own = at.inside("inner"), self.skips and state.gradient_step is not None
+        return inside._replace(count=state.gradient_step) if own else inside
 
     def inner_update(
         self, grads: Tree, state: State, params: Tree | None, at: At, extra: Mapping[str, Any]
@@ -271,7 +277,7 @@ class Wrapper(Clocked):
 
     def _counted(self, turn: Turn, before: Any) -> Any:
         """The state with the step of `inner` counted, if it takes one."""
-        if not self.skips:
+        if not self.skips or before.gradient_step is None:
             return turn.state
         one_more = next_count(before.gradient_step)
         taken = (
