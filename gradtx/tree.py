@@ -226,10 +226,9 @@ def _sum_squares(leaves: list[Array], scale: Any) -> Array:
     if not leaves:
         return jnp.zeros((), jnp.float32)
     dtype = real_dtype_of(leaves)
-    parts = [part for x in leaves for part in _real_parts(x)]
-    if isinstance(scale, Array):  # which narrower arrays of a mixed tree may not have
-        parts = [part.astype(dtype) * scale for part in parts]
-    sums = [jnp.sum(lax.square(part)).astype(dtype) for part in parts]
+    # In one dtype for all: a scale that suits the widest is nothing to a narrower array.
+    parts = [part.astype(dtype) for x in leaves for part in _real_parts(x)]
+    sums = [jnp.sum(lax.square(part * scale)) for part in parts]
     return sum(sums[1:], sums[0])
 
 

@@ -116,3 +116,11 @@ def test_norm_shows_what_is_not_finite():
     """inf and nan entries are not scaled away."""
     assert jnp.isinf(gradtx.tree.global_norm([jnp.array([1.0, jnp.inf])]))
     assert jnp.isnan(gradtx.tree.global_norm([jnp.array([1.0, jnp.nan])]))
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("magnitude", [1e30, 1e-30])
+def test_norms_of_mixed_widths(magnitude):
+    """What float32 cannot square counts beside a float64 array as it does alone."""
+    mixed = {"a": np.full(4, magnitude, np.float32), "b": np.zeros(2)}
+    np.testing.assert_allclose(gradtx.tree.global_norm(mixed), 2 * magnitude, rtol=1e-6)
