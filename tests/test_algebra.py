@@ -247,7 +247,9 @@ def test_rows_wrap(row):
     expected, state = update(tx, grads, tx.init(params), params)
     wrapped = masked(tx, True)
     assert_same(update(wrapped, grads, wrapped.init(params), params), (expected, state))
-    if isinstance(tx, gradtx.store) or any(getattr(p, "seed_field", "") for p in parts(tx)):
+    if isinstance(tx, gradtx.store) or any(
+        getattr(p, "seed_field", "") or getattr(p, "random", False) for p in parts(tx)
+    ):
         return  # what is drawn belongs to the place in the whole optimizer
     wrapped = partition({"*": tx})
     part, count = tx._part_of(state), np.int32(1)
