@@ -2,12 +2,14 @@
 
 from gradtx.struct import Struct as Struct, static as static  # isort: skip
 from gradtx.transform import (
-    AnyTransformation as AnyTransformation,
     GradientTransformation as GradientTransformation,
     State as State,
-    SupportsInitUpdate as SupportsInitUpdate,
     apply_updates as apply_updates,
     identity as identity,
+)
+from gradtx.interop import (
+    AnyTransformation as AnyTransformation,
+    SupportsInitUpdate as SupportsInitUpdate,
 )
 from gradtx.chain import chain as chain
 from gradtx.tree import Params as Params, Updates as Updates
@@ -55,7 +57,6 @@ from gradtx.wrappers.cautious import cautious as cautious
 from gradtx.wrappers.mechanic import mechanic as mechanic
 from gradtx.wrappers.monitor import metrics as metrics, monitor as monitor
 from gradtx.wrappers.outer import (
-    diloco as diloco,
     ema_nesterov as ema_nesterov,
     outer as outer,
 )
@@ -78,6 +79,7 @@ from gradtx.wrappers.precision import (
 )
 from gradtx.wrappers.store import blockwise as blockwise, rounded as rounded, store as store
 from gradtx.optimizers.sgd import sgd as sgd
+from gradtx.optimizers.diloco import diloco as diloco
 from gradtx.optimizers.adagrad import (
     adadelta as adadelta,
     adagrad as adagrad,

@@ -7,18 +7,11 @@ from typing import Any, ClassVar
 
 from gradtx.engine.run import Running, run
 from gradtx.engine.step import At
+from gradtx.interop import AnyTransformation, all_as_transformations, as_transformation
 from gradtx.paths import Route
 from gradtx.rule import JointRule, Rule
 from gradtx.struct import Table, converted, value_error
-from gradtx.transform import (
-    AnyTransformation,
-    Clocked,
-    GradientTransformation,
-    State,
-    all_as_transformations,
-    as_transformation,
-    refuse_other_parts,
-)
+from gradtx.transform import Clocked, GradientTransformation, State, refuse_other_parts
 from gradtx.tree import Tree
 
 

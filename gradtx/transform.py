@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import abc
 import functools
-import inspect
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -28,15 +27,13 @@ from gradtx.engine.placement import zero_count
 from gradtx.engine.refusals import ORDER, kind_of_state, refuse_no_arrays
 from gradtx.engine.slots import map_slots
 from gradtx.engine.step import At, next_count
-from gradtx.paths import Route, by_path, label_tree, refuse_no_mapping, table
+from gradtx.paths import Route, by_path, label_tree, table
 from gradtx.schedules.base import Schedule, evaluate
 from gradtx.struct import (
     Static,
     Struct,
-    Table,
     fields_below,
     shown,
-    static,
     type_error,
     value_error,
     without_wrappers,
@@ -254,77 +251,6 @@ class identity(GradientTransformation):
         return updates, state
 
 
-class SupportsInitUpdate(Protocol):
-    """An object with the functions `init` and `update`, such as a transformation of Optax."""
-
-    @property
-    def init(self) -> Callable[[Any], Any]: ...
-
-    @property
-    def update(self) -> Callable[..., Any]: ...
-
-
-class NamedPair(Protocol):
-    """The same as a named tuple, whose functions pyright takes for methods that lack `self`."""
-
-    @property
-    def init(self) -> Callable[..., Any]: ...
-
-    @property
-    def update(self) -> Callable[..., Any]: ...
-
-    def _asdict(self) -> dict[str, Any]: ...
-
-
-AnyTransformation = GradientTransformation | SupportsInitUpdate | NamedPair
-"""What is taken where a transformation is expected: not its class, nor a function that makes it."""
-
-
-class foreign(GradientTransformation):
-    """A transformation from elsewhere, such as one of Optax, as a part of ours.
-
-    It is held as a static value: its hyperparameters are closed over and cannot be edited.
-    """
-
-    transformation: SupportsInitUpdate | NamedPair = static()
-
-    def own_extras(self) -> frozenset[str] | None:
-        named, takes_any = self._arguments_of_update()
-        return None if takes_any else named
-
-    def _arguments_of_update(self) -> tuple[frozenset[str], bool]:
-        """The names of the arguments beyond the usual three, and whether it takes any."""
-        parameters = inspect.signature(self.transformation.update).parameters
-        takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
-        return frozenset([*parameters][3:]), takes_any
-
-    def init(self, params: Tree) -> State:
-        return self.transformation.init(params)
-
-    @compiled
-    def update(
-        self, updates: U, state: State, params: Tree | None = None, **extra: Any
-    ) -> tuple[U, State]:
-        named, takes_any = self._arguments_of_update()
-        given = {name: x for name, x in extra.items() if takes_any or name in named}
-        return self.transformation.update(updates, state, params, **given)
-
-
-def as_transformation(value: AnyTransformation, called: object = "it") -> GradientTransformation:
-    """`value` as a transformation; refuses what is none, a forgotten call above all."""
-    if isinstance(value, GradientTransformation):
-        return value
-    methods = (getattr(value, "init", None), getattr(value, "update", None))
-    if all(map(callable, methods)) and not isinstance(value, type):
-        return foreign(value)
-    name = getattr(value, "__name__", None)
-    raise type_error(
-        called,
-        f"{name or repr(value)} is not a gradient transformation",
-        f"Call it: {name}(...)" if callable(value) and name else "Pass one, such as adam(1e-3)",
-    )
-
-
 class Clocked(GradientTransformation):
     """A transformation that counts its updates, unless it is a part of one that does.
 
@@ -380,21 +306,6 @@ class Clocked(GradientTransformation):
         """The count and the state as a part. Raises for a state of another transformation."""
         refuse_other_parts(self, state, ("count", *self._part_names), method)
         return state["count"], {name: part for name, part in state.items() if name != "count"}
-
-
-def all_as_transformations(
-    transforms: Mapping[Any, AnyTransformation], called: str = "it"
-) -> Table:
-    """A table of transformations, whose keys are also those of a state: of one type."""
-    refuse_no_mapping(called, transforms, 'such as {"*/bias": sgd(0.1), "*": adam(1e-3)}')
-    kinds = {type(key).__name__ for key in transforms}
-    if len(kinds) > 1:
-        raise type_error(
-            called,
-            f"its keys have the types {', '.join(sorted(kinds))}",
-            "Give all keys one type: JAX sorts the keys of a state",
-        )
-    return Table({key: as_transformation(tx, called) for key, tx in transforms.items()})
 
 
 def refuse_other_parts(

@@ -246,6 +246,25 @@ def dot(a: Tree, b: Tree) -> Array:
     return sum(parts, jnp.zeros((), real_dtype(dtype)))
 
 
+def same_direction(a: Array, b: Array) -> Array:
+    """Where the entries of two arrays have a positive (real inner) product."""
+    if jnp.iscomplexobj(a) or jnp.iscomplexobj(b):
+        return (a * jnp.conj(b)).real > 0
+    return jnp.sign(a) * jnp.sign(b) > 0  # the product itself may underflow
+
+
+def mean_and_deviation(
+    mean: Array, deviation: Array, x: Array, t: Array, warm: Array, decay: Any
+) -> tuple[Array, Array]:
+    """Mean and deviation with `x`: those of `t` numbers where `warm`, else moving ones."""
+    # By Welford's recursion.
+    share = jnp.where(warm, 1 / t, 1 - decay)
+    new = mean + share * (x - mean)
+    kept = root(1 - share) * deviation
+    added = jnp.where(warm, root(share * (1 - share)) * (x - mean), root(share) * (x - new))
+    return new, global_norm([kept, added]).astype(t.dtype)
+
+
 def path_salt(path: str) -> np.uint32:
     """A number that belongs to a path, so that randomness depends on no leaf order."""
     return np.uint32(zlib.crc32(path.encode()))

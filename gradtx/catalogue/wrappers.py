@@ -4,13 +4,14 @@ from functools import partial
 
 from gradtx.catalogue.row import family, row
 from gradtx.optimizers.adam import adam
+from gradtx.optimizers.diloco import diloco
 from gradtx.wrappers.accumulate import accumulate
 from gradtx.wrappers.average import ema, lookahead, polyak_average
 from gradtx.wrappers.conditional import conditionally_mask, conditionally_transform, every
 from gradtx.wrappers.guard import apply_if_finite, dynamic_loss_scale, skip_outliers
 from gradtx.wrappers.monitor import monitor
 from gradtx.wrappers.offload import offload
-from gradtx.wrappers.outer import diloco, ema_nesterov
+from gradtx.wrappers.outer import ema_nesterov
 from gradtx.wrappers.partition import masked, partition
 from gradtx.wrappers.precision import kahan, master_weights, stochastic_rounding
 from gradtx.wrappers.schedule_free import gpa, schedule_free

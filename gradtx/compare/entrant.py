@@ -4,18 +4,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import gradtx as gx
+from gradtx.schedules.decay import cosine_decay_schedule, linear_schedule
+from gradtx.schedules.run import warmup_cosine_decay_schedule, wsd_schedule
 
 Schedule = Callable[[Any, int], Any]
 
 SCHEDULES: dict[str, Schedule] = {
     "constant": lambda peak, steps: peak,
-    "cosine": lambda peak, steps: gx.cosine_decay_schedule(peak, steps),
-    "warmup-cosine": lambda peak, steps: gx.warmup_cosine_decay_schedule(
+    "cosine": lambda peak, steps: cosine_decay_schedule(peak, steps),
+    "warmup-cosine": lambda peak, steps: warmup_cosine_decay_schedule(
         0.0, peak, max(1, steps // 10), steps
     ),
-    "linear": lambda peak, steps: gx.linear_schedule(peak, 0.0, steps),
-    "wsd": lambda peak, steps: gx.wsd_schedule(
+    "linear": lambda peak, steps: linear_schedule(peak, 0.0, steps),
+    "wsd": lambda peak, steps: wsd_schedule(
         peak, warmup_steps=max(1, steps // 20), total_steps=steps, decay_steps=max(1, steps // 5)
     ),
 }

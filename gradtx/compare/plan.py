@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from gradtx import catalogue
+import gradtx.catalogue as catalogue
 
 from . import parse
 from .entrant import SCHEDULES, Entrant

@@ -5,7 +5,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from gradtx import catalogue
+import gradtx.catalogue as catalogue
 
 from . import wording
 from .problems import PROBLEMS

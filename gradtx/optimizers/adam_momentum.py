@@ -18,11 +18,11 @@ from gradtx.axes import unstacked_axes
 from gradtx.chain import chain
 from gradtx.hyper import AxesField, AxesOf
 from gradtx.optimizers.adam import Moments, corrections, scale_by_adam
+from gradtx.optimizers.decoupled import decoupled
 from gradtx.paths import Labels, only_where
 from gradtx.rule import Hyper, HyperField, Rule, Square, Step
 from gradtx.struct import static
 from gradtx.transform import GradientTransformation
-from gradtx.transforms.decay import decoupled
 from gradtx.transforms.scale import scale_by_learning_rate
 from gradtx.tree import abs2, norm, one_minus_power, root
 

@@ -19,6 +19,7 @@ from gradtx.chain import chain
 from gradtx.engine.placement import placed
 from gradtx.hyper import AxesField, AxesOf
 from gradtx.optimizers.adam import corrections
+from gradtx.optimizers.decoupled import decoupled
 from gradtx.optimizers.factoring import (
     Sides,
     Squares,
@@ -36,7 +37,7 @@ from gradtx.paths import Labels, only_where
 from gradtx.rule import Hyper, HyperField, OptionalHyperField, Rule, Square, Step
 from gradtx.struct import static
 from gradtx.transform import GradientTransformation
-from gradtx.transforms.decay import add_decayed_weights, decoupled
+from gradtx.transforms.decay import add_decayed_weights
 from gradtx.transforms.norms import scale_by_param_block_rms, unit_axes
 from gradtx.transforms.scale import scale_by_learning_rate
 from gradtx.tree import abs2, real_dtype, real_zeros_like, root

@@ -9,17 +9,12 @@ from gradtx.axes import Axes
 from gradtx.chain import chain
 from gradtx.engine.hyperparameters import per_array
 from gradtx.engine.step import At
+from gradtx.interop import as_transformation
 from gradtx.optimizers.adam import scale_by_adam
 from gradtx.paths import Labels, Route, by_path, refuse_no_mapping
 from gradtx.rule import Hyper, HyperField
 from gradtx.struct import converted, static, value_error
-from gradtx.transform import (
-    Clocked,
-    GradientTransformation,
-    State,
-    as_transformation,
-    refuse_other_parts,
-)
+from gradtx.transform import Clocked, GradientTransformation, State, refuse_other_parts
 from gradtx.transforms.decay import add_decayed_weights
 from gradtx.transforms.scale import scale_by_learning_rate
 from gradtx.tree import Tree

@@ -19,10 +19,10 @@ import jax.numpy as jnp
 from jax import Array
 
 from gradtx.chain import chain
+from gradtx.optimizers.decoupled import decoupled
 from gradtx.paths import Labels
 from gradtx.rule import Hyper, HyperField, Rule, Step
 from gradtx.transform import GradientTransformation
-from gradtx.transforms.decay import decoupled
 from gradtx.transforms.scale import scale, scale_by_learning_rate
 from gradtx.tree import abs2, real_zeros_like
 

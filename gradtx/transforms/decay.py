@@ -16,11 +16,8 @@ from typing import Any, ClassVar, NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
-from gradtx.chain import chain
-from gradtx.paths import Labels, only_where
-from gradtx.rule import Copy, Hyper, HyperField, Rule, Step
-from gradtx.transform import GradientTransformation
-from gradtx.transforms.scale import scale_by_learning_rate
+from gradtx.rule import Copy, HyperField, Rule, Step
+from gradtx.tree import same_direction
 
 
 class add_decayed_weights(Rule):
@@ -58,24 +55,6 @@ class add_cautious_decay(Rule):
 
     def update_leaf(self, g: Array, slots: Any, p: Array, step: Step) -> tuple[Array, Any]:
         return g + jnp.where(same_direction(g, p), self.weight_decay * p, 0), slots
-
-
-def decoupled(
-    direction: GradientTransformation,
-    learning_rate: Hyper,
-    weight_decay: Hyper,
-    mask: Labels | None = None,
-) -> chain:
-    """A direction, decay of the arrays that `mask` tells, and the learning rate for both."""
-    decay = add_decayed_weights(only_where(mask, weight_decay))
-    return chain(direction, decay, scale_by_learning_rate(learning_rate))
-
-
-def same_direction(a: Array, b: Array) -> Array:
-    """Where the entries of two arrays have a positive (real inner) product."""
-    if jnp.iscomplexobj(a) or jnp.iscomplexobj(b):
-        return (a * jnp.conj(b)).real > 0
-    return jnp.sign(a) * jnp.sign(b) > 0  # the product itself may underflow
 
 
 class add_independent_decay(Rule):

@@ -20,7 +20,7 @@ from gradtx.axes import unstacked_axes
 from gradtx.hyper import AxesField
 from gradtx.rule import HyperField, JointRule, LengthSums, Rule, Square, Step, measure_length
 from gradtx.struct import static, value_error
-from gradtx.tree import abs2, global_norm, norm, real_dtype, root
+from gradtx.tree import abs2, mean_and_deviation, norm, real_dtype, root
 
 
 class grokfast(Rule):
@@ -122,18 +122,6 @@ class zclip(JointRule):
         after = jnp.where(far, clipped, length)
         factor = jnp.where(far, after / jnp.where(far, length, 1), 1)
         return ZclipGlobals(*mean_and_deviation(*old, after, t, warm, self.decay)), factor
-
-
-def mean_and_deviation(
-    mean: Array, deviation: Array, x: Array, t: Array, warm: Array, decay: Any
-) -> tuple[Array, Array]:
-    """Mean and deviation with `x`: those of `t` numbers where `warm`, else moving ones."""
-    # By Welford's recursion.
-    share = jnp.where(warm, 1 / t, 1 - decay)
-    new = mean + share * (x - mean)
-    kept = root(1 - share) * deviation
-    added = jnp.where(warm, root(share * (1 - share)) * (x - mean), root(share) * (x - new))
-    return new, global_norm([kept, added]).astype(t.dtype)
 
 
 class PercentileGlobals(NamedTuple):

@@ -17,17 +17,11 @@ from gradtx.engine.refusals import refuse_missing, refuse_other_state, refuse_un
 from gradtx.engine.run import Running, run
 from gradtx.engine.slots import Declared
 from gradtx.engine.step import At, next_count
+from gradtx.interop import as_transformation
 from gradtx.paths import Route, aligned
 from gradtx.rule import JointRule, NoNumbers, Rule, state_types
 from gradtx.struct import converted
-from gradtx.transform import (
-    Clocked,
-    GradientTransformation,
-    State,
-    apply_updates,
-    as_transformation,
-    compiled,
-)
+from gradtx.transform import Clocked, GradientTransformation, State, apply_updates, compiled
 from gradtx.tree import P, Tree, U, as_came, is_inexact, is_none, widened
 from gradtx.wrappers.choice import either, zero_updates
 

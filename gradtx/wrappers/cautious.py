@@ -14,8 +14,7 @@ from gradtx.hyper import AxesField
 from gradtx.rule import HyperField, Rule, Step
 from gradtx.struct import static
 from gradtx.transform import State
-from gradtx.transforms.decay import same_direction
-from gradtx.tree import Tree, real_dtype
+from gradtx.tree import Tree, real_dtype, same_direction
 from gradtx.wrappers.base import Wrapper
 
 

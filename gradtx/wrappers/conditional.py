@@ -11,9 +11,10 @@ from jax.typing import ArrayLike
 
 from gradtx.engine.hyperparameters import for_all_arrays
 from gradtx.engine.step import At, next_count
+from gradtx.interop import AnyTransformation
 from gradtx.rule import Hyper, HyperField
 from gradtx.struct import refuse_other, static, type_error, whole
-from gradtx.transform import AnyTransformation, State
+from gradtx.transform import State
 from gradtx.tree import Tree
 from gradtx.wrappers.base import Turn, Wrapper
 

@@ -23,8 +23,7 @@ from gradtx.engine.step import At, next_count
 from gradtx.rule import HyperField, times
 from gradtx.struct import refuse_other, static, whole
 from gradtx.transform import State
-from gradtx.transforms.filter import mean_and_deviation
-from gradtx.tree import Tree, global_norm, real_dtype_of, widened
+from gradtx.tree import Tree, global_norm, mean_and_deviation, real_dtype_of, widened
 from gradtx.wrappers.base import Turn, Wrapper
 from gradtx.wrappers.choice import all_finite
 

@@ -14,22 +14,14 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from gradtx.chain import chain
 from gradtx.engine.hyperparameters import for_all_arrays
 from gradtx.engine.placement import zero_count
 from gradtx.engine.run import Running
 from gradtx.engine.step import At, next_count
-from gradtx.rule import Copy, Hyper, HyperField, Rule, Step
+from gradtx.interop import as_transformation
+from gradtx.rule import Copy, HyperField, Rule, Step
 from gradtx.struct import converted
-from gradtx.transform import (
-    AnyTransformation,
-    GradientTransformation,
-    State,
-    apply_updates,
-    as_transformation,
-)
-from gradtx.transforms.momentum import scale_by_momentum
-from gradtx.transforms.scale import scale_by_learning_rate
+from gradtx.transform import GradientTransformation, State, apply_updates
 from gradtx.tree import Tree, is_inexact, is_none
 from gradtx.wrappers.average import is_due
 from gradtx.wrappers.base import Wrapper
@@ -136,17 +128,6 @@ class outer(Wrapper):
     def eval_part(self, state: State, params: Tree, at: At) -> Tree:
         slow = shown(at.count > 0, state.own.slow, params)
         return self.inner.eval_part(state.inner, slow, self.inner_at(state, at))
-
-
-def diloco(
-    inner: AnyTransformation, every: Hyper = 32, learning_rate: Hyper = 0.7, momentum: Hyper = 0.9
-) -> outer:
-    """DiLoCo on one machine: `outer` with Nesterov's momentum.
-
-    Douillard+ 2023, 2311.08105 (every = 500); Kallusky+ 2025, 2510.15830, call it SNOO.
-    """
-    nesterov = scale_by_momentum(momentum, nesterov=True)
-    return outer(inner, chain(nesterov, scale_by_learning_rate(learning_rate)), every)
 
 
 # Looking ahead ---------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gradtx.engine.step import At
+from gradtx.interop import all_as_transformations
 from gradtx.paths import (
     UNMOVED,
     Labels,
@@ -29,14 +30,7 @@ from gradtx.paths import (
     route,
 )
 from gradtx.struct import converted, refuse_other, shown, static, type_error, value_error
-from gradtx.transform import (
-    Clocked,
-    GradientTransformation,
-    State,
-    all_as_transformations,
-    compiled,
-    refuse_other_parts,
-)
+from gradtx.transform import Clocked, GradientTransformation, State, compiled, refuse_other_parts
 from gradtx.tree import Tree, U, is_inexact, is_none, named_leaves
 from gradtx.wrappers.base import Transparent
 

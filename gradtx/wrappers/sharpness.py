@@ -17,10 +17,11 @@ from jax import Array, lax
 from gradtx.engine.hyperparameters import for_all_arrays
 from gradtx.engine.run import Running, run
 from gradtx.engine.step import At
+from gradtx.interop import AnyTransformation
 from gradtx.paths import aligned
 from gradtx.rule import Copy, Hyper, HyperField, OptionalHyperField, Rule, Step
 from gradtx.struct import static
-from gradtx.transform import AnyTransformation, State, apply_updates
+from gradtx.transform import State, apply_updates
 from gradtx.tree import Tree, abs2, as_came, global_norm, is_inexact, is_none, root, widened
 from gradtx.wrappers.average import is_due, whole_number
 from gradtx.wrappers.base import Turn, Wrapper

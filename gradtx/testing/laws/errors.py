@@ -8,14 +8,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-import gradtx
+from gradtx.chain import chain
+from gradtx.paths import by_path
 from gradtx.testing.ask import extras, hyperparameters, keys, shapes_of, start_and_update, update
 from gradtx.testing.compare import avals, require, three_parts
 from gradtx.testing.evidence import Evidence
 from gradtx.testing.laws.extra_arguments import refused
 from gradtx.testing.laws.law import law
 from gradtx.transform import State, apply_updates, identity
+from gradtx.transforms.clip import clip
+from gradtx.transforms.momentum import scale_by_momentum
+from gradtx.transforms.scale import scale
 from gradtx.tree import Tree
+from gradtx.wrappers.base import Transparent
 
 
 def _refused(e: Evidence, grads: Tree, state: State, kinds: Any = (TypeError, ValueError)) -> Any:
@@ -67,8 +72,8 @@ def state_of_other_shapes(e: Evidence) -> None:
 
 def strangers(params: Tree) -> list[Any]:
     """States of other transformations, and what is no state at all."""
-    chain = gradtx.chain(gradtx.clip(1.0), gradtx.scale_by_momentum(), gradtx.scale(1.0))
-    return [jax.eval_shape(chain.init, params), {}, None, 3, params]
+    other = chain(clip(1.0), scale_by_momentum(), scale(1.0))
+    return [jax.eval_shape(other.init, params), {}, None, 3, params]
 
 
 @law(10)
@@ -82,8 +87,7 @@ def state_of_another_optimizer(e: Evidence) -> None:
 def refuses_state(e: Evidence, state: State) -> None:
     error = _refused(e, e.params, state, TypeError)
     # The state of these is that of their inside.
-    inside = (gradtx.masked, gradtx.offload, gradtx.store)
-    owner = e.tx.inner if isinstance(e.tx, inside) else e.tx
+    owner = e.tx.inner if isinstance(e.tx, Transparent) else e.tx
     three_parts(error, type(owner).__name__, "state", "init")
 
 
@@ -143,7 +147,7 @@ def patterns_without_an_array(e: Evidence) -> None:
             ({"*/bais": x, "*": x}, "*/bais"),
             ({"*/bias": x}, "no entry for"),
         ):
-            wrong = _replaced(e, path, gradtx.by_path(table), "by_path({")
+            wrong = _replaced(e, path, by_path(table), "by_path({")
             if wrong is None:
                 continue
             try:

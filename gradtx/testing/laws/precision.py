@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-import gradtx
 from gradtx.testing.ask import asks_functions, shapes_of, start_and_update, with_floats
 from gradtx.testing.compare import apart, avals, close, leaves, plain, require, room, same_types
 from gradtx.testing.evidence import Evidence
@@ -17,6 +16,8 @@ from gradtx.testing.laws.law import law
 from gradtx.testing.trees import tree
 from gradtx.transform import GradientTransformation
 from gradtx.tree import is_inexact
+from gradtx.wrappers.precision import kahan, master_weights, stochastic_rounding
+from gradtx.wrappers.store import store
 
 
 @law(3)
@@ -28,7 +29,7 @@ def slots_are_wide_and_updates_leave_as_they_came(e: Evidence) -> None:
     for name, (_, grads, (state, updates, new)) in e.narrow_shapes[0].items():
         for path, slot in leaves((state, new)):
             wide = not is_inexact(slot) or jnp.finfo(slot.dtype).bits >= 32
-            require(wide or isinstance(e.tx, gradtx.store), f"{name}: slot {path!r}", slot.dtype)
+            require(wide or isinstance(e.tx, store), f"{name}: slot {path!r}", slot.dtype)
         same_types(updates, grads, f"dtypes {name}: the updates")
 
 
@@ -77,7 +78,7 @@ def kinds_of_hyperparameters_change_no_dtype_with_x64(e: Evidence) -> None:
 
 
 def _decides_where_parameters_go(tx: GradientTransformation) -> bool:
-    return isinstance(tx, gradtx.kahan | gradtx.master_weights | gradtx.stochastic_rounding)
+    return isinstance(tx, kahan | master_weights | stochastic_rounding)
 
 
 @law(3)

@@ -1,0 +1,21 @@
+"""Decoupled decay: what every optimizer with a W in its name has in common."""
+
+from __future__ import annotations
+
+from gradtx.chain import chain
+from gradtx.hyper import Hyper
+from gradtx.paths import Labels, only_where
+from gradtx.transform import GradientTransformation
+from gradtx.transforms.decay import add_decayed_weights
+from gradtx.transforms.scale import scale_by_learning_rate
+
+
+def decoupled(
+    direction: GradientTransformation,
+    learning_rate: Hyper,
+    weight_decay: Hyper,
+    mask: Labels | None = None,
+) -> chain:
+    """A direction, decay of the arrays that `mask` tells, and the learning rate for both."""
+    decay = add_decayed_weights(only_where(mask, weight_decay))
+    return chain(direction, decay, scale_by_learning_rate(learning_rate))
