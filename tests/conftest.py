@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import itertools
 import os
 import pathlib
 from collections.abc import Iterator
@@ -50,12 +49,23 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.xdist_group(group))
 
 
-_done = itertools.count(1)
+_done = 0
 
 
-def pytest_runtest_teardown() -> None:
-    """Lets go of what is compiled: Linux gives a process 65530 mappings, a test takes about 20."""
-    if next(_done) % 500 == 0:
+def _group(item: pytest.Item | None) -> object:
+    marker = None if item is None else item.get_closest_marker("xdist_group")
+    return marker and marker.args
+
+
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """Lets go of what is compiled: Linux gives a process 65530 mappings, a test takes about 20.
+
+    Between groups, since the tests of one share what they compile; in a large one all the same.
+    """
+    global _done
+    _done += 1
+    if _done >= (300 if _group(item) != _group(nextitem) else 1500):
+        _done = 0
         jax.clear_caches()
         gc.collect()
 
