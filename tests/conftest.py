@@ -29,11 +29,16 @@ import jax
 import pytest
 from laws.conftest import pytest_terminal_summary as pytest_terminal_summary
 
+from gradtx.catalogue import links, optimizers, wrappers
+
 CACHE = pathlib.Path(__file__).parent.parent / ".cache" / "jax"
 jax.config.update("jax_compilation_cache_dir", str(CACHE))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+ROWS = {*optimizers, *links, *wrappers}
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -44,9 +49,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """
     for item in items:
         if item.get_closest_marker("xdist_group") is None:
-            row = getattr(item, "callspec", None) and item.callspec.params.get("row")
-            group = getattr(row, "name", None) or item.path.stem
-            item.add_marker(pytest.mark.xdist_group(group))
+            params = getattr(item, "callspec", None) and item.callspec.params
+            named = {getattr(x, "name", x) for x in (params or {}).values() if hasattr(x, "name")}
+            usual = item.path.stem
+            if usual == "test_reference":  # which runs all rows of a dtype at once
+                usual += str(getattr(item, "originalname", ""))
+            item.add_marker(pytest.mark.xdist_group(min(named & ROWS, default=usual)))
+
+
+def pytest_collection_finish() -> None:
+    """What is there now stays: the garbage collector need not look at it again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 _done = 0
@@ -64,7 +78,7 @@ def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> 
     """
     global _done
     _done += 1
-    if _done >= (300 if _group(item) != _group(nextitem) else 1500):
+    if _done >= (1500 if _group(item) != _group(nextitem) else 2500):
         _done = 0
         jax.clear_caches()
         gc.collect()

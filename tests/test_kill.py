@@ -15,8 +15,6 @@ pytest.importorskip("orbax.checkpoint")
 
 import killed
 
-KILLS = 20
-
 
 def _lines(log: pathlib.Path) -> list[list[str]]:
     """The complete lines; the last one may have been cut."""
@@ -28,7 +26,8 @@ def _steps(log: pathlib.Path) -> int:
     return sum(line[2:] == ["computed"] for line in _lines(log))
 
 
-def test_a_run_that_is_killed_twenty_times_has_the_same_trajectory(tmp_path):
+@pytest.mark.parametrize("kills", [4, pytest.param(20, marks=pytest.mark.slow)])
+def test_a_run_that_is_killed_again_and_again_has_the_same_trajectory(tmp_path, kills):
     """SIGKILL at random moments, with checkpoints of orbax written all the time.
 
     Every process goes on from the last checkpoint that was finished. Each state that was ever
@@ -43,7 +42,7 @@ def test_a_run_that_is_killed_twenty_times_has_the_same_trajectory(tmp_path):
     folder = tmp_path / "killed"
     folder.mkdir()
     log = folder / "log"
-    for _ in range(KILLS):
+    for _ in range(kills):
         before = _steps(log)
         life = context.Process(target=killed.train, args=(str(folder), cache, None))
         life.start()
@@ -70,6 +69,6 @@ def test_a_run_that_is_killed_twenty_times_has_the_same_trajectory(tmp_path):
     assert {line[0] for line in found} <= set(exact)
     assert all(exact[number] == digest for number, digest, _ in found)
     lives = [int(line[0]) for line in found if line[2] == "restored"]
-    assert len(lives) == KILLS + 1
-    assert len(set(lives)) > KILLS / 2  # checkpoints were finished, and gone on from
+    assert len(lives) == kills + 1
+    assert len(set(lives)) > kills / 2  # checkpoints were finished, and gone on from
     assert found[-1][0] == str(last)

@@ -62,7 +62,9 @@ class Case:
 
     def expected(self, dtype: Any = jnp.float64, rng: Any = None) -> Run:
         is_complex = bool(jnp.issubdtype(dtype, jnp.complexfloating))
-        drawn = {"draws": draws(jnp.dtype(dtype))} if self.reference in AT_RANDOM else {}
+        drawn = {}
+        if self.reference in AT_RANDOM:
+            drawn = {"draws": draws(jnp.dtype(dtype), self.reference is private_mean)}
         return trajectory(self.reference, is_complex, self.along, rng, **self.theirs, **drawn)
 
 
@@ -283,9 +285,11 @@ def runs(dtype: str) -> dict[str, Run | Exception]:
 
 
 @functools.cache
-def draws(dtype: Any) -> Arrays:
-    """The random numbers of `add_noise`, which no reference can compute: got with variance one."""
-    unit = gradtx.add_noise(1.0, gamma=0.0)
+def draws(dtype: Any, private: bool) -> Arrays:
+    """The random numbers of a rule, which no reference can compute: got with variance one."""
+    unit: Any = gradtx.add_noise(1.0, gamma=0.0)
+    if private:
+        unit = gradtx.differentially_private_aggregate(1.0, 1.0, key=0)
     gs = {k: jnp.zeros(p.shape, dtype) for k, p in PARAMS[False].items()}
 
     def step(state: Any, _: Any) -> Any:

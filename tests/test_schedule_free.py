@@ -183,8 +183,8 @@ def test_e6_weights_of_narrow_parameters_add_up() -> None:
         return jax.jit(lambda: jax.lax.scan(step, tx.init(p), length=steps)[0])()
 
     state = after(gradtx.schedule_free_sgd(0.5))
-    assert state.weight_sum.dtype == state.peak.dtype == state.own.z.dtype == jnp.float32
-    assert float(state.weight_sum) == 2000 * 0.25
+    assert state.own.weight_sum.dtype == state.own.peak.dtype == state.own.z.dtype == jnp.float32
+    assert float(state.own.weight_sum) == 2000 * 0.25
     if FAULTY_OPTAX:
         with jax.numpy_dtype_promotion("standard"):
             assert float(after(optax.contrib.schedule_free_sgd(0.5)).weight_sum) < 0.2 * 500
@@ -200,8 +200,8 @@ def test_the_learning_rate_is_written_once() -> None:
     state = tx.init(p)
     for _ in range(3):
         _, state = tx.update(jnp.ones(2), state, p)
-    assert float(state.peak) == 0.5
-    assert float(state.weight_sum) == 0.25**2 + 0.5**2
+    assert float(state.own.peak) == 0.5
+    assert float(state.own.weight_sum) == 0.25**2 + 0.5**2
 
 
 @pytest.mark.parametrize(

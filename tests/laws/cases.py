@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 
 from gradtx.catalogue import Row, links, optimizers, wrappers
+from gradtx.chain import chain
+from gradtx.optimizers.roles import by_role
 from gradtx.testing import Evidence
 from gradtx.testing.ask import (
     asks_functions as asks_functions,
@@ -93,6 +95,27 @@ KINDS = {
     *("differentially_private_aggregate", "scale_by_sm3", "projection_simplex"),
     *("sgd", "adamw", "mechanic", "schedule_free_adamw", "muon", "adafactor", "momo", "prodigy"),
 }
+
+
+def _is_alias(row: Row) -> bool:
+    """Whether an optimizer is made of links alone, each of which is a row itself."""
+    tx, known = build(row), {type(build(link)) for link in links.values()}
+    if isinstance(tx, by_role):
+        directions = (tx.matrices, tx.rest)
+        inside = [p for d in directions for p in (d.parts.values() if hasattr(d, "parts") else [d])]
+    else:
+        inside = list(tx.parts.values()) if isinstance(tx, chain) else [tx]
+    return row.name not in KINDS and all(type(part) in known for part in inside)
+
+
+ALIASES = {name for name, row in optimizers.items() if _is_alias(row)}
+LAWS_OF_ALIASES = {
+    *("other_numbers_are_not_traced_again", "a_learning_rate_is_data", "zero_gradients_for_ever"),
+    *("narrow_arrays_get_wide_arithmetic", "constructors_look_at_no_number"),
+    *("compiled_donated_step_holds_no_copy", "optimizer_comes_back", "unknown_hyperparameters"),
+}
+"""What a chain of links can get wrong although each of its links is right."""
+
 over_rows = over(ROWS)
 over_kinds = over(ROWS, KINDS)
 over_kinds_of_optimizers = over(optimizers, KINDS)

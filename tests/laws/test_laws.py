@@ -8,12 +8,21 @@ import pytest
 from gradtx.catalogue import Row
 from gradtx.testing import LAWS, Law
 
-from .cases import ROWS, evidence
+from .cases import ALIASES, LAWS_OF_ALIASES, ROWS, evidence
+
+
+def marks(name: str, law: Law) -> list[pytest.MarkDecorator]:
+    """The links of an alias have rows of their own; for it most laws are asked in `test-all`."""
+    return [pytest.mark.slow] if name in ALIASES and law.name not in LAWS_OF_ALIASES else []
 
 
 @pytest.mark.parametrize(
     ("row", "law"),
-    [pytest.param(row, law, id=f"{name}-{law!r}") for name, row in ROWS.items() for law in LAWS],
+    [
+        pytest.param(row, law, id=f"{name}-{law!r}", marks=marks(name, law))
+        for name, row in ROWS.items()
+        for law in LAWS
+    ],
 )
 def test_law(row: Row, law: Law) -> None:
     law.holds(evidence(row))
