@@ -8,12 +8,20 @@ import pytest
 from gradtx.catalogue import Row
 from gradtx.testing import LAWS, Law
 
-from .cases import ALIASES, LAWS_OF_ALIASES, ROWS, evidence
+from .cases import ALIASES, KINDS, LAWS_OF_ALIASES, ROWS, evidence
 
 
 def marks(name: str, law: Law) -> list[pytest.MarkDecorator]:
-    """The links of an alias have rows of their own; for it most laws are asked in `test-all`."""
-    return [pytest.mark.slow] if name in ALIASES and law.name not in LAWS_OF_ALIASES else []
+    """What is asked in `test-all` only.
+
+    The links of an alias have rows of their own. What 64-bit types change in the kinds of
+    hyperparameters is the engine's affair, which a row of every kind shows.
+    """
+    of_links = name in ALIASES and law.name not in LAWS_OF_ALIASES
+    of_engine = (
+        law.name == "kinds_of_hyperparameters_change_no_dtype_with_x64" and name not in KINDS
+    )
+    return [pytest.mark.slow] if of_links or of_engine else []
 
 
 @pytest.mark.parametrize(
