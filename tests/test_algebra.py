@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 from laws.cases import (
+    KINDS,
     ROWS,
     arrays,
     assert_close,
