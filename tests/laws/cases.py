@@ -116,6 +116,11 @@ LAWS_OF_ALIASES = {
 }
 """What a chain of links can get wrong although each of its links is right."""
 
+LAWS_OF_THE_ENGINE = {
+    *("init_on_a_mesh", "steps_on_a_mesh", "state_lies_on_the_device_of_the_parameters"),
+    "kinds_of_hyperparameters_change_no_dtype_with_x64",
+}
+
 over_rows = over(ROWS)
 over_kinds = over(ROWS, KINDS)
 over_kinds_of_optimizers = over(optimizers, KINDS)

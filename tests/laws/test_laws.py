@@ -8,19 +8,28 @@ import pytest
 from gradtx.catalogue import Row
 from gradtx.testing import LAWS, Law
 
-from .cases import ALIASES, KINDS, LAWS_OF_ALIASES, ROWS, evidence
+from .cases import (
+    ALIASES,
+    KINDS,
+    LAWS_OF_ALIASES,
+    LAWS_OF_THE_ENGINE,
+    ROWS,
+    build,
+    evidence,
+    parts,
+)
 
 
 def marks(name: str, law: Law) -> list[pytest.MarkDecorator]:
     """What is asked in `test-all` only.
 
-    The links of an alias have rows of their own. What 64-bit types change in the kinds of
-    hyperparameters is the engine's affair, which a row of every kind shows.
+    The links of an alias have rows of their own. Where state lies, and what 64-bit types change in
+    the kinds of hyperparameters, is the engine's affair: a row of every kind shows it, and those
+    that see the axes of their arrays.
     """
     of_links = name in ALIASES and law.name not in LAWS_OF_ALIASES
-    of_engine = (
-        law.name == "kinds_of_hyperparameters_change_no_dtype_with_x64" and name not in KINDS
-    )
+    sees_axes = any("axes" in part._leaves for part in parts(build(ROWS[name])))
+    of_engine = law.name in LAWS_OF_THE_ENGINE and name not in KINDS and not sees_axes
     return [pytest.mark.slow] if of_links or of_engine else []
 
 
