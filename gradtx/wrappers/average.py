@@ -12,9 +12,9 @@ unless `inner` averages itself: `ema(schedule_free(...))` averages the averages 
 not the points at which it takes gradients. They read the parameters that they are given, so they
 count what has become of them: rounding, clips and projections further down the chain included.
 
-Inside or outside of what skips steps is a choice: `accumulate(ema(tx), 4)` averages after every real
-step, which is what a decay from a paper means; `ema(accumulate(tx, 4))` after every micro-batch, at
-three of four of which the parameters stood still. Each evaluates its own average.
+Inside or outside of what skips steps is a choice: `accumulate(ema(tx), 4)` averages after every
+real step, which is what a decay from a paper means; `ema(accumulate(tx, 4))` after every
+micro-batch, at three of four of which the parameters stood still. Each evaluates its own average.
 """
 
 from __future__ import annotations
