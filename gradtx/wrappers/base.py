@@ -35,6 +35,16 @@ class Turn(NamedTuple):
     takes: Array | None = None  # whether `inner` takes its step now; None: always
 
 
+class Taken(NamedTuple):
+    """What a wrapper was given for a step that `inner` has taken since."""
+
+    updates: Tree  # the gradients that came in
+    state: State  # of the wrapper, before
+    params: Tree | None
+    at: At
+    extra: Mapping[str, Any]
+
+
 class Wrapper(Clocked):
     """A transformation around another, `inner`.
 
@@ -90,22 +100,14 @@ class Wrapper(Clocked):
         """The fields named by `late`, where `inner` takes its step."""
         return {}
 
-    def finish(
-        self,
-        steps: Tree,
-        before: Any,
-        state: State,
-        updates: Tree,
-        params: Tree | None,
-        at: At,
-        extra: Mapping[str, Any],
-    ) -> tuple[Tree, Any]:
+    def finish(self, done: Taken, steps: Tree, state: State) -> tuple[Tree, State]:
         """The steps and the state once `inner` has taken its step; by default the rule runs."""
-        rule, more = self.rule, {**extra, **self.given(before, state.inner, at)}
+        rule, at = self.rule, done.at
+        more = {**done.extra, **self.given(done.state, state.inner, at)}
         running = Running(rule, state.own, at)
         if isinstance(rule, JointRule):
-            running = rule.decided(updates, state.own, params, at, more)
-        seen = self.seen_params(before, params, updates, at)
+            running = rule.decided(done.updates, state.own, done.params, at, more)
+        seen = self.seen_params(done.state, done.params, done.updates, at)
         steps, own = self.run_own(steps, running, seen, more)
         return steps, state._replace(own=own)
 
@@ -161,7 +163,8 @@ class Wrapper(Clocked):
             steps, inner, changes = takes()
             new = self._counted(turn, state)._replace(inner=inner, **changes)
             if self.looks_back:
-                steps, new = self.finish(steps, state, new, updates, params, at, extra)
+                done = Taken(updates, state, params, at, extra)
+                steps, new = self.finish(done, steps, new)
             return as_came(steps, updates), new
 
         def came() -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import jax
@@ -26,7 +26,7 @@ from gradtx.tree import (
     real_dtype_of,
     widest,
 )
-from gradtx.wrappers.base import Wrapper
+from gradtx.wrappers.base import Taken, Wrapper
 
 METRICS = ("grad_norm", "update_norm", "update_ratio", "cosine", "effective_learning_rate")
 
@@ -82,17 +82,9 @@ class monitor(Wrapper):
         ]
         return MonitorOwn({name: zero_count(params).astype(real) for name in names})
 
-    def finish(
-        self,
-        steps: Tree,
-        before: Any,
-        state: State,
-        updates: Tree,
-        params: Tree | None,
-        at: At,
-        extra: Mapping[str, Any],
-    ) -> tuple[Tree, Any]:
+    def finish(self, done: Taken, steps: Tree, state: State) -> tuple[Tree, State]:
         """Measures the steps before they are rounded to the dtype in which they leave."""
+        updates, params = done.updates, done.params
         treedef = jax.tree.structure(updates, is_leaf=is_none)
         us = aligned(self, treedef, steps, "updates that come out")
         ps = aligned(self, treedef, params, "parameters") if params is not None else us

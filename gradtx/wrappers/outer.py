@@ -24,7 +24,7 @@ from gradtx.struct import converted
 from gradtx.transform import GradientTransformation, State, apply_updates
 from gradtx.tree import Tree, is_inexact, is_none
 from gradtx.wrappers.average import is_due
-from gradtx.wrappers.base import Wrapper
+from gradtx.wrappers.base import Taken, Wrapper
 from gradtx.wrappers.choice import shown
 
 
@@ -92,16 +92,8 @@ class outer(Wrapper):
             self.optimizer.init_part(params, at.inside("optimizer")), zero_count(params)
         )
 
-    def finish(
-        self,
-        steps: Tree,
-        before: Any,
-        state: State,
-        updates: Tree,
-        params: Tree | None,
-        at: At,
-        extra: Mapping[str, Any],
-    ) -> tuple[Tree, Any]:
+    def finish(self, done: Taken, steps: Tree, state: State) -> tuple[Tree, State]:
+        params, at, extra = done.params, done.at, done.extra
         due = is_due(self, "every", at.count)
         back, own = self.run_own(steps, Running(self.rule, state.own, at), params, extra)
         there = at.inside("optimizer")._replace(count=state.steps)
