@@ -157,7 +157,7 @@ VALUES = [
 @pytest.mark.parametrize(
     "settings",
     [
-        {"patience": 3},
+        pytest.param({"patience": 3}, marks=pytest.mark.slow),
         {"patience": 2, "factor": 0.5, "cooldown": 2},
         {"patience": 2, "rtol": 0.0, "atol": 0.3, "min_scale": 0.05},
         {"patience": 1, "accumulation_size": 3, "factor": 0.3},

@@ -63,7 +63,7 @@ STACKS = {
 
 
 @pytest.mark.parametrize(("name", "letters"), [(k, x) for k, v in STACKS.items() for x in v[1]])
-@settings(deadline=None, max_examples=4)
+@settings(deadline=None, max_examples=2)
 @given(seed=st.integers(0, 1000))
 def test_a_stack_is_the_list_of_its_layers(name, letters, seed):
     """E15: layers in one leaf are measured one by one."""

@@ -164,7 +164,7 @@ def test_transposed_arrays_get_the_transposed_update(name: str, x64: None) -> No
 
 
 @over_links
-@pytest.mark.parametrize("letters", ["io", "oi", "iio"])
+@pytest.mark.parametrize("letters", [pytest.param("io", marks=pytest.mark.slow), "oi", "iio"])
 def test_a_stack_is_its_layers(name: str, letters: str, x64: None) -> None:
     """One array of three layers does as the list of them, in every layout."""
     assert_stack_is_list(lambda axes: LINKS[name](axes=axes), letters, seed=len(letters))
@@ -191,8 +191,17 @@ SPLITS: dict[str, tuple[Axes, Callable[[Any], list[Any]], Axes]] = {
 }
 
 
-@pytest.mark.parametrize("split", SPLITS)
-@over_links
+OFTEN = [*[("muon", split) for split in SPLITS], *[(name, "fused qkv") for name in LINKS]]
+
+
+@pytest.mark.parametrize(
+    ("name", "split"),
+    [
+        pytest.param(name, split, marks=[] if (name, split) in OFTEN else [pytest.mark.slow])
+        for name in LINKS
+        for split in SPLITS
+    ],
+)
 def test_fused_matrices_are_single_ones(name: str, split: str, x64: None) -> None:
     """Parts side by side, equal ones or not, get the updates that they would get alone."""
     axes, parts, alone = SPLITS[split]

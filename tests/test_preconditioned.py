@@ -162,7 +162,7 @@ def test_transposed_arrays_get_the_transposed_update(name: str, x64: None) -> No
 
 
 @over_links
-@pytest.mark.parametrize("stagger", [True, False])
+@pytest.mark.parametrize("stagger", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_a_stack_is_its_layers(name: str, stagger: bool, x64: None) -> None:
     """One array of three layers does as the list of them; layers at rest are among them."""
     assert_stack_is_list(lambda axes: LINKS[name](stagger=stagger, axes=axes), "io", seed=4)

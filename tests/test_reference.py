@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from laws.cases import ALIASES
 from reference import (
     NOISE,
     PARAMS,
@@ -274,12 +275,14 @@ CASES = {**{name: partial(of_row, name) for name in ROWS}, **VARIANTS, **rmsprop
 
 
 @functools.cache
-def runs(dtype: str) -> dict[str, Run | Exception]:
+def runs(dtype: str, aliases: bool = False) -> dict[str, Run | Exception]:
+    names = CASES if dtype == "float64" else [k for k in ROWS if (k in ALIASES) == aliases]
+
     def build(name: str) -> Any:
         one = CASES[name]() if dtype == "float64" else of_row(name, dtype)
         return one.build(**one.ours)
 
-    builders = {k: partial(build, k) for k in (CASES if dtype == "float64" else ROWS)}
+    builders = {k: partial(build, k) for k in names}
     # A link's updates are no descent: they are subtracted, in small steps.
     return run(builders, jnp.dtype(dtype), {k: case().along for k, case in CASES.items()})
 
@@ -336,7 +339,12 @@ def room(found: Case, expected: Run) -> float:
     return 8 * (ROUNDINGS + max(error(one, expected) for one in jolted))
 
 
-@pytest.mark.parametrize("name", ROWS)
+in_rows = pytest.mark.parametrize(  # the links of an alias are rows themselves
+    "name", [pytest.param(k, marks=pytest.mark.slow) if k in ALIASES else k for k in ROWS]
+)
+
+
+@in_rows
 def test_float32(name: str) -> None:
     """In float32 every step stays as near to the float64 reference as roundings allow."""
     found = of_row(name, "float32")
@@ -345,14 +353,14 @@ def test_float32(name: str) -> None:
     expected = found.expected(jnp.float32)
     limit = room(found, expected)
     assert limit < 1e-3
-    assert error(runs("float32")[name], expected) < limit
+    assert error(runs("float32", name in ALIASES)[name], expected) < limit
 
 
-@pytest.mark.parametrize("name", ROWS)
+@in_rows
 def test_complex(name: str, x64: None) -> None:
     """Complex gradients follow |g|^2: squares, roots and norms are those of the modulus."""
     expected = of_row(name, "complex128").expected(jnp.complex128)
-    assert error(runs("complex128")[name], expected) < EXACT
+    assert error(runs("complex128", name in ALIASES)[name], expected) < EXACT
 
 
 @pytest.mark.parametrize("name", ["clip", "clip_by_norm", "clip_by_global_norm"])
@@ -380,6 +388,7 @@ def test_add_noise_is_standard_normal() -> None:
     assert np.abs(np.mean(drawn**4, axis=1) - 3).max() < 0.4
 
 
+@pytest.mark.xdist_group("test_reference test_float64")  # whose run it shares
 def test_a_wrong_formula_is_seen(x64: None) -> None:
     """The comparison can fail: eps of 1e-10 in the other place is far above the tolerance."""
 

@@ -154,6 +154,10 @@ def test_functions_print_by_name():
             lambda: gradtx.scale_by_learning_rate(1.0),
             lambda: gradtx.scale_by_learning_rate(1.0, False),
         ),
+        (
+            lambda: gradtx.cosine_decay_schedule(1.0, 1),
+            lambda: gradtx.cosine_decay_schedule(1.0, True),
+        ),
         (lambda: gradtx.adam(1e-3), lambda: gradtx.adamw(1e-3, weight_decay=0.0)),
         (lambda: gradtx.chain(a=gradtx.scale(1.0)), lambda: gradtx.chain(b=gradtx.scale(1.0))),
         (

@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 from jax.core import Tracer
-from jax.experimental.shard_alike import shard_alike
 from jax.sharding import NamedSharding, PartitionSpec, Sharding
 
 from gradtx.tree import Tree
@@ -42,12 +41,22 @@ def ordered_after(first: Array, then: Array) -> Array:
     return lax.select(never, jnp.full_like(then, 3), then)
 
 
+def _alike(first: Array, then: Array) -> Array:
+    """`then`, laid out like `first`."""
+    try:
+        from jax.experimental.shard_alike import shard_alike
+    except ImportError:  # JAX 0.11 has nothing of the kind
+        return ordered_after(first, then)
+    return shard_alike(first, then)[1]
+
+
 def placed(old: Sequence[Array], new: Sequence[Array]) -> list[Array]:
     """New slots on the devices of the old ones, for those that are not laid out like parameters.
 
-    With a sharded gradient the compiler would move them, and the next step would compile again.
+    With a sharded gradient the compiler would move them, and the next step would compile again
+    (with JAX 0.11 it still may, where a side of a matrix meets a sharded axis).
     """
-    return [shard_alike(x, y)[1] for x, y in zip(old, new, strict=True)]
+    return [_alike(x, y) for x, y in zip(old, new, strict=True)]
 
 
 def zero_count(params: Tree) -> Array:

@@ -23,7 +23,12 @@ def race(name: str, steps: int, seeds: list[int], batch_size: int | None = None,
     return Race(problem(name), seeds, steps, batch_size, schedule)
 
 
-@pytest.mark.parametrize("name", PROBLEMS)
+QUICK = ("logistic", "digits-mlp", "text-transformer")
+
+
+@pytest.mark.parametrize(
+    "name", [x if x in QUICK else pytest.param(x, marks=pytest.mark.slow) for x in PROBLEMS]
+)
 def test_every_problem_gives_a_finite_loss_that_adam_lowers(name: str):
     chosen = problem(name)
     steps = 12

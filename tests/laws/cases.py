@@ -108,6 +108,13 @@ def _is_alias(row: Row) -> bool:
     return row.name not in KINDS and all(type(part) in known for part in inside)
 
 
+def _has_other_shapes(row: Row) -> bool:
+    """Whether a slot has not the shape of its parameter, so that its place is a question."""
+    state = jax.eval_shape(build(row).init, {"w": jax.ShapeDtypeStruct((4, 3), "float32")})
+    return any(x.ndim and x.shape != (4, 3) for x in jax.tree.leaves(state))
+
+
+OF_OTHER_SHAPES = {name for name, row in ROWS.items() if _has_other_shapes(row)}
 ALIASES = {name for name, row in optimizers.items() if _is_alias(row)}
 LAWS_OF_ALIASES = {
     *("other_numbers_are_not_traced_again", "a_learning_rate_is_data", "zero_gradients_for_ever"),
@@ -116,10 +123,24 @@ LAWS_OF_ALIASES = {
 }
 """What a chain of links can get wrong although each of its links is right."""
 
-LAWS_OF_THE_ENGINE = {
+LAWS_OF_PLACES = {
     *("init_on_a_mesh", "steps_on_a_mesh", "state_lies_on_the_device_of_the_parameters"),
-    "kinds_of_hyperparameters_change_no_dtype_with_x64",
 }
+LAWS_OF_THE_ENGINE = LAWS_OF_PLACES | {
+    *("calls_change_nothing", "jit_changes_no_bit", "other_numbers_compile_nothing"),
+    *("outside_jit_a_call_is_one_compiled_function", "init_is_one_compiled_function"),
+    *("state_is_stable_for_all_dtypes_with_x64", "zero_gradients_of_float64"),
+    *("kinds_of_hyperparameters_change_no_dtype_with_x64", "scan_takes_every_state"),
+    *("other_leaves_do_not_matter", "leaves_that_are_not_moved_get_no_update"),
+    *("leaves_that_are_not_moved_without_gradients", "trees_without_any_array"),
+    *("init_on_shapes_of_other_leaves", "a_named_tuple_of_parameters_is_as_a_dict"),
+    *("a_real_gradient_of_a_complex_parameter_is_refused", "gradients_of_another_tree"),
+    *("shapes_that_would_broadcast", "state_of_other_shapes", "state_of_another_optimizer"),
+    *("hyperparameters_with_axes", "hyperparameters_that_are_trees_of_another_model"),
+    *("patterns_without_an_array", "floating_gradient_of_an_integer_parameter"),
+    "unknown_extra_arguments_are_ignored",
+}
+"""What no rule does for itself: a row of every kind shows it."""
 
 over_rows = over(ROWS)
 over_kinds = over(ROWS, KINDS)

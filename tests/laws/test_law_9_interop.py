@@ -94,7 +94,13 @@ WRAPPERS = {
 
 @pytest.mark.usefixtures("standard_promotion")
 @over_kinds
-@pytest.mark.parametrize("wrapper", WRAPPERS)
+@pytest.mark.parametrize(
+    "wrapper",
+    [
+        x if x in ("masked", "MultiSteps", "flatten") else pytest.param(x, marks=pytest.mark.slow)
+        for x in WRAPPERS
+    ],
+)
 def test_in_optax_wrappers(row, wrapper):
     """Optax's wrappers take it bare and as `to_optax` makes it; states stay stable."""
     tx, params = build(row), arrays(0)
@@ -416,7 +422,7 @@ def _equinox_loss(model, x):
     return jax.vmap(model)(x).sum() ** 2
 
 
-@over_kinds
+@over_kinds_of_optimizers
 def test_equinox(row):
     """A model that holds functions and numbers besides arrays trains as Equinox's docs show."""
     tx, model = build(row), _equinox_model()
