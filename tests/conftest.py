@@ -49,12 +49,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             named = {getattr(x, "name", x) for x in (params or {}).values() if hasattr(x, "name")}
             usual = item.path.stem
             if usual == "test_reference":  # which runs all rows of a dtype at once
-                usual += f" {getattr(item, 'originalname', '')}"
+                usual = str(getattr(item, "originalname", usual)).removeprefix("test_")
             item.add_marker(pytest.mark.xdist_group(min(named & ROWS, default=usual)))
 
 
-def pytest_collection_finish() -> None:
+def pytest_collection_finish(session: pytest.Session) -> None:
     """What is there now stays: the garbage collector need not look at it again and again."""
+    if getattr(session.config.option, "loadgroup", False):  # in a worker
+        alone = [item.nodeid for item in session.items if "@" not in item.nodeid]
+        assert not alone, f"pytest-xdist would not keep together what shares evidence: {alone[:2]}"
     gc.collect()
     gc.freeze()
 

@@ -73,7 +73,7 @@ def three_steps(tx: Any) -> Any:
 @pytest.mark.parametrize(
     "name",
     [
-        name if name in ("muon", "adago", "two") else pytest.param(name, marks=pytest.mark.slow)
+        name if name in ("muon", "two") else pytest.param(name, marks=pytest.mark.slow)
         for name in LINKS
     ],
 )

@@ -129,6 +129,7 @@ def test_batch_sizes(batch_size, tmp_path):
     assert results.courses[0].batch_size == (None if batch_size == "full" else 1)
 
 
+@pytest.mark.slow
 def test_a_report_of_sixty_optimizers_is_grouped_by_family(tmp_path):
     from gradtx.compare.report import write
 

@@ -99,7 +99,7 @@ KINDS = {
 
 def _is_alias(row: Row) -> bool:
     """Whether an optimizer is made of links alone, each of which is a row itself."""
-    tx, known = build(row), {type(build(link)) for link in links.values()}
+    tx, known = build(row), {type(part) for link in links.values() for part in parts(build(link))}
     if isinstance(tx, by_role):
         directions = (tx.matrices, tx.rest)
         inside = [p for d in directions for p in (d.parts.values() if hasattr(d, "parts") else [d])]
@@ -138,7 +138,8 @@ LAWS_OF_THE_ENGINE = LAWS_OF_PLACES | {
     *("shapes_that_would_broadcast", "state_of_other_shapes", "state_of_another_optimizer"),
     *("hyperparameters_with_axes", "hyperparameters_that_are_trees_of_another_model"),
     *("patterns_without_an_array", "floating_gradient_of_an_integer_parameter"),
-    "unknown_extra_arguments_are_ignored",
+    *("unknown_extra_arguments_are_ignored", "leaves_that_are_not_moved_get_no_state"),
+    *("init_on_shapes", "state_comes_back", "a_step_is_update_and_apply"),
 }
 """What no rule does for itself: a row of every kind shows it."""
 
