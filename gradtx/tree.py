@@ -234,6 +234,7 @@ def _sum_squares(leaves: list[Array], scale: Any) -> Array:
 
 def _real_parts(x: Any) -> tuple[Array, ...]:
     x = jnp.asarray(x)
+    x = x.astype(wide(x.dtype))
     return (lax.real(x), lax.imag(x)) if jnp.iscomplexobj(x) else (x,)
 
 

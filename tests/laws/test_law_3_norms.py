@@ -44,6 +44,13 @@ class TestNorms:
         assert norm.dtype == jnp.float32
         np.testing.assert_allclose(norm, 3 * float(updates["a"][0]), rtol=1e-6)
 
+    def test_norm_over_axes(self, dtype, magnitude):
+        rows = _two_arrays(dtype, magnitude)["b"]
+        norm = gradtx.tree.norm(rows, (1,))
+        assert norm.dtype == jnp.float32
+        expected = np.full((2, 1), 3**0.5 * abs(float(rows[0, 0])))
+        np.testing.assert_allclose(norm, expected, rtol=1e-6)
+
     def test_derivative_of_global_norm(self, dtype, magnitude):
         updates = _two_arrays("float32", magnitude)
         slope = jax.grad(gradtx.tree.global_norm)(updates)
