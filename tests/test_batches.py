@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from laws.cases import some
 from stacked import iterations_traced
 
 import gradtx
@@ -70,13 +71,7 @@ def three_steps(tx: Any) -> Any:
     return seen
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        name if name in ("muon", "two") else pytest.param(name, marks=pytest.mark.slow)
-        for name in LINKS
-    ],
-)
+@pytest.mark.parametrize("name", some(LINKS, {"muon", "two"}))
 def test_batches_change_no_number(name: str, x64: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Parameters and states are those that come out one by one, however large a batch may be."""
     clip, links = gradtx.clip_by_global_norm(1.0), gradtx.scale_by_learning_rate(0.1)

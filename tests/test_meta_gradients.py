@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from laws.cases import some
 
 from gradtx import catalogue
 
@@ -83,13 +84,7 @@ FAST = {
 }
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=[] if name in FAST else [pytest.mark.slow])
-        for name in catalogue.optimizers
-    ],
-)
+@pytest.mark.parametrize("name", some(catalogue.optimizers, FAST))
 def test_meta_gradients(name: str, x64: None) -> None:
     """At the published values they are those of finite differences, for every hyperparameter."""
     hyper = hyperparameters(name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -12,6 +13,7 @@ import numpy as np
 import optax
 import pytest
 import torch
+from laws.cases import some
 from reference import each, error, run, trajectory
 from reference.matrix import (
     adago_direction,
@@ -164,7 +166,7 @@ def test_transposed_arrays_get_the_transposed_update(name: str, x64: None) -> No
 
 
 @over_links
-@pytest.mark.parametrize("letters", [pytest.param("io", marks=pytest.mark.slow), "oi", "iio"])
+@pytest.mark.parametrize("letters", some(["io", "oi", "iio"], {"oi", "iio"}))
 def test_a_stack_is_its_layers(name: str, letters: str, x64: None) -> None:
     """One array of three layers does as the list of them, in every layout."""
     assert_stack_is_list(lambda axes: LINKS[name](axes=axes), letters, seed=len(letters))
@@ -191,16 +193,12 @@ SPLITS: dict[str, tuple[Axes, Callable[[Any], list[Any]], Axes]] = {
 }
 
 
-OFTEN = [*[("muon", split) for split in SPLITS], *[(name, "fused qkv") for name in LINKS]]
+PAIRS = list(itertools.product(LINKS, SPLITS))
 
 
 @pytest.mark.parametrize(
     ("name", "split"),
-    [
-        pytest.param(name, split, marks=[] if (name, split) in OFTEN else [pytest.mark.slow])
-        for name in LINKS
-        for split in SPLITS
-    ],
+    some(PAIRS, [pair for pair in PAIRS if pair[0] == "muon" or pair[1] == "fused qkv"]),
 )
 def test_fused_matrices_are_single_ones(name: str, split: str, x64: None) -> None:
     """Parts side by side, equal ones or not, get the updates that they would get alone."""

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from laws.cases import some
 from reference import error, run, trajectory
 from reference.matrix import passing
 from reference.preconditioned import (
@@ -162,7 +163,7 @@ def test_transposed_arrays_get_the_transposed_update(name: str, x64: None) -> No
 
 
 @over_links
-@pytest.mark.parametrize("stagger", [True, pytest.param(False, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("stagger", some([True, False], [True]))
 def test_a_stack_is_its_layers(name: str, stagger: bool, x64: None) -> None:
     """One array of three layers does as the list of them; layers at rest are among them."""
     assert_stack_is_list(lambda axes: LINKS[name](stagger=stagger, axes=axes), "io", seed=4)

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from laws.cases import ALIASES
+from laws.cases import ALIASES, some
 from reference import (
     NOISE,
     PARAMS,
@@ -342,7 +342,7 @@ def room(found: Case, expected: Run) -> float:
 
 
 in_rows = pytest.mark.parametrize(  # the links of an alias are rows themselves
-    "name", [pytest.param(k, marks=pytest.mark.slow) if k in ALIASES else k for k in ROWS]
+    "name", some(ROWS, set(ROWS) - ALIASES)
 )
 
 

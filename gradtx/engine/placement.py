@@ -13,6 +13,13 @@ from jax.sharding import NamedSharding, PartitionSpec, Sharding
 
 from gradtx.tree import Tree
 
+try:
+    from jax.experimental.shard_alike import shard_alike
+except ImportError:  # JAX 0.11 has nothing of the kind
+
+    def shard_alike(x: Array, y: Array) -> tuple[Array, Array]:
+        return x, ordered_after(x, y)
+
 
 def beside(p: Any) -> Sharding | None:
     """The sharding of a scalar that belongs to `p`: on all its devices; `None` leaves it to JAX."""
@@ -41,22 +48,13 @@ def ordered_after(first: Array, then: Array) -> Array:
     return lax.select(never, jnp.full_like(then, 3), then)
 
 
-def _alike(first: Array, then: Array) -> Array:
-    """`then`, laid out like `first`."""
-    try:
-        from jax.experimental.shard_alike import shard_alike
-    except ImportError:  # JAX 0.11 has nothing of the kind
-        return ordered_after(first, then)
-    return shard_alike(first, then)[1]
-
-
 def placed(old: Sequence[Array], new: Sequence[Array]) -> list[Array]:
     """New slots on the devices of the old ones, for those that are not laid out like parameters.
 
     With a sharded gradient the compiler would move them, and the next step would compile again
     (with JAX 0.11 it still may, where a side of a matrix meets a sharded axis).
     """
-    return [_alike(x, y) for x, y in zip(old, new, strict=True)]
+    return [shard_alike(x, y)[1] for x, y in zip(old, new, strict=True)]
 
 
 def zero_count(params: Tree) -> Array:

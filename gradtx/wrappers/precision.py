@@ -109,7 +109,10 @@ def _led(p: Array, target: Array, given: Any) -> tuple[Array, Array]:
 
 
 class Moving(Wrapper):
-    """A wrapper that knows where the parameters land: its update is the way there."""
+    """A wrapper that knows where the parameters land: its update is the way there.
+
+    `kinds` names the one slot that lies beside every parameter, if there is one.
+    """
 
     needs: ClassVar[tuple[str, ...]] = ("params",)
 
@@ -125,7 +128,6 @@ class Moving(Wrapper):
         _, params, state = self._moved(grads, state, params, at, extra, to_master=True)
         return params, state
 
-    @abc.abstractmethod
     def _moved(
         self,
         updates: Tree,
@@ -135,7 +137,23 @@ class Moving(Wrapper):
         extra: Mapping[str, Any],
         to_master: bool,
     ) -> tuple[Tree, Tree, Any]:
-        """The updates, the parameters and the new state; `to_master`: no update has to lead there.
+        """The updates, the parameters and the new state."""
+        self.refuse(updates, state, params, extra)
+        params = updates if params is None else params  # there is none to be moved
+        steps, inner = self.inner_update(updates, state, self._exact(params, state), at, extra)
+        slot = next(iter(self.kinds), None)
+        beside = getattr(state, slot) if slot else jax.tree.map(lambda _: None, updates)
+        move = self._move(updates, at, to_master)
+        updates, params, beside = _moved(self, updates, steps, params, beside, move)
+        return updates, params, state._replace(inner=inner, **({slot: beside} if slot else {}))
+
+    def _exact(self, params: Tree, state: Any) -> Tree:
+        """The parameters that the inner transformation sees."""
+        return params
+
+    @abc.abstractmethod
+    def _move(self, updates: Tree, at: At, to_master: bool) -> Move:
+        """How one array moves; `to_master`: no update has to lead there.
 
         Only `master_weights` tells the two apart.
         """
@@ -152,18 +170,7 @@ class stochastic_rounding(Moving):
 
     key: int | Array = random_key(default=0)
 
-    def _moved(
-        self,
-        updates: Tree,
-        state: State,
-        params: Tree | None,
-        at: At,
-        extra: Mapping[str, Any],
-        to_master: bool,
-    ) -> tuple[Tree, Tree, Any]:
-        self.refuse(updates, state, params, extra)
-        params = updates if params is None else params  # there is none to be moved
-        steps, inner = self.inner_update(updates, state, params, at, extra)
+    def _move(self, updates: Tree, at: At, to_master: bool) -> Move:
         flat = jax.tree_util.tree_flatten_with_path(updates, is_leaf=is_none)[0]
 
         def move(i: int, p: Array, u: Array, own: None, given: Any) -> tuple[Array, Array, None]:
@@ -173,9 +180,7 @@ class stochastic_rounding(Moving):
                 key = jax.random.fold_in(source, at.count)
             return *_rounded_at_random(p, u, key, given=given), None
 
-        blank = jax.tree.map(lambda _: None, updates)
-        updates, params, _ = _moved(self, updates, steps, params, blank, move)
-        return updates, params, state._replace(inner=inner)
+        return move
 
 
 @_on_one_array
@@ -218,27 +223,8 @@ class kahan(Moving):
     def init_own(self, params: Tree, at: At) -> KahanOwn:
         return KahanOwn(_arrays_beside(params, at, lambda _: "zeros"))
 
-    def _moved(
-        self,
-        updates: Tree,
-        state: State,
-        params: Tree | None,
-        at: At,
-        extra: Mapping[str, Any],
-        to_master: bool,
-    ) -> tuple[Tree, Tree, Any]:
-        self.refuse(updates, state, params, extra)
-        params = updates if params is None else params  # there is none to be moved
-        steps, inner = self.inner_update(updates, state, params, at, extra)
-        updates, params, lost = _moved(
-            self,
-            updates,
-            steps,
-            params,
-            state.lost,
-            lambda i, p, u, lost, given: _compensated(p, u, lost, given=given),
-        )
-        return updates, params, state._replace(inner=inner, lost=lost)
+    def _move(self, updates: Tree, at: At, to_master: bool) -> Move:
+        return lambda i, p, u, lost, given: _compensated(p, u, lost, given=given)
 
 
 @_on_one_array
@@ -282,27 +268,13 @@ class master_weights(Moving):
 
         return MasterOwn(_arrays_beside(params, at, content))
 
-    def _moved(
-        self,
-        updates: Tree,
-        state: State,
-        params: Tree | None,
-        at: At,
-        extra: Mapping[str, Any],
-        to_master: bool,
-    ) -> tuple[Tree, Tree, Any]:
-        self.refuse(updates, state, params, extra)
-        params = updates if params is None else params  # there is none to be moved
+    def _exact(self, params: Tree, state: Any) -> Tree:
         ps, treedef = jax.tree.flatten(params, is_leaf=is_none)
         owns = aligned(self, treedef, state.master, "state", "parameters")
-        masters = treedef.unflatten(map(_joined, ps, owns))
-        steps, inner = self.inner_update(updates, state, masters, at, extra)
+        return treedef.unflatten(map(_joined, ps, owns))
 
-        def move(i: int, p: Array, u: Array, own: Any, given: Any) -> tuple[Array, Array, Any]:
-            return _followed(p, u, own, given=given, to_master=to_master)
-
-        updates, params, master = _moved(self, updates, steps, params, state.master, move)
-        return updates, params, state._replace(inner=inner, master=master)
+    def _move(self, updates: Tree, at: At, to_master: bool) -> Move:
+        return lambda i, p, u, own, given: _followed(p, u, own, given=given, to_master=to_master)
 
 
 @functools.partial(jax.jit, static_argnames=("given", "to_master"))

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from laws.cases import some
 
 import gradtx as gx
 from gradtx.compare.entrant import SCHEDULES, Entrant
@@ -26,9 +27,7 @@ def race(name: str, steps: int, seeds: list[int], batch_size: int | None = None,
 QUICK = ("logistic", "digits-mlp", "text-transformer")
 
 
-@pytest.mark.parametrize(
-    "name", [x if x in QUICK else pytest.param(x, marks=pytest.mark.slow) for x in PROBLEMS]
-)
+@pytest.mark.parametrize("name", some(PROBLEMS, QUICK))
 def test_every_problem_gives_a_finite_loss_that_adam_lowers(name: str):
     chosen = problem(name)
     steps = 12

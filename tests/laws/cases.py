@@ -69,6 +69,17 @@ def evidence(row: Row) -> Evidence:
     return Evidence(build(row), maker(row), row.temporary_bytes)
 
 
+def some(values: Any, often: Any) -> list[Any]:
+    """Values for a test; those that are not among `often` run in `make test-all` only."""
+    return [
+        pytest.param(*_tuple(x), marks=[] if x in often else [pytest.mark.slow]) for x in values
+    ]
+
+
+def _tuple(x: Any) -> tuple[Any, ...]:
+    return x if isinstance(x, tuple) else (x,)
+
+
 def over(rows: Any, fast: Any = None) -> Any:
     """A test for each row; those that are not `fast` run in `make test-all` only."""
     slow = set(rows) - set(rows if fast is None else fast)
@@ -97,15 +108,12 @@ KINDS = {
 }
 
 
+KNOWN = {type(part) for link in links.values() for part in parts(build(link))} | {chain, by_role}
+
+
 def _is_alias(row: Row) -> bool:
     """Whether an optimizer is made of links alone, each of which is a row itself."""
-    tx, known = build(row), {type(part) for link in links.values() for part in parts(build(link))}
-    if isinstance(tx, by_role):
-        directions = (tx.matrices, tx.rest)
-        inside = [p for d in directions for p in (d.parts.values() if hasattr(d, "parts") else [d])]
-    else:
-        inside = list(tx.parts.values()) if isinstance(tx, chain) else [tx]
-    return row.name not in KINDS and all(type(part) in known for part in inside)
+    return row.name not in KINDS and all(type(part) in KNOWN for part in parts(build(row)))
 
 
 def _has_other_shapes(row: Row) -> bool:

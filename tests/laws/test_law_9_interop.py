@@ -33,6 +33,7 @@ from .cases import (
     needs,
     over_kinds,
     over_kinds_of_optimizers,
+    some,
     update,
 )
 
@@ -94,13 +95,7 @@ WRAPPERS = {
 
 @pytest.mark.usefixtures("standard_promotion")
 @over_kinds
-@pytest.mark.parametrize(
-    "wrapper",
-    [
-        x if x in ("masked", "MultiSteps", "flatten") else pytest.param(x, marks=pytest.mark.slow)
-        for x in WRAPPERS
-    ],
-)
+@pytest.mark.parametrize("wrapper", some(WRAPPERS, {"masked", "MultiSteps", "flatten"}))
 def test_in_optax_wrappers(row, wrapper):
     """Optax's wrappers take it bare and as `to_optax` makes it; states stay stable."""
     tx, params = build(row), arrays(0)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax
 import pytest
 
@@ -21,8 +19,10 @@ from .cases import (
     evidence,
 )
 
+HAS_SHARD_ALIKE = jax.__version_info__ < (0, 11)
 
-def marks(name: str, law: Law) -> list[Any]:
+
+def marks(name: str, law: Law) -> list[pytest.MarkDecorator]:
     """What is asked in `test-all` only.
 
     The links of an alias have rows of their own. What the engine does for all is shown by a row of
@@ -32,12 +32,8 @@ def marks(name: str, law: Law) -> list[Any]:
     kinds = KINDS | OF_OTHER_SHAPES if law.name in LAWS_OF_PLACES else KINDS
     of_engine = law.name in LAWS_OF_THE_ENGINE and name not in kinds
     found = [pytest.mark.slow] if of_links or of_engine else []
-    if (
-        law.name == "steps_on_a_mesh"
-        and name in OF_OTHER_SHAPES
-        and jax.__version_info__ >= (0, 11)
-    ):
-        found.append(pytest.mark.xfail(reason="JAX 0.11 took `shard_alike` away: two compilations"))
+    if law.name == "steps_on_a_mesh" and name in OF_OTHER_SHAPES and not HAS_SHARD_ALIKE:
+        found.append(pytest.mark.xfail(reason="without `shard_alike` there are two compilations"))
     return found
 
 
