@@ -210,3 +210,16 @@ def test_noise_scale_is_that_of_the_distribution() -> None:
 def test_impossible_numbers_of_parts(every: Any) -> None:
     with pytest.raises((TypeError, ValueError), match="every is"):
         gradtx.accumulate(gradtx.sgd(0.1), every)
+
+
+def test_noise_is_not_measured_by_one_micro_batch() -> None:
+    """A cycle of which only one gradient counts says nothing about their variance."""
+    tx = gradtx.accumulate(gradtx.sgd(0.0), 2, noise_scale=True, nonfinite="drop")
+    state = tx.init(jnp.zeros(2))
+    for g in ([1.0, 0.0], [0.0, 1.0]):
+        _, state = tx.update(jnp.array(g), state)
+    before = jax.device_get(state.noise)
+    for g in ([1.0, 0.0], [jnp.nan, 1.0]):
+        _, state = tx.update(jnp.array(g), state)
+    np.testing.assert_array_equal(state.noise.variance, before.variance)
+    np.testing.assert_array_equal(state.noise.square, before.square)

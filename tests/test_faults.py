@@ -335,3 +335,11 @@ def test_counts_do_not_wrap_around() -> None:
     u, state = tx.update(g, {**state, "count": full, "scale_by_adam": settled})
     assert int(state["count"]) == jnp.iinfo(jnp.int32).max
     np.testing.assert_allclose(u, -0.1, rtol=1e-6)
+
+
+def test_adadelta_survives_a_square_beyond_float32() -> None:
+    tx = gradtx.scale_by_adadelta()
+    state = tx.init(jnp.zeros(2))
+    for g in ([1e25, 1.0], [1.0, 1.0]):
+        u, state = tx.update(jnp.array(g), state)
+        assert all(np.isfinite(x).all() for x in jax.tree.leaves((u, state)))

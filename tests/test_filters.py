@@ -192,3 +192,16 @@ def test_reduce_on_plateau_asks_for_the_value() -> None:
     tx = gradtx.reduce_on_plateau()
     with pytest.raises(ValueError, match="'value' is missing"):
         tx.update(jnp.ones(2), tx.init(jnp.ones(2)))
+
+
+def test_a_percentile_is_not_differentiated_through_the_norms_it_remembers() -> None:
+    """The limit stands between the norms 1 and s: its derivative in s is left out."""
+    tx = gradtx.clip_by_percentile(50.0, window=2)
+    _, state = tx.update(jnp.array([1.0, 0.0]), tx.init(jnp.zeros(2)))
+
+    def length(s: jax.Array) -> jax.Array:
+        return jnp.linalg.norm(tx.update(s * jnp.array([1.0, 0.0]), state)[0])
+
+    value, slope = jax.value_and_grad(length)(jnp.float32(3.0))
+    np.testing.assert_allclose(value, 2.0, rtol=1e-6)
+    np.testing.assert_allclose(slope, 0.0, atol=1e-6)

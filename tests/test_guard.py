@@ -204,3 +204,11 @@ def test_updates_that_do_not_fit_are_refused(name: str) -> None:
     with pytest.raises(ValueError, match=r"'w'") as raised:
         tx.update(grads, state, params)
     assert_three_parts(raised.value, "[2, 3]", "[1, 3]")
+
+
+def test_the_loss_scale_stays_above_its_least() -> None:
+    tx = gradtx.dynamic_loss_scale(gradtx.sgd(0.1), initial_scale=2.0, min_scale=1.0)
+    state = tx.init(jnp.zeros(2))
+    for _ in range(3):
+        _, state = tx.update(jnp.array([jnp.nan, 0.0]), state)
+    assert float(gradtx.loss_scale(state)) == 1.0

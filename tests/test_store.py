@@ -551,3 +551,11 @@ def test_formats_may_be_dtypes():
     tx = store(gradtx.adam(1e-3), {"mu": jnp.bfloat16, "nu": jnp.float8_e5m2})
     assert tx == store(gradtx.adam(1e-3), {"mu": "bfloat16", "nu": "float8_e5m2"})
     assert eval(repr(tx), vars(gradtx).copy()) == tx
+
+
+def test_store_gives_updates_of_another_library_back_as_they_came() -> None:
+    tx = gradtx.store(optax.scale_by_adam(), {"nu": "bfloat16"})
+    g = jnp.ones(4, jnp.bfloat16)
+    with jax.numpy_dtype_promotion("standard"):
+        u, _ = tx.update(g, tx.init(g), g)
+    assert u.dtype == g.dtype
