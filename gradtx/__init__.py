@@ -1,6 +1,6 @@
 """Functional gradient transformations for JAX in which an optimizer is data."""
 
-from gradtx.struct import Struct as Struct, static as static  # isort: skip
+from gradtx.struct import Struct as Struct, static as static, within as within  # isort: skip
 from gradtx.transform import (
     GradientTransformation as GradientTransformation,
     State as State,

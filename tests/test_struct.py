@@ -26,18 +26,15 @@ from laws.cases import (
 import gradtx
 from gradtx.catalogue import matrices
 from gradtx.catalogue.wrappers import at_even_steps
-from gradtx.struct import Static, Struct, Table, same, static
+from gradtx.struct import Static, Struct, Table, same, static, within
 
 
 class point(Struct):
     """A struct of the tests."""
 
-    x: Any
+    x: Any = within("[0, 1)")
     y: Any = 2.0
     label: Any = static(default="a")
-
-    def check(self) -> None:
-        self.require("[0, 1)", "x")
 
 
 NAMES = {**vars(matrices), **vars(gradtx)}

@@ -16,7 +16,7 @@ from jax import Array
 
 from gradtx.chain import chain
 from gradtx.rule import Hyper, HyperField, Rule, Square, Step
-from gradtx.struct import static
+from gradtx.struct import static, within
 from gradtx.transform import GradientTransformation
 from gradtx.transforms.momentum import scale_by_momentum
 from gradtx.transforms.scale import scale_by_learning_rate
@@ -30,15 +30,11 @@ class scale_by_adagrad(Rule):
     root; the same as PyTorch.
     """
 
-    initial_accumulator_value: HyperField = 0.0
-    eps: HyperField = 1e-10
+    initial_accumulator_value: HyperField = within("[0, inf)", default=0.0)
+    eps: HyperField = within("(0, inf)", default=1e-10)
 
     class Slots(NamedTuple):
         sum_of_squares: Square
-
-    def check(self) -> None:
-        self.require("[0, inf)", "initial_accumulator_value")
-        self.require("(0, inf)", "eps")
 
     def init_leaf(self, p: Array) -> Slots:
         return self.Slots(real_zeros_like(p) + self.initial_accumulator_value)
@@ -55,19 +51,14 @@ class scale_by_rms(Rule):
     lecture 6.5. Differs from PyTorch in the place of eps (give `eps_in_sqrt=False`).
     """
 
-    decay: HyperField = 0.9
-    eps: HyperField = 1e-8
-    initial_scale: HyperField = 0.0  # nu before the first step
+    decay: HyperField = within("[0, 1)", default=0.9)
+    eps: HyperField = within("(0, inf)", default=1e-8)
+    initial_scale: HyperField = within("[0, inf)", default=0.0)  # nu before the first step
     eps_in_sqrt: bool = static(default=True)
     bias_correction: bool = static(default=False)  # divides nu by 1 - decay^t
 
     class Slots(NamedTuple):
         nu: Square
-
-    def check(self) -> None:
-        self.require("[0, 1)", "decay")
-        self.require("(0, inf)", "eps")
-        self.require("[0, inf)", "initial_scale")
 
     def init_leaf(self, p: Array) -> Slots:
         return self.Slots(real_zeros_like(p) + self.initial_scale)
@@ -88,20 +79,15 @@ class scale_by_stddev(Rule):
     which rounding can make negative, is kept at zero or above.
     """
 
-    decay: HyperField = 0.9
-    eps: HyperField = 1e-8
-    initial_scale: HyperField = 0.0  # nu before the first step
+    decay: HyperField = within("[0, 1)", default=0.9)
+    eps: HyperField = within("(0, inf)", default=1e-8)
+    initial_scale: HyperField = within("[0, inf)", default=0.0)  # nu before the first step
     eps_in_sqrt: bool = static(default=True)
     bias_correction: bool = static(default=False)  # divides mu and nu by 1 - decay^t
 
     class Slots(NamedTuple):
         mu: Array
         nu: Square
-
-    def check(self) -> None:
-        self.require("[0, 1)", "decay")
-        self.require("(0, inf)", "eps")
-        self.require("[0, inf)", "initial_scale")
 
     def init_leaf(self, p: Array) -> Slots:
         return self.Slots(jnp.zeros_like(p), real_zeros_like(p) + self.initial_scale)
@@ -127,16 +113,12 @@ class scale_by_adadelta(Rule):
     e_g = rho e_g + (1 - rho) |g|^2 before, e_x likewise of |u|^2 after. Zeiler 2012, 1212.5701.
     """
 
-    rho: HyperField = 0.95
-    eps: HyperField = 1e-6
+    rho: HyperField = within("(0, 1)", default=0.95)
+    eps: HyperField = within("(0, inf)", default=1e-6)
 
     class Slots(NamedTuple):
         e_g: Square
         e_x: Square
-
-    def check(self) -> None:
-        self.require("(0, 1)", "rho")
-        self.require("(0, inf)", "eps")
 
     def update_leaf(self, g: Array, slots: Slots, p: Array, step: Step) -> tuple[Array, Slots]:
         rest = 1 - self.rho

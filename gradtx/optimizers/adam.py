@@ -18,6 +18,7 @@ from gradtx.chain import chain
 from gradtx.optimizers.decoupled import decoupled
 from gradtx.paths import Labels
 from gradtx.rule import Hyper, HyperField, Rule, Square, Step
+from gradtx.struct import within
 from gradtx.transform import GradientTransformation
 from gradtx.transforms.scale import scale_by_learning_rate
 from gradtx.tree import abs2, modulus, one_minus_power, real_dtype, real_zeros_like, root
@@ -47,16 +48,12 @@ class scale_by_adam(Rule):
     the uncorrected root.
     """
 
-    b1: HyperField = 0.9  # decay of mu
-    b2: HyperField = 0.999  # decay of nu
-    eps: HyperField = 1e-8  # added to the root
-    eps_root: HyperField = 0.0  # added under the root
+    b1: HyperField = within("[0, 1)", default=0.9)  # decay of mu
+    b2: HyperField = within("[0, 1)", default=0.999)  # decay of nu
+    eps: HyperField = within("[0, inf)", default=1e-8)  # added to the root
+    eps_root: HyperField = within("[0, inf)", default=0.0)  # added under the root
 
     Slots = Moments
-
-    def check(self) -> None:
-        self.require("[0, 1)", "b1", "b2")
-        self.require("[0, inf)", "eps", "eps_root")
 
     shared = corrections
 
@@ -73,16 +70,12 @@ class scale_by_nadam(Rule):
     of Optax; `scale_by_warmed_nadam` has the one in which the momentum grows.
     """
 
-    b1: HyperField = 0.9  # decay of mu
-    b2: HyperField = 0.999  # decay of nu
-    eps: HyperField = 1e-8  # added to the root
-    eps_root: HyperField = 0.0  # added under the root
+    b1: HyperField = within("[0, 1)", default=0.9)  # decay of mu
+    b2: HyperField = within("[0, 1)", default=0.999)  # decay of nu
+    eps: HyperField = within("[0, inf)", default=1e-8)  # added to the root
+    eps_root: HyperField = within("[0, inf)", default=0.0)  # added under the root
 
     Slots = Moments
-
-    def check(self) -> None:
-        self.require("[0, 1)", "b1", "b2")
-        self.require("[0, inf)", "eps", "eps_root")
 
     def shared(self, t: Array) -> tuple[Array, Array, Array]:
         ahead = self.b1 / one_minus_power(self.b1, t + 1)
@@ -102,20 +95,16 @@ class scale_by_warmed_nadam(Rule):
     `scale_by_nadam`. Dozat 2016, the form of PyTorch; Keras has momentum_decay = 1.
     """
 
-    b1: HyperField = 0.9  # decay of mu, and where m_t ends
-    b2: HyperField = 0.999  # decay of nu
-    eps: HyperField = 1e-8  # added to the root
-    eps_root: HyperField = 0.0  # added under the root
-    momentum_decay: HyperField = 4e-3  # how fast m_t grows
+    b1: HyperField = within("[0, 1)", default=0.9)  # decay of mu, and where m_t ends
+    b2: HyperField = within("[0, 1)", default=0.999)  # decay of nu
+    eps: HyperField = within("[0, inf)", default=1e-8)  # added to the root
+    eps_root: HyperField = within("[0, inf)", default=0.0)  # added under the root
+    momentum_decay: HyperField = within("[0, inf)", default=4e-3)  # how fast m_t grows
 
     class Slots(NamedTuple):
         mu: Array
         nu: Square
         reached: Array  # 1 - m_1 m_2 ... m_t, one number
-
-    def check(self) -> None:
-        self.require("[0, 1)", "b1", "b2")
-        self.require("[0, inf)", "eps", "eps_root", "momentum_decay")
 
     def init_leaf(self, p: Array) -> Slots:
         return self.Slots(jnp.zeros_like(p), real_zeros_like(p), jnp.zeros((), real_dtype(p.dtype)))
@@ -145,15 +134,11 @@ class scale_by_adamax(Rule):
     Keras, which adds it to nu.
     """
 
-    b1: HyperField = 0.9  # decay of mu
-    b2: HyperField = 0.999  # decay of nu
-    eps: HyperField = 1e-8  # added to |g|
+    b1: HyperField = within("[0, 1)", default=0.9)  # decay of mu
+    b2: HyperField = within("[0, 1)", default=0.999)  # decay of nu
+    eps: HyperField = within("(0, inf)", default=1e-8)  # added to |g|
 
     Slots = Moments
-
-    def check(self) -> None:
-        self.require("[0, 1)", "b1", "b2")
-        self.require("(0, inf)", "eps")
 
     def shared(self, t: Array) -> Array:
         return one_minus_power(self.b1, t)

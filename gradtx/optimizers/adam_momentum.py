@@ -21,7 +21,7 @@ from gradtx.optimizers.adam import Moments, corrections, scale_by_adam
 from gradtx.optimizers.decoupled import decoupled
 from gradtx.paths import Labels, only_where
 from gradtx.rule import Hyper, HyperField, Rule, Square, Step
-from gradtx.struct import static
+from gradtx.struct import static, within
 from gradtx.transform import GradientTransformation
 from gradtx.transforms.scale import scale_by_learning_rate
 from gradtx.tree import abs2, norm, one_minus_power, root
@@ -35,20 +35,16 @@ class scale_by_adan(Rule):
     Differs from Optax, which multiplies d and delta by 1 - b2 (0.08) where the paper has b2.
     """
 
-    b1: HyperField = 0.98  # decay of mu
-    b2: HyperField = 0.92  # decay of delta, and its weight
-    b3: HyperField = 0.99  # decay of nu
-    eps: HyperField = 1e-8  # added to the root
+    b1: HyperField = within("[0, 1)", default=0.98)  # decay of mu
+    b2: HyperField = within("[0, 1)", default=0.92)  # decay of delta, and its weight
+    b3: HyperField = within("[0, 1)", default=0.99)  # decay of nu
+    eps: HyperField = within("(0, inf)", default=1e-8)  # added to the root
 
     class Slots(NamedTuple):
         mu: Array
         delta: Array
         nu: Square
         previous: Array
-
-    def check(self) -> None:
-        self.require("[0, 1)", "b1", "b2", "b3")
-        self.require("(0, inf)", "eps")
 
     def shared(self, t: Array) -> tuple[Array, Array, Array, Array, Array]:
         part, rest = jnp.where(t > 1, self.b2, 0), jnp.where(t > 1, 1 - self.b2, 0)
@@ -73,12 +69,9 @@ class descend_proximally(Rule):
     """
 
     learning_rate: HyperField
-    weight_decay: HyperField = 0.0
+    weight_decay: HyperField = within("[0, inf)", default=0.0)
 
     needs: ClassVar[tuple[str, ...]] = ("params",)
-
-    def check(self) -> None:
-        self.require("[0, inf)", "weight_decay")
 
     def update_leaf(self, g: Array, slots: Any, p: Array, step: Step) -> tuple[Array, Any]:
         rate = self.learning_rate / (1 + self.learning_rate * self.weight_decay)
@@ -93,21 +86,17 @@ class scale_by_ademamix(Rule):
     alpha=linear_schedule(0.0, 5.0, steps), and b3 from b1.
     """
 
-    b1: HyperField = 0.9  # decay of mu
-    b2: HyperField = 0.999  # decay of nu
-    b3: HyperField = 0.9999  # decay of mu_slow
-    alpha: HyperField = 5.0  # weight of mu_slow
-    eps: HyperField = 1e-8  # added to the root
-    eps_root: HyperField = 0.0  # added under the root
+    b1: HyperField = within("[0, 1)", default=0.9)  # decay of mu
+    b2: HyperField = within("[0, 1)", default=0.999)  # decay of nu
+    b3: HyperField = within("[0, 1)", default=0.9999)  # decay of mu_slow
+    alpha: HyperField = within("[0, inf)", default=5.0)  # weight of mu_slow
+    eps: HyperField = within("[0, inf)", default=1e-8)  # added to the root
+    eps_root: HyperField = within("[0, inf)", default=0.0)  # added under the root
 
     class Slots(NamedTuple):
         mu: Array
         mu_slow: Array
         nu: Square
-
-    def check(self) -> None:
-        self.require("[0, 1)", "b1", "b2", "b3")
-        self.require("[0, inf)", "alpha", "eps", "eps_root")
 
     shared = corrections
 
@@ -127,18 +116,14 @@ class scale_by_simplified_ademamix(Rule):
     with `correct_bias` it is divided by (1 - b1^t) / (1 - b1). Morwani+ 2025, 2502.02431.
     """
 
-    b1: HyperField = 0.99  # decay of mu
-    b2: HyperField = 0.95  # decay of nu
-    alpha: HyperField = 0.0  # weight of the gradient
-    eps: HyperField = 1e-8  # added to the root
-    eps_root: HyperField = 0.0  # added under the root
+    b1: HyperField = within("[0, 1)", default=0.99)  # decay of mu
+    b2: HyperField = within("[0, 1)", default=0.95)  # decay of nu
+    alpha: HyperField = within("[0, inf)", default=0.0)  # weight of the gradient
+    eps: HyperField = within("[0, inf)", default=1e-8)  # added to the root
+    eps_root: HyperField = within("[0, inf)", default=0.0)  # added under the root
     correct_bias: bool = static(default=False)
 
     Slots = Moments
-
-    def check(self) -> None:
-        self.require("[0, 1)", "b1", "b2")
-        self.require("[0, inf)", "alpha", "eps", "eps_root")
 
     def shared(self, t: Array) -> tuple[Any, Array]:
         weight = (1 - self.b1) / one_minus_power(self.b1, t) if self.correct_bias else 1
@@ -159,14 +144,11 @@ class scale_by_qhm(Rule):
     Ma & Yarats 2018, 1810.06801.
     """
 
-    b: HyperField = 0.999  # decay of mu
+    b: HyperField = within("[0, 1)", default=0.999)  # decay of mu
     nu: HyperField = 0.7  # part of the momentum
 
     class Slots(NamedTuple):
         mu: Array
-
-    def check(self) -> None:
-        self.require("[0, 1)", "b")
 
     def update_leaf(self, g: Array, slots: Slots, p: Array, step: Step) -> tuple[Array, Slots]:
         mu = self.b * slots.mu + (1 - self.b) * g
@@ -180,18 +162,13 @@ class scale_by_qhadam(Rule):
     Ma & Yarats 2018, 1810.06801.
     """
 
-    b1: HyperField = 0.995  # decay of mu
-    b2: HyperField = 0.999  # decay of nu
+    b1: HyperField = within("[0, 1)", default=0.995)  # decay of mu
+    b2: HyperField = within("[0, 1)", default=0.999)  # decay of nu
     nu1: HyperField = 0.7  # part of mu^
-    nu2: HyperField = 1.0  # part of nu^
-    eps: HyperField = 1e-8  # added to the root
+    nu2: HyperField = within("[0, 1]", default=1.0)  # part of nu^
+    eps: HyperField = within("(0, inf)", default=1e-8)  # added to the root
 
     Slots = Moments
-
-    def check(self) -> None:
-        self.require("[0, 1)", "b1", "b2")
-        self.require("[0, 1]", "nu2")
-        self.require("(0, inf)", "eps")
 
     shared = corrections
 
@@ -213,15 +190,12 @@ class correct_variance(Rule):
     with the new batch.
     """
 
-    b1: HyperField = 0.95  # the decay of the momentum that follows
+    b1: HyperField = within("[0, 1)", default=0.95)  # the decay of the momentum that follows
     gamma: HyperField = 0.025  # 0 adds nothing, 1 is full recursive momentum
     axes: AxesField = None  # the stacked ones are clipped on their own
 
     class Slots(NamedTuple):
         previous: Array
-
-    def check(self) -> None:
-        self.require("[0, 1)", "b1")
 
     def shared(self, t: Array) -> Array:
         odds = self.b1 / (1 - jnp.asarray(self.b1, t.dtype))

@@ -13,6 +13,7 @@ from jax import Array
 from gradtx.chain import chain
 from gradtx.optimizers.adam import Moments, corrections
 from gradtx.rule import Hyper, HyperField, Rule, Step
+from gradtx.struct import within
 from gradtx.transform import GradientTransformation
 from gradtx.transforms.scale import scale_by_learning_rate
 from gradtx.tree import abs2, modulus, one_minus_power, root
@@ -25,15 +26,11 @@ class scale_by_laprop(Rule):
     rate inside mu: equal while it is constant.
     """
 
-    b1: HyperField = 0.9  # decay of mu
-    b2: HyperField = 0.999  # decay of nu
-    eps: HyperField = 1e-15  # added to the root
+    b1: HyperField = within("[0, 1)", default=0.9)  # decay of mu
+    b2: HyperField = within("[0, 1)", default=0.999)  # decay of nu
+    eps: HyperField = within("(0, inf)", default=1e-15)  # added to the root
 
     Slots = Moments
-
-    def check(self) -> None:
-        self.require("[0, 1)", "b1", "b2")
-        self.require("(0, inf)", "eps")
 
     shared = corrections
 
@@ -52,16 +49,12 @@ class scale_by_adopt(Rule):
     Taniguchi+ 2024, 2411.02853. A complex quotient keeps its direction: its modulus is clipped.
     """
 
-    b1: HyperField = 0.9  # decay of mu
-    b2: HyperField = 0.9999  # decay of nu
-    eps: HyperField = 1e-6  # the least that is divided by
-    clip_power: HyperField = 0.25  # the power of t - 1 that clips
+    b1: HyperField = within("[0, 1)", default=0.9)  # decay of mu
+    b2: HyperField = within("[0, 1)", default=0.9999)  # decay of nu
+    eps: HyperField = within("(0, inf)", default=1e-6)  # the least that is divided by
+    clip_power: HyperField = within("(0, inf)", default=0.25)  # the power of t - 1 that clips
 
     Slots = Moments
-
-    def check(self) -> None:
-        self.require("[0, 1)", "b1", "b2")
-        self.require("(0, inf)", "eps", "clip_power")
 
     def shared(self, t: Array) -> tuple[Array, Array]:
         first = t == 1
@@ -90,15 +83,12 @@ class scale_by_acprop(Rule):
     the error against the new mu: b1 times this one.
     """
 
-    b1: HyperField = 0.9  # decay of mu
-    b2: HyperField = 0.999  # decay of nu
-    eps: HyperField = 1e-16  # added to the root, and to nu at every step
+    b1: HyperField = within("[0, 1)", default=0.9)  # decay of mu
+    b2: HyperField = within("[0, 1)", default=0.999)  # decay of nu
+    # Added to the root, and to nu at every step.
+    eps: HyperField = within("(0, inf)", default=1e-16)
 
     Slots = Moments
-
-    def check(self) -> None:
-        self.require("[0, 1)", "b1", "b2")
-        self.require("(0, inf)", "eps")
 
     def shared(self, t: Array) -> tuple[Array, Array]:
         return t == 1, one_minus_power(self.b2, jnp.maximum(t - 1, 1))

@@ -17,6 +17,7 @@ from gradtx.hyper import AxesField, AxesOf
 from gradtx.optimizers.adam import Moments, corrections, moments
 from gradtx.paths import Labels, only_where
 from gradtx.rule import Hyper, HyperField, Rule, Step
+from gradtx.struct import within
 from gradtx.transform import GradientTransformation
 from gradtx.transforms.scale import scale_by_learning_rate
 from gradtx.tree import inner, norm, root
@@ -31,22 +32,17 @@ class scale_by_adamp(Rule):
     2006.08217. Without `axes` only the whole array is looked at.
     """
 
-    b1: HyperField = 0.9  # decay of mu
-    b2: HyperField = 0.999  # decay of nu
-    eps: HyperField = 1e-8  # added to the root
+    b1: HyperField = within("[0, 1)", default=0.9)  # decay of mu
+    b2: HyperField = within("[0, 1)", default=0.999)  # decay of nu
+    eps: HyperField = within("(0, inf)", default=1e-8)  # added to the root
     delta: HyperField = 0.1  # the norm of p does not matter below this |cos(g, p)| sqrt(size)
-    wd_ratio: HyperField = 0.1  # what is left of the decay there
-    weight_decay: HyperField = 0.0
+    wd_ratio: HyperField = within("[0, inf)", default=0.1)  # what is left of the decay there
+    weight_decay: HyperField = within("[0, inf)", default=0.0)
     axes: AxesField = None
 
     Slots = Moments
 
     needs: ClassVar[tuple[str, ...]] = ("params",)
-
-    def check(self) -> None:
-        self.require("[0, 1)", "b1", "b2")
-        self.require("(0, inf)", "eps")
-        self.require("[0, inf)", "weight_decay", "wd_ratio")
 
     shared = corrections
 

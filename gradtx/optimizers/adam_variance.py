@@ -22,7 +22,7 @@ from gradtx.hyper import AxesField, AxesOf
 from gradtx.optimizers.adam import Moments, corrections, moments
 from gradtx.paths import Labels, only_where
 from gradtx.rule import Hyper, HyperField, Rule, Square, Step
-from gradtx.struct import refuse_other, static
+from gradtx.struct import static, within
 from gradtx.transform import GradientTransformation
 from gradtx.transforms.scale import scale_by_learning_rate
 from gradtx.tree import abs2, modulus, one_minus_power, real_zeros_like, root
@@ -38,21 +38,16 @@ class scale_by_amsgrad(Rule):
     mu^ / (sqrt(max(nu_max, nu^)) + eps) as "max_of_corrected" in Optax.
     """
 
-    b1: HyperField = 0.9  # decay of mu
-    b2: HyperField = 0.999  # decay of nu
-    eps: HyperField = 1e-8  # added to the root
-    eps_root: HyperField = 0.0  # added under the root
-    form: str = static(default="paper")
+    b1: HyperField = within("[0, 1)", default=0.9)  # decay of mu
+    b2: HyperField = within("[0, 1)", default=0.999)  # decay of nu
+    eps: HyperField = within("[0, inf)", default=1e-8)  # added to the root
+    eps_root: HyperField = within("[0, inf)", default=0.0)  # added under the root
+    form: str = static(default="paper", among=FORMS)
 
     class Slots(NamedTuple):
         mu: Array
         nu: Square
         nu_max: Square
-
-    def check(self) -> None:
-        self.require("[0, 1)", "b1", "b2")
-        self.require("[0, inf)", "eps", "eps_root")
-        refuse_other(self, "form", FORMS)
 
     def shared(self, t: Array) -> tuple[Any, Any, Any]:
         if self.form == "paper":
@@ -75,17 +70,13 @@ class scale_by_belief(Rule):
     1e-16 for transformers and 1e-8 otherwise.
     """
 
-    b1: HyperField = 0.9  # decay of mu
-    b2: HyperField = 0.999  # decay of nu
-    eps: HyperField = 1e-16  # added to the root
-    eps_root: HyperField = 1e-16  # added to nu at every step, and kept there
+    b1: HyperField = within("[0, 1)", default=0.9)  # decay of mu
+    b2: HyperField = within("[0, 1)", default=0.999)  # decay of nu
+    eps: HyperField = within("(0, inf)", default=1e-16)  # added to the root
+    # Added to nu at every step, and kept there.
+    eps_root: HyperField = within("[0, inf)", default=1e-16)
 
     Slots = Moments
-
-    def check(self) -> None:
-        self.require("[0, 1)", "b1", "b2")
-        self.require("(0, inf)", "eps")
-        self.require("[0, inf)", "eps_root")
 
     shared = corrections
 
@@ -104,18 +95,15 @@ class scale_by_yogi(Rule):
     corrects the bias of both (`bias_correction`) and lets mu, too, start from 1e-6.
     """
 
-    b1: HyperField = 0.9  # decay of mu
-    b2: HyperField = 0.999  # one minus the part of |g|^2 by which nu moves
-    eps: HyperField = 1e-3  # added to the root
-    initial_accumulator_value: HyperField = 1e-6  # nu before the first step
+    b1: HyperField = within("[0, 1)", default=0.9)  # decay of mu
+    # One minus the part of |g|^2 by which nu moves.
+    b2: HyperField = within("[0, 1)", default=0.999)
+    eps: HyperField = within("(0, inf)", default=1e-3)  # added to the root
+    # nu before the first step.
+    initial_accumulator_value: HyperField = within("[0, inf)", default=1e-6)
     bias_correction: bool = static(default=False)
 
     Slots = Moments
-
-    def check(self) -> None:
-        self.require("[0, 1)", "b1", "b2")
-        self.require("(0, inf)", "eps")
-        self.require("[0, inf)", "initial_accumulator_value")
 
     def init_leaf(self, p: Array) -> Moments:
         return Moments(jnp.zeros_like(p), real_zeros_like(p) + self.initial_accumulator_value)
@@ -145,19 +133,14 @@ class scale_by_radam(Rule):
     rectified step is the sixth there, the fifth here.
     """
 
-    b1: HyperField = 0.9  # decay of mu
-    b2: HyperField = 0.999  # decay of nu
-    eps: HyperField = 1e-8  # added to the root
-    eps_root: HyperField = 0.0  # added under the root
-    threshold: HyperField = 4.0  # of rho; below 4, where r is no number, as 4
+    b1: HyperField = within("[0, 1)", default=0.9)  # decay of mu
+    b2: HyperField = within("(0, 1)", default=0.999)  # decay of nu
+    eps: HyperField = within("[0, inf)", default=1e-8)  # added to the root
+    eps_root: HyperField = within("[0, inf)", default=0.0)  # added under the root
+    # Of rho; below 4, where r is no number, as 4.
+    threshold: HyperField = within("[0, inf)", default=4.0)
 
     Slots = Moments
-
-    def check(self) -> None:
-        self.require("[0, 1)", "b1")
-        self.require("(0, 1)", "b2")
-        self.require("[0, inf)", "eps", "eps_root")
-        self.require("[0, inf)", "threshold")
 
     def shared(self, t: Array) -> tuple[Array, Array, Array, Array]:
         # rho is small at first, but a difference of two numbers in the thousands: written with
@@ -197,16 +180,13 @@ class scale_by_adam_atan2(Rule):
     angles with a = 1 it is Adam. Everett+ 2024, 2407.05872. A complex mu^ keeps its direction.
     """
 
-    b1: HyperField = 0.9  # decay of mu
-    b2: HyperField = 0.999  # decay of nu
-    a: HyperField = 4 / math.pi  # so that u is the sign while gradients do not change
-    b: HyperField = 1.0  # what the root mean square is multiplied by
+    b1: HyperField = within("[0, 1)", default=0.9)  # decay of mu
+    b2: HyperField = within("[0, 1)", default=0.999)  # decay of nu
+    # So that u is the sign while gradients do not change.
+    a: HyperField = within("(0, inf)", default=4 / math.pi)
+    b: HyperField = within("(0, inf)", default=1.0)  # what the root mean square is multiplied by
 
     Slots = Moments
-
-    def check(self) -> None:
-        self.require("[0, 1)", "b1", "b2")
-        self.require("(0, inf)", "a", "b")
 
     def shared(self, t: Array) -> tuple[Array, Array, Array]:
         # Always a, but XLA does not know that t > 0: it would multiply a constant a with the
@@ -235,20 +215,16 @@ class scale_by_stable_adamw(Rule):
     which for constant b1, b2 is the same as the corrected decays of the paper.
     """
 
-    b1: HyperField = 0.9  # decay of mu
-    b2: HyperField = 0.99  # decay of nu
-    eps: HyperField = 1e-8  # added to the root, and the least it counts for in rms
-    weight_decay: HyperField = 1e-2
+    b1: HyperField = within("[0, 1)", default=0.9)  # decay of mu
+    b2: HyperField = within("[0, 1)", default=0.99)  # decay of nu
+    # Added to the root, and the least it counts for in rms.
+    eps: HyperField = within("(0, inf)", default=1e-8)
+    weight_decay: HyperField = within("[0, inf)", default=1e-2)
     axes: AxesField = None  # the stacked ones are averaged over on their own
 
     Slots = Moments
 
     needs: ClassVar[tuple[str, ...]] = ("params",)
-
-    def check(self) -> None:
-        self.require("[0, 1)", "b1", "b2")
-        self.require("(0, inf)", "eps")
-        self.require("[0, inf)", "weight_decay")
 
     shared = corrections
 

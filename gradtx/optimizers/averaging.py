@@ -16,6 +16,7 @@ from jax import Array
 
 from gradtx.chain import chain
 from gradtx.rule import Copy, Hyper, HyperField, Rule, Square, Step
+from gradtx.struct import within
 from gradtx.transform import GradientTransformation
 from gradtx.transforms.scale import scale, scale_by_learning_rate
 from gradtx.tree import abs2, cube_root, modulus, real_zeros_like, root
@@ -29,8 +30,8 @@ class scale_by_madgrad(Rule):
     """
 
     learning_rate: HyperField = 1e-2
-    momentum: HyperField = 0.9
-    eps: HyperField = 1e-6
+    momentum: HyperField = within("[0, 1)", default=0.9)
+    eps: HyperField = within("(0, inf)", default=1e-6)
 
     class Slots(NamedTuple):
         x0: Copy
@@ -38,10 +39,6 @@ class scale_by_madgrad(Rule):
         nu: Square
 
     needs: ClassVar[tuple[str, ...]] = ("params",)
-
-    def check(self) -> None:
-        self.require("[0, 1)", "momentum")
-        self.require("(0, inf)", "eps")
 
     def shared(self, t: Array) -> Array:
         return (self.learning_rate + self.eps) * root(t)
@@ -60,8 +57,8 @@ class scale_by_cocob(Rule):
     1705.07795, Algorithm 2 (COCOB-Backprop). It does not see the scale of gradients.
     """
 
-    alpha: HyperField = 100.0
-    eps: HyperField = 1e-8  # L before the first step
+    alpha: HyperField = within("(0, inf)", default=100.0)
+    eps: HyperField = within("(0, inf)", default=1e-8)  # L before the first step
 
     class Slots(NamedTuple):
         x0: Copy
@@ -71,9 +68,6 @@ class scale_by_cocob(Rule):
         reward: Array
 
     needs: ClassVar[tuple[str, ...]] = ("params",)
-
-    def check(self) -> None:
-        self.require("(0, inf)", "alpha", "eps")
 
     def init_leaf(self, p: Array) -> Slots:
         zeros = real_zeros_like(p)

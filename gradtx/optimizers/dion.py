@@ -14,7 +14,7 @@ from gradtx.axes import adjoint, as_matrices, from_matrices, layout, product, sh
 from gradtx.engine.batches import one_by_one
 from gradtx.hyper import AxesField
 from gradtx.rule import HyperField, Rule, Step
-from gradtx.struct import static, value_error
+from gradtx.struct import static, within
 from gradtx.tree import abs2, inverse, root
 
 
@@ -26,19 +26,14 @@ class scale_by_dion(Rule):
     Q begins at random, the same for all matrices of a shape.
     """
 
-    beta: HyperField = 0.95
-    rank_fraction: float | None = static(default=None)  # of the shorter side; None is all of it
+    beta: HyperField = within("[0, 1)", default=0.95)
+    # Of the shorter side; None is all of it.
+    rank_fraction: float | None = static(default=None, within="(0, 1]")
     axes: AxesField = None  # an `Axes`
 
     class Slots(NamedTuple):
         mu: Array  # the momentum, with what low rank has left over so far
         basis: Array  # [..., inputs, rank]
-
-    def check(self) -> None:
-        self.require("[0, 1)", "beta")
-        if self.rank_fraction is not None and not 0 < self.rank_fraction <= 1:
-            seen = f"rank_fraction is {self.rank_fraction!r}"
-            raise value_error("scale_by_dion", seen, "Pass a number in (0, 1]")
 
     def init_leaf(self, p: Array) -> Slots:
         *stack, n, m = shape_of_matrices(self.axes, p.shape, "scale_by_dion")

@@ -18,7 +18,7 @@ from jax import Array
 
 from gradtx.chain import chain
 from gradtx.rule import Copy, Hyper, HyperField, JointRule, Square, Step
-from gradtx.struct import static
+from gradtx.struct import static, within
 from gradtx.transform import GradientTransformation
 from gradtx.transforms.scale import scale
 from gradtx.tree import abs2, inner, modulus, one_minus_power, root
@@ -61,12 +61,13 @@ class scale_by_dadapt_adam(JointRule):
     """
 
     learning_rate: HyperField = 1.0
-    b1: HyperField = 0.9
-    b2: HyperField = 0.999
-    eps: HyperField = 1e-8
-    estim_lr0: HyperField = 1e-6  # d before the first step
-    weight_decay: HyperField = 0.0  # decoupled
-    growth_rate: HyperField = NO_LIMIT  # the most d may grow by in one step
+    b1: HyperField = within("[0, 1)", default=0.9)
+    b2: HyperField = within("(0, 1)", default=0.999)
+    eps: HyperField = within("(0, inf)", default=1e-8)
+    estim_lr0: HyperField = within("(0, inf)", default=1e-6)  # d before the first step
+    weight_decay: HyperField = within("[0, inf)", default=0.0)  # decoupled
+    # The most d may grow by in one step.
+    growth_rate: HyperField = within("(0, inf]", default=NO_LIMIT)
     use_bias_correction: bool = static(default=False)
 
     class Slots(NamedTuple):
@@ -77,13 +78,6 @@ class scale_by_dadapt_adam(JointRule):
     Globals = DadaptGlobals
     Sums = EstimateSums
     needs: ClassVar[tuple[str, ...]] = ("params",)
-
-    def check(self) -> None:
-        self.require("[0, 1)", "b1")
-        self.require("(0, 1)", "b2")
-        self.require("(0, inf)", "eps", "estim_lr0")
-        self.require("[0, inf)", "weight_decay")
-        self.require("(0, inf]", "growth_rate")
 
     def init_globals(self) -> DadaptGlobals:
         return DadaptGlobals(self.estim_lr0, 0.0)  # pyright: ignore[reportArgumentType]
@@ -148,13 +142,14 @@ class scale_by_prodigy(JointRule):
     """
 
     learning_rate: HyperField = 1.0
-    b1: HyperField = 0.9
-    b2: HyperField = 0.999
-    eps: HyperField = 1e-8
-    estim_lr0: HyperField = 1e-6  # d0: d before the first step
-    estim_lr_coef: HyperField = 1.0  # multiplies the estimate
-    weight_decay: HyperField = 0.0  # decoupled
-    growth_rate: HyperField = NO_LIMIT  # the most d may grow by in one step, once it has left d0
+    b1: HyperField = within("[0, 1)", default=0.9)
+    b2: HyperField = within("(0, 1)", default=0.999)
+    eps: HyperField = within("(0, inf)", default=1e-8)
+    estim_lr0: HyperField = within("(0, inf)", default=1e-6)  # d0: d before the first step
+    estim_lr_coef: HyperField = within("(0, inf)", default=1.0)  # multiplies the estimate
+    weight_decay: HyperField = within("[0, inf)", default=0.0)  # decoupled
+    # The most d may grow by in one step, once it has left d0.
+    growth_rate: HyperField = within("(0, inf]", default=NO_LIMIT)
     use_bias_correction: bool = static(default=False)
 
     class Slots(NamedTuple):
@@ -166,13 +161,6 @@ class scale_by_prodigy(JointRule):
     Globals = ProdigyGlobals
     Sums = EstimateSums
     needs: ClassVar[tuple[str, ...]] = ("params",)
-
-    def check(self) -> None:
-        self.require("[0, 1)", "b1")
-        self.require("(0, 1)", "b2")
-        self.require("(0, inf)", "eps", "estim_lr0", "estim_lr_coef")
-        self.require("[0, inf)", "weight_decay")
-        self.require("(0, inf]", "growth_rate")
 
     def init_globals(self) -> ProdigyGlobals:
         d0: Any = self.estim_lr0

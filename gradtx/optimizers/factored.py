@@ -35,7 +35,7 @@ from gradtx.optimizers.factoring import (
 )
 from gradtx.paths import Labels, only_where
 from gradtx.rule import Hyper, HyperField, OptionalHyperField, Rule, Square, Step
-from gradtx.struct import static
+from gradtx.struct import static, within
 from gradtx.transform import GradientTransformation
 from gradtx.transforms.decay import add_decayed_weights
 from gradtx.transforms.norms import scale_by_param_block_rms, unit_axes
@@ -53,9 +53,9 @@ class scale_by_factored_rms(Rule):
     which takes the two largest axes (and PyTorch, which keeps s above eps instead of adding it).
     """
 
-    decay_rate: HyperField = 0.8
-    eps: HyperField = 1e-30
-    clipping_threshold: OptionalHyperField = 1.0  # None does not clip
+    decay_rate: HyperField = within("[0, inf)", default=0.8)
+    eps: HyperField = within("(0, inf)", default=1e-30)
+    clipping_threshold: OptionalHyperField = within("(0, inf)", default=1.0)  # None does not clip
     factored: bool = static(default=True)
     factor_small: bool = static(default=True)  # False spares matrices with a side below 128
     axes: AxesField = None  # an `Axes`: stacked ones are kept apart
@@ -63,10 +63,6 @@ class scale_by_factored_rms(Rule):
     class Slots(NamedTuple):
         means: Square  # of rows, then of columns; a zero for arrays that are not factored
         v: Square  # of arrays that are not factored; a zero for others
-
-    def check(self) -> None:
-        self.require("[0, inf)", "decay_rate")
-        self.require("(0, inf)", "eps", "clipping_threshold")
 
     def _sides(self, shape: tuple[int, ...]) -> Sides | None:
         return sides_of(self.axes, shape, self.factor_small) if self.factored else None
@@ -108,12 +104,12 @@ class scale_by_came(Rule):
     that are not factored have u = mu. Luo+ 2023, 2307.02047, and the authors' code for vectors.
     """
 
-    b1: HyperField = 0.9  # decay of mu
-    b2: HyperField = 0.999  # decay of v
-    b3: HyperField = 0.9999  # decay of S
-    eps: HyperField = 1e-30
-    eps_instability: HyperField = 1e-16
-    clipping_threshold: HyperField = 1.0
+    b1: HyperField = within("[0, 1)", default=0.9)  # decay of mu
+    b2: HyperField = within("[0, 1)", default=0.999)  # decay of v
+    b3: HyperField = within("[0, 1)", default=0.9999)  # decay of S
+    eps: HyperField = within("(0, inf)", default=1e-30)
+    eps_instability: HyperField = within("(0, inf)", default=1e-16)
+    clipping_threshold: HyperField = within("(0, inf)", default=1.0)
     axes: AxesField = None  # an `Axes`: stacked ones are kept apart
 
     class Slots(NamedTuple):
@@ -121,11 +117,6 @@ class scale_by_came(Rule):
         means: Square  # of |g|^2, as in `scale_by_factored_rms`
         v: Square
         instability: Square  # the means of |U - mu|^2
-
-    def check(self) -> None:
-        self.require("[0, 1)", "b1")
-        self.require("[0, 1)", "b2", "b3")
-        self.require("(0, inf)", "eps", "eps_instability", "clipping_threshold")
 
     def init_leaf(self, p: Array) -> Slots:
         front = stack_in_front(p, self.axes)
@@ -221,18 +212,14 @@ class scale_by_adam_mini(Rule):
     other array one block. Zhang+ 2024, 2406.16793.
     """
 
-    b1: HyperField = 0.9  # decay of mu
-    b2: HyperField = 0.999  # decay of nu
-    eps: HyperField = 1e-8  # added to the root
+    b1: HyperField = within("[0, 1)", default=0.9)  # decay of mu
+    b2: HyperField = within("[0, 1)", default=0.999)  # decay of nu
+    eps: HyperField = within("(0, inf)", default=1e-8)  # added to the root
     axes: AxesField = None  # an `Axes` of inputs, outputs and stacked axes
 
     class Slots(NamedTuple):
         mu: Array
         nu: Square
-
-    def check(self) -> None:
-        self.require("[0, 1)", "b1", "b2")
-        self.require("(0, inf)", "eps")
 
     def _along(self, ndim: int) -> tuple[int, ...]:
         if self.axes is None and ndim != 2:
@@ -266,13 +253,10 @@ def _shape_of_blocks(shape: tuple[int, ...], along: tuple[int, ...]) -> tuple[in
 class average_updates(Rule):
     """A moving average of the updates: mu = decay mu + (1 - decay) g, u = mu."""
 
-    decay: HyperField = 0.9
+    decay: HyperField = within("[0, 1)", default=0.9)
 
     class Slots(NamedTuple):
         mu: Array
-
-    def check(self) -> None:
-        self.require("[0, 1)", "decay")
 
     def update_leaf(self, g: Array, slots: Slots, p: Array, step: Step) -> tuple[Array, Slots]:
         mu = self.decay * slots.mu + (1 - self.decay) * g

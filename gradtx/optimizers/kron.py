@@ -28,16 +28,16 @@ from gradtx.engine.placement import placed
 from gradtx.hyper import AxesField
 from gradtx.optimizers.roles import Matrices, routed
 from gradtx.optimizers.sides import (
+    SIDES,
     Pair,
     numbers_of_matrices,
     refreshed,
-    refuse_other_sides,
     side_shapes,
 )
 from gradtx.paths import Labels
 from gradtx.rule import Hyper, HyperField, OptionalHyperField, Rule, Step
 from gradtx.schedules.decay import exponential_decay
-from gradtx.struct import static
+from gradtx.struct import static, within
 from gradtx.transform import GradientTransformation
 from gradtx.tree import abs2, inverse, one_minus_power, real_dtype
 
@@ -60,17 +60,18 @@ class scale_by_kron(Rule):
     steps in `learn` have added up to one; longer sides than `max_dim` have a diagonal.
     """
 
-    b1: HyperField = 0.9
-    precond_lr: HyperField = 0.1
-    learn: OptionalHyperField = (
-        None  # the share of steps on which Q moves; None: as the paper's code
-    )
-    clip: HyperField = 1.1  # the largest root mean square of an update
-    damping: HyperField = 1e-9  # of noise beside the gradient: zeros must not let Q grow for ever
+    b1: HyperField = within("[0, 1)", default=0.9)
+    precond_lr: HyperField = within("[0, 1]", default=0.1)
+    # The share of steps on which Q moves; None: as the paper's code.
+    learn: OptionalHyperField = within("[0, 1]", default=None)
+    clip: HyperField = within("(0, inf)", default=1.1)  # the largest root mean square of an update
+    # Of noise beside the gradient: zeros must not let Q grow for ever.
+    damping: HyperField = within("(0, inf)", default=1e-9)
     seed: int | Array = random_key(default=0)
     stagger: bool = static(default=True)  # False: all matrices in the same step
-    sides: str = static(default="both")  # or "shorter", "inputs", "outputs"; others have a diagonal
-    max_dim: int | None = static(default=None)  # None: 8192
+    # Or "shorter", "inputs", "outputs"; others have a diagonal.
+    sides: str = static(default="both", among=SIDES)
+    max_dim: int | None = static(default=None, within="[0, inf)")  # None: 8192
     axes: AxesField = None  # an `Axes`
 
     class Slots(NamedTuple):
@@ -83,12 +84,6 @@ class scale_by_kron(Rule):
 
     # A sketch, no noise: a stack of layers is what a list of them is.
     alike: ClassVar[bool] = True
-
-    def check(self) -> None:
-        self.require("[0, 1)", "b1")
-        self.require("[0, 1]", "precond_lr", "learn")
-        self.require("(0, inf)", "clip", "damping")
-        refuse_other_sides(self)
 
     def init_leaf(self, p: Array) -> Slots:
         *stack, n, m = shape_of_matrices(self.axes, p.shape, "scale_by_kron")

@@ -23,6 +23,7 @@ from gradtx.hyper import AxesField, AxesOf
 from gradtx.optimizers.adam import scale_by_adam
 from gradtx.paths import Labels, only_where
 from gradtx.rule import Hyper, HyperField, Rule, Square, Step
+from gradtx.struct import within
 from gradtx.transform import GradientTransformation
 from gradtx.transforms.decay import add_decayed_weights
 from gradtx.transforms.momentum import scale_by_momentum
@@ -38,15 +39,13 @@ class scale_by_lars(Rule):
     zero. You+ 2017, 1708.03888. Differs from Optax, which divides by ||g + weight_decay p||.
     """
 
-    weight_decay: HyperField = 5e-4
-    trust_coefficient: HyperField = 1e-3  # None leaves out the trust ratio
-    eps: HyperField = 0.0
+    weight_decay: HyperField = within("[0, inf)", default=5e-4)
+    # None leaves out the trust ratio.
+    trust_coefficient: HyperField = within("[0, inf)", default=1e-3)
+    eps: HyperField = within("[0, inf)", default=0.0)
     axes: AxesField = None  # an `Axes` where arrays are stacked
 
     needs: ClassVar[tuple[str, ...]] = ("params",)
-
-    def check(self) -> None:
-        self.require("[0, inf)", "weight_decay", "trust_coefficient", "eps")
 
     def update_leaf(self, g: Array, slots: Any, p: Array, step: Step) -> tuple[Array, Any]:
         decayed = g + self.weight_decay * p
@@ -65,10 +64,10 @@ class scale_by_novograd(Rule):
     Ginsburg+ 2019, 1905.11286. Differs from Optax in b1 and b2, which there are 0.9 and 0.25.
     """
 
-    b1: HyperField = 0.95  # decay of mu
-    b2: HyperField = 0.98  # decay of nu
-    eps: HyperField = 1e-8
-    weight_decay: HyperField = 0.0
+    b1: HyperField = within("[0, 1)", default=0.95)  # decay of mu
+    b2: HyperField = within("[0, 1)", default=0.98)  # decay of nu
+    eps: HyperField = within("(0, inf)", default=1e-8)
+    weight_decay: HyperField = within("[0, inf)", default=0.0)
     axes: AxesField = None  # an `Axes` where arrays are stacked
 
     class Slots(NamedTuple):
@@ -76,11 +75,6 @@ class scale_by_novograd(Rule):
         nu: Square  # one number for every layer
 
     needs: ClassVar[tuple[str, ...]] = ("params",)
-
-    def check(self) -> None:
-        self.require("[0, 1)", "b1", "b2")
-        self.require("(0, inf)", "eps")
-        self.require("[0, inf)", "weight_decay")
 
     def init_leaf(self, p: Array) -> Slots:
         inside = unstacked_axes(self.axes, p.ndim)

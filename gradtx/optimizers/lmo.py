@@ -12,7 +12,7 @@ from gradtx.hyper import AxesField
 from gradtx.optimizers.muon import Momentum
 from gradtx.optimizers.polar import Polar, newton_schulz
 from gradtx.rule import BatchedRule, HyperField, Step
-from gradtx.struct import refuse_other, static
+from gradtx.struct import static, within
 from gradtx.tree import inverse, norm
 
 NORMS = ("spectral", "columns", "sign")
@@ -27,18 +27,13 @@ class scale_by_lmo(BatchedRule):
     are given. Pethick+ 2025, 2502.07529.
     """
 
-    radius: HyperField = 1.0
-    decay: HyperField = 0.9  # one minus the paper's alpha
-    norm: str = static(default="spectral")
+    radius: HyperField = within("[0, inf)", default=1.0)
+    decay: HyperField = within("[0, 1)", default=0.9)  # one minus the paper's alpha
+    norm: str = static(default="spectral", among=NORMS)
     polar: Polar = static(default=newton_schulz())
     axes: AxesField = None  # an `Axes`
 
     Slots = Momentum
-
-    def check(self) -> None:
-        self.require("[0, 1)", "decay")
-        self.require("[0, inf)", "radius")
-        refuse_other(self, "norm", NORMS)
 
     def init_leaf(self, p: Array) -> Momentum:
         if self.norm != "sign":

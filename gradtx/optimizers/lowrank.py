@@ -33,7 +33,7 @@ from gradtx.optimizers.roles import Matrices, routed
 from gradtx.optimizers.sides import due, eigenbasis, refreshed
 from gradtx.paths import Labels
 from gradtx.rule import Hyper, HyperField, Rule, Square, Step
-from gradtx.struct import refuse_other, static, value_error
+from gradtx.struct import static, within
 from gradtx.transform import GradientTransformation
 from gradtx.tree import abs2, inverse, real_dtype, root
 
@@ -43,12 +43,6 @@ PER = ("channel", "tensor")
 
 def _rank(rule: Any, short: int) -> int:
     return min(RANK if rule.rank is None else rule.rank, short)
-
-
-def _refuse_other_rank(rule: Any) -> None:
-    if rule.rank is not None and rule.rank < 1:
-        seen = f"rank is {rule.rank!r}"
-        raise value_error(type(rule).__name__, seen, "Give a rank of 1 or more")
 
 
 def _wide(x: Array) -> Array:
@@ -76,12 +70,13 @@ class scale_by_galore(Rule):
     takes what comes. Differs from Optax, which projects the longer side, with a scale of 1.
     """
 
-    b1: HyperField = 0.9
-    b2: HyperField = 0.999
-    eps: HyperField = 1e-8
+    b1: HyperField = within("[0, 1)", default=0.9)
+    b2: HyperField = within("[0, 1)", default=0.999)
+    eps: HyperField = within("(0, inf)", default=1e-8)
     scale: HyperField = 0.25
-    every: HyperField = 200  # steps from one basis to the next
-    rank: int | None = static(default=None)  # None: 128, and never more than the shorter side
+    every: HyperField = within("(0, inf)", default=200)  # steps from one basis to the next
+    # None: 128, and never more than the shorter side.
+    rank: int | None = static(default=None, within="[1, inf)")
     stagger: bool = static(default=True)  # False: all matrices in the same step
     axes: AxesField = None  # an `Axes`
 
@@ -91,11 +86,6 @@ class scale_by_galore(Rule):
         basis: Array  # [..., shorter side, rank]
 
     numbered: ClassVar[bool] = True
-
-    def check(self) -> None:
-        self.require("[0, 1)", "b1", "b2")
-        self.require("(0, inf)", "eps", "every")
-        _refuse_other_rank(self)
 
     def init_leaf(self, p: Array) -> Slots:
         *stack, n, m = shape_of_matrices(self.axes, p.shape, "scale_by_galore")
@@ -141,15 +131,17 @@ class scale_by_apollo(Rule):
     the same for all matrices of a shape. After an update of zeros the norm is not limited.
     """
 
-    b1: HyperField = 0.9
-    b2: HyperField = 0.999
-    eps: HyperField = 1e-8
-    scale: HyperField = 1.0
-    growth: HyperField = 1.01  # the most that the norm of an update is multiplied by in one step
-    every: HyperField = 200  # steps from one projection to the next
+    b1: HyperField = within("[0, 1)", default=0.9)
+    b2: HyperField = within("[0, 1)", default=0.999)
+    eps: HyperField = within("(0, inf)", default=1e-8)
+    scale: HyperField = within("[0, inf)", default=1.0)
+    # The most that the norm of an update is multiplied by in one step.
+    growth: HyperField = within("(0, inf)", default=1.01)
+    every: HyperField = within("(0, inf)", default=200)  # steps from one projection to the next
     seed: int | Array = random_key(default=0)
-    rank: int | None = static(default=None)  # None: 128, and never more than the shorter side
-    per: str = static(default="channel")  # or "tensor"
+    # None: 128, and never more than the shorter side.
+    rank: int | None = static(default=None, within="[1, inf)")
+    per: str = static(default="channel", among=PER)  # or "tensor"
     axes: AxesField = None  # an `Axes`
 
     class Slots(NamedTuple):
@@ -159,13 +151,6 @@ class scale_by_apollo(Rule):
 
     # A sketch, no noise: a stack of layers is what a list of them is.
     alike: ClassVar[bool] = True
-
-    def check(self) -> None:
-        self.require("[0, 1)", "b1", "b2")
-        self.require("(0, inf)", "eps", "every", "growth")
-        self.require("[0, inf)", "scale")
-        refuse_other(self, "per", PER)
-        _refuse_other_rank(self)
 
     def init_leaf(self, p: Array) -> Slots:
         *stack, n, m = shape_of_matrices(self.axes, p.shape, "scale_by_apollo")

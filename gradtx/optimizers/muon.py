@@ -25,7 +25,7 @@ from gradtx.axes import (
 from gradtx.hyper import AxesField
 from gradtx.optimizers.polar import Polar, newton_schulz
 from gradtx.rule import BatchedRule, HyperField, Square, Step
-from gradtx.struct import refuse_other, static
+from gradtx.struct import static, within
 from gradtx.tree import abs2, inverse, norm, one_minus_power, real_dtype, real_zeros_like, root
 
 MOMENTA = ("lerp", "trace", "corrected")
@@ -81,21 +81,17 @@ class scale_by_muon(BatchedRule):
     their number of axes: here arrays that have not two need `axes`.
     """
 
-    beta: HyperField = 0.95
-    rms: HyperField = 0.2  # of the entries of the update, in the scales that set it
+    beta: HyperField = within("[0, 1)", default=0.95)
+    # Of the entries of the update, in the scales that set it.
+    rms: HyperField = within("(0, inf)", default=0.2)
     nesterov: bool = static(default=True)
-    momentum: str = static(default="lerp")  # PyTorch's code; or "trace" or "corrected" (Optax)
-    scale: str | None = static(default="match_rms_adamw")
+    # PyTorch's code; or "trace" or "corrected" (Optax).
+    momentum: str = static(default="lerp", among=MOMENTA)
+    scale: str | None = static(default="match_rms_adamw", among=SCALES)
     polar: Polar = static(default=newton_schulz())  # or `exact_polar()`
     axes: AxesField = None  # an `Axes`: which are inputs and outputs, which stacked
 
     Slots = Momentum
-
-    def check(self) -> None:
-        self.require("[0, 1)", "beta")
-        self.require("(0, inf)", "rms")
-        refuse_other(self, "momentum", MOMENTA)
-        refuse_other(self, "scale", SCALES)
 
     def init_leaf(self, p: Array) -> Momentum:
         layout(self.axes, p.shape, "scale_by_muon")
@@ -132,25 +128,19 @@ class scale_by_normuon(BatchedRule):
     `scale_by_muon`): the authors' code. Li+ 2025, 2510.05491.
     """
 
-    beta: HyperField = 0.95
-    b2: HyperField = 0.95
-    eps: HyperField = 1e-8
-    rms: HyperField = 0.2
+    beta: HyperField = within("[0, 1)", default=0.95)
+    b2: HyperField = within("[0, 1)", default=0.95)
+    eps: HyperField = within("(0, inf)", default=1e-8)
+    rms: HyperField = within("(0, inf)", default=0.2)
     nesterov: bool = static(default=True)
-    momentum: str = static(default="lerp")
-    scale: str | None = static(default="rms")
+    momentum: str = static(default="lerp", among=MOMENTA)
+    scale: str | None = static(default="rms", among=tuple(s for s in SCALES if s != "nuclear"))
     polar: Polar = static(default=newton_schulz())
     axes: AxesField = None
 
     class Slots(NamedTuple):
         mu: Array
         nu: Square  # one number for every output of every matrix: [..., outputs]
-
-    def check(self) -> None:
-        self.require("[0, 1)", "beta", "b2")
-        self.require("(0, inf)", "eps", "rms")
-        refuse_other(self, "momentum", MOMENTA)
-        refuse_other(self, "scale", tuple(s for s in SCALES if s != "nuclear"))
 
     def init_leaf(self, p: Array) -> Slots:
         *stack, _, m = shape_of_matrices(self.axes, p.shape, "scale_by_normuon")
@@ -192,12 +182,12 @@ class scale_by_adamuon(BatchedRule):
     code does.
     """
 
-    beta: HyperField = 0.95
-    b2: HyperField = 0.95
-    eps: HyperField = 1e-8
-    rms: HyperField = 0.2
+    beta: HyperField = within("[0, 1)", default=0.95)
+    b2: HyperField = within("[0, 1)", default=0.95)
+    eps: HyperField = within("(0, inf)", default=1e-8)
+    rms: HyperField = within("(0, inf)", default=0.2)
     nesterov: bool = static(default=False)
-    momentum: str = static(default="lerp")
+    momentum: str = static(default="lerp", among=MOMENTA)
     signed: bool = static(default=True)
     polar: Polar = static(default=newton_schulz())
     axes: AxesField = None
@@ -205,11 +195,6 @@ class scale_by_adamuon(BatchedRule):
     class Slots(NamedTuple):
         mu: Array
         nu: Square
-
-    def check(self) -> None:
-        self.require("[0, 1)", "beta", "b2")
-        self.require("(0, inf)", "eps", "rms")
-        refuse_other(self, "momentum", MOMENTA)
 
     def init_leaf(self, p: Array) -> Slots:
         layout(self.axes, p.shape, "scale_by_adamuon")
@@ -241,23 +226,17 @@ class scale_by_adago(BatchedRule):
     rate here: 0.01 is their 5e-4 at a rate of 0.05.
     """
 
-    beta: HyperField = 0.95
-    gamma: HyperField = 10.0
-    floor: HyperField = 0.01
+    beta: HyperField = within("[0, 1)", default=0.95)
+    gamma: HyperField = within("(0, inf)", default=10.0)
+    floor: HyperField = within("[0, inf)", default=0.01)
     nesterov: bool = static(default=False)
-    momentum: str = static(default="lerp")
+    momentum: str = static(default="lerp", among=MOMENTA)
     polar: Polar = static(default=newton_schulz())
     axes: AxesField = None
 
     class Slots(NamedTuple):
         mu: Array
         total: Square  # the sum of squared norms, for every matrix
-
-    def check(self) -> None:
-        self.require("[0, 1)", "beta")
-        self.require("(0, inf)", "gamma")
-        self.require("[0, inf)", "floor")
-        refuse_other(self, "momentum", MOMENTA)
 
     def init_leaf(self, p: Array) -> Slots:
         *stack, _, _ = shape_of_matrices(self.axes, p.shape, "scale_by_adago")

@@ -21,6 +21,7 @@ from gradtx.axes import unstacked_axes
 from gradtx.chain import chain
 from gradtx.hyper import AxesField, AxesOf
 from gradtx.rule import Copy, Hyper, HyperField, JointRule, Rule, Square, Step
+from gradtx.struct import within
 from gradtx.transform import GradientTransformation
 from gradtx.transforms.scale import scale_by_learning_rate
 from gradtx.tree import abs2, real_zeros_like, root
@@ -48,16 +49,14 @@ class scale_by_dog(JointRule):
     Ivgi, Hinder & Carmon 2023, 2302.12022. Evaluate the model with an average of its parameters.
     """
 
-    reps_rel: HyperField = 1e-6  # the first distance, relative to 1 + ||x0||; 1e-4 with batch norm
-    eps: HyperField = 1e-8
+    # The first distance, relative to 1 + ||x0||; 1e-4 with batch norm.
+    reps_rel: HyperField = within("(0, inf)", default=1e-6)
+    eps: HyperField = within("(0, inf)", default=1e-8)
 
     Slots = DogSlots
     Globals = DogGlobals
     Sums = DogSums
     needs: ClassVar[tuple[str, ...]] = ("params",)
-
-    def check(self) -> None:
-        self.require("(0, inf)", "reps_rel", "eps")
 
     def prepare(self, globals_: DogGlobals, t: Array) -> Array:
         return t
@@ -82,8 +81,9 @@ class scale_by_ldog(Rule):
     With `axes` every matrix of a stack is on its own.
     """
 
-    reps_rel: HyperField = 1e-6  # the first distance, relative to 1 + ||x0||; 1e-4 with batch norm
-    eps: HyperField = 1e-8
+    # The first distance, relative to 1 + ||x0||; 1e-4 with batch norm.
+    reps_rel: HyperField = within("(0, inf)", default=1e-6)
+    eps: HyperField = within("(0, inf)", default=1e-8)
     axes: AxesField = None  # which axes are stacked; None: none
 
     class Slots(NamedTuple):
@@ -92,9 +92,6 @@ class scale_by_ldog(Rule):
         sum_of_squares: Square
 
     needs: ClassVar[tuple[str, ...]] = ("params",)
-
-    def check(self) -> None:
-        self.require("(0, inf)", "reps_rel", "eps")
 
     def init_leaf(self, p: Array) -> Slots:
         zeros = jnp.sum(real_zeros_like(p), unstacked_axes(self.axes, p.ndim))
@@ -127,16 +124,13 @@ class scale_by_dowg(JointRule):
     from the paper in eps, which the authors' code has.
     """
 
-    init_estim_sq_dist: HyperField = 1e-4  # r before the first step
-    eps: HyperField = 1e-4
+    init_estim_sq_dist: HyperField = within("(0, inf)", default=1e-4)  # r before the first step
+    eps: HyperField = within("(0, inf)", default=1e-4)
 
     Slots = DogSlots
     Globals = DowgGlobals
     Sums = DowgSums
     needs: ClassVar[tuple[str, ...]] = ("params",)
-
-    def check(self) -> None:
-        self.require("(0, inf)", "init_estim_sq_dist", "eps")
 
     def init_globals(self) -> DowgGlobals:
         return DowgGlobals(self.init_estim_sq_dist, 0.0)  # pyright: ignore[reportArgumentType]

@@ -241,14 +241,11 @@ class newton_schulz(Struct):
     eps: float = static(default=1e-7)
     # What products are rounded to: "float32" or wider, "tensorfloat32" (what JAX does by default
     # on GPUs) or "bfloat16" (sums in float32), several times faster on accelerators.
-    arithmetic: str = static(default="float32")
-    form: str = static(default="auto")  # "plain", "gram", or the one with fewer multiplications
+    arithmetic: str = static(default="float32", among=MARGIN)
+    # "auto": the one with fewer multiplications.
+    form: str = static(default="auto", among=("auto", "plain", "gram"))
 
     def check(self) -> None:
-        for name, known in (("arithmetic", tuple(MARGIN)), ("form", ("auto", "plain", "gram"))):
-            if getattr(self, name) not in known:
-                given = f"{name} is {getattr(self, name)!r}"
-                raise value_error("newton_schulz", given, f"Give one of {known}")
         wrong = fault(self._polynomials(), self.arithmetic)
         if wrong is not None:
             sound = [k for k, v in COEFFICIENTS.items() if fault(v, self.arithmetic) is None]

@@ -17,7 +17,7 @@ from jax import Array
 from gradtx.chain import chain
 from gradtx.optimizers.adam import Moments, moments
 from gradtx.rule import Hyper, HyperField, JointRule, LengthSums, NoNumbers, Step, measure_length
-from gradtx.struct import refuse_other, static
+from gradtx.struct import static, within
 from gradtx.transform import GradientTransformation
 from gradtx.transforms.scale import scale, scale_by_learning_rate
 from gradtx.tree import abs2, inner, one_minus_power, root
@@ -31,19 +31,15 @@ class scale_by_polyak(JointRule):
     Optax, which scales g before it takes the norm and so divides by `scaling`.
     """
 
-    scaling: HyperField = 1.0  # the paper proves 2 (convex) and uses 1 to 5
-    max_learning_rate: HyperField = 1.0
+    # The paper proves 2 (convex) and uses 1 to 5.
+    scaling: HyperField = within("[0, inf)", default=1.0)
+    max_learning_rate: HyperField = within("(0, inf]", default=1.0)
     f_min: HyperField = 0.0  # the lowest value of the loss
-    eps: HyperField = 0.0
-    variant: str = static(default="sps")
+    eps: HyperField = within("[0, inf)", default=0.0)
+    variant: str = static(default="sps", among=("sps", "sps+"))
 
     Sums = LengthSums
     needs: ClassVar[tuple[str, ...]] = ("value",)
-
-    def check(self) -> None:
-        self.require("[0, inf)", "scaling", "eps")
-        self.require("(0, inf]", "max_learning_rate")
-        refuse_other(self, "variant", ("sps", "sps+"))
 
     measure_leaf = measure_length
 
@@ -111,9 +107,9 @@ class scale_by_momo(JointRule):
     """
 
     learning_rate: HyperField = 1.0
-    b1: HyperField = 0.9
+    b1: HyperField = within("[0, 1)", default=0.9)
     lower_bound: HyperField = 0.0  # of the loss
-    weight_decay: HyperField = 0.0
+    weight_decay: HyperField = within("[0, inf)", default=0.0)
     adapt_lower_bound: bool = static(default=False)  # estimates the bound, from lower_bound on
 
     class Slots(NamedTuple):
@@ -123,10 +119,6 @@ class scale_by_momo(JointRule):
     Sums = MomoSums
 
     needs: ClassVar[tuple[str, ...]] = ("params", "value")
-
-    def check(self) -> None:
-        self.require("[0, 1)", "b1")
-        self.require("[0, inf)", "weight_decay")
 
     def init_globals(self) -> MomoGlobals:
         return MomoGlobals(0.0, 0.0, self.lower_bound)  # pyright: ignore[reportArgumentType]
@@ -158,11 +150,11 @@ class scale_by_momo_adam(JointRule):
     """
 
     learning_rate: HyperField = 1e-2
-    b1: HyperField = 0.9
-    b2: HyperField = 0.999
-    eps: HyperField = 1e-8
+    b1: HyperField = within("[0, 1)", default=0.9)
+    b2: HyperField = within("[0, 1)", default=0.999)
+    eps: HyperField = within("(0, inf)", default=1e-8)
     lower_bound: HyperField = 0.0  # of the loss
-    weight_decay: HyperField = 0.0
+    weight_decay: HyperField = within("[0, inf)", default=0.0)
     adapt_lower_bound: bool = static(default=False)  # estimates the bound, from lower_bound on
 
     Slots = Moments
@@ -170,11 +162,6 @@ class scale_by_momo_adam(JointRule):
     Sums = MomoSums
 
     needs: ClassVar[tuple[str, ...]] = ("params", "value")
-
-    def check(self) -> None:
-        self.require("[0, 1)", "b1", "b2")
-        self.require("(0, inf)", "eps")
-        self.require("[0, inf)", "weight_decay")
 
     def init_globals(self) -> MomoGlobals:
         return MomoGlobals(0.0, 0.0, self.lower_bound)  # pyright: ignore[reportArgumentType]

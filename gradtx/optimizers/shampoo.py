@@ -21,6 +21,7 @@ from gradtx.hyper import AxesField
 from gradtx.optimizers.roles import Matrices, routed
 from gradtx.optimizers.sides import (
     ROOTS,
+    SIDES,
     Pair,
     averages,
     due,
@@ -31,14 +32,13 @@ from gradtx.optimizers.sides import (
     numbers_of_matrices,
     on_both_sides,
     refreshed,
-    refuse_other_sides,
     scaled_identity,
     side_shapes,
     zeros,
 )
 from gradtx.paths import Labels
 from gradtx.rule import Hyper, HyperField, OptionalHyperField, Rule, Square, Step
-from gradtx.struct import refuse_other, static, value_error
+from gradtx.struct import static, value_error, within
 from gradtx.transform import GradientTransformation
 from gradtx.tree import abs2, inverse, one_minus_power, real_dtype, real_zeros_like, root
 
@@ -56,18 +56,22 @@ class scale_by_shampoo(Rule):
     A vector is `Axes("i")`: full-matrix AdaGrad.
     """
 
-    b1: HyperField = 0.9
-    b2: HyperField = 0.999
-    eps: HyperField = 1e-12  # added to the eigenvalues
-    graft_eps: HyperField = 1e-8
-    exponent: OptionalHyperField = None  # e, if it is not the usual one
-    every: HyperField = 10  # steps from one root to the next
-    graft: str | None = static(default="adam")
-    block_size: int | None = static(default=None)  # larger matrices are cut into equal blocks
+    b1: HyperField = within("[0, 1)", default=0.9)
+    b2: HyperField = within("[0, 1]", default=0.999)
+    eps: HyperField = within("(0, inf)", default=1e-12)  # added to the eigenvalues
+    graft_eps: HyperField = within("(0, inf)", default=1e-8)
+    exponent: OptionalHyperField = within("[0, inf)", default=None)  # e, if it is not the usual one
+    every: HyperField = within("(0, inf)", default=10)  # steps from one root to the next
+    graft: str | None = static(default="adam", among=GRAFTS)
+    # Larger matrices are cut into equal blocks.
+    block_size: int | None = static(default=None, within="[1, inf)")
     stagger: bool = static(default=True)  # False: all matrices in the same step
-    sides: str = static(default="both")  # or "shorter", "inputs", "outputs", of every block
-    max_dim: int | None = static(default=None)  # longer sides keep a diagonal; None: 10,000
-    roots: str = static(default="eigh")  # or "newton": products only, which accelerators prefer
+    # Or "shorter", "inputs", "outputs", of every block.
+    sides: str = static(default="both", among=SIDES)
+    # Longer sides keep a diagonal; None: 10,000.
+    max_dim: int | None = static(default=None, within="[0, inf)")
+    # Or "newton": products only, which accelerators prefer.
+    roots: str = static(default="eigh", among=ROOTS)
     axes: AxesField = None  # an `Axes`
 
     class Slots(NamedTuple):
@@ -81,21 +85,10 @@ class scale_by_shampoo(Rule):
     numbered: ClassVar[bool] = True
 
     def check(self) -> None:
-        self.require("[0, 1)", "b1")
-        self.require("[0, 1]", "b2")
-        self.require("(0, inf)", "eps", "graft_eps")
-        self.require("[0, inf)", "exponent")
-        self.require("(0, inf)", "every")
-        refuse_other(self, "graft", GRAFTS)
-        refuse_other_sides(self)
-        refuse_other(self, "roots", ROOTS)
         if self.roots == "newton" and self.exponent is not None:
             seen = f'exponent is {self.exponent!r} and roots is "newton"'
             do = 'Leave the exponent out, or take roots="eigh"'
             raise value_error("scale_by_shampoo", seen, do)
-        if self.block_size is not None and self.block_size < 1:
-            seen = f"block_size is {self.block_size!r}"
-            raise value_error("scale_by_shampoo", seen, "Give a size of 1 or more")
 
     def _blocks(self, n: int, m: int) -> tuple[int, int]:
         """The number of blocks along inputs and outputs."""
@@ -202,14 +195,16 @@ class scale_by_kl_shampoo(Rule):
     mean square of the first gradient that is not zero.
     """
 
-    b1: HyperField = 0.9
-    b2: HyperField = 0.95
-    eps: HyperField = 1e-12  # added to the eigenvalues
-    every: HyperField = 10  # steps from one root to the next
+    b1: HyperField = within("[0, 1)", default=0.9)
+    b2: HyperField = within("[0, 1)", default=0.95)
+    eps: HyperField = within("(0, inf)", default=1e-12)  # added to the eigenvalues
+    every: HyperField = within("(0, inf)", default=10)  # steps from one root to the next
     stagger: bool = static(default=True)  # False: all matrices in the same step
-    sides: str = static(default="both")  # or "shorter", "inputs", "outputs"
-    max_dim: int | None = static(default=None)  # longer sides keep a diagonal; None: 10,000
-    roots: str = static(default="eigh")  # or "newton": products only, which accelerators prefer
+    sides: str = static(default="both", among=SIDES)  # or "shorter", "inputs", "outputs"
+    # Longer sides keep a diagonal; None: 10,000.
+    max_dim: int | None = static(default=None, within="[0, inf)")
+    # Or "newton": products only, which accelerators prefer.
+    roots: str = static(default="eigh", among=ROOTS)
     axes: AxesField = None  # an `Axes`
 
     class Slots(NamedTuple):
@@ -220,13 +215,6 @@ class scale_by_kl_shampoo(Rule):
         right_root: Array
 
     numbered: ClassVar[bool] = True
-
-    def check(self) -> None:
-        self.require("[0, 1)", "b1", "b2")
-        self.require("(0, inf)", "eps")
-        self.require("(0, inf)", "every")
-        refuse_other_sides(self)
-        refuse_other(self, "roots", ROOTS)
 
     def init_leaf(self, p: Array) -> Slots:
         *stack, n, m = shape_of_matrices(self.axes, p.shape, "scale_by_kl_shampoo")

@@ -18,7 +18,6 @@ from jax.typing import DTypeLike
 
 from gradtx.axes import adjoint, frobenius_norm, product
 from gradtx.engine.batches import in_turn
-from gradtx.struct import refuse_other
 from gradtx.tree import abs2
 
 LONGEST = 10_000  # the `max_dim` where none is given
@@ -27,10 +26,6 @@ ROOTS = ("eigh", "newton")
 
 Pair = tuple[Array, Array]
 """Something for the left and for the right side."""
-
-
-def refuse_other_sides(rule: Any) -> None:
-    refuse_other(rule, "sides", SIDES)
 
 
 Shapes = tuple[tuple[int, int], tuple[int, int]]

@@ -22,6 +22,7 @@ from gradtx.chain import chain
 from gradtx.optimizers.decoupled import decoupled
 from gradtx.paths import Labels
 from gradtx.rule import Hyper, HyperField, Rule, Step
+from gradtx.struct import within
 from gradtx.transform import GradientTransformation
 from gradtx.transforms.scale import scale, scale_by_learning_rate
 from gradtx.tree import abs2, real_zeros_like
@@ -40,13 +41,10 @@ class scale_by_signum(Rule):
     Bernstein+ 2018, 1802.04434.
     """
 
-    b1: HyperField = 0.9  # decay of mu
+    b1: HyperField = within("[0, 1)", default=0.9)  # decay of mu
 
     class Slots(NamedTuple):
         mu: Array
-
-    def check(self) -> None:
-        self.require("[0, 1)", "b1")
 
     def update_leaf(self, g: Array, slots: Slots, p: Array, step: Step) -> tuple[Array, Slots]:
         mu = self.b1 * slots.mu + (1 - self.b1) * g
@@ -59,15 +57,11 @@ class scale_by_lion(Rule):
     Then mu = b2 mu + (1 - b2) g. Chen+ 2023, 2302.06675.
     """
 
-    b1: HyperField = 0.9  # weight of mu in the update
-    b2: HyperField = 0.99  # decay of mu
+    b1: HyperField = within("[0, 1)", default=0.9)  # weight of mu in the update
+    b2: HyperField = within("(0, 1)", default=0.99)  # decay of mu
 
     class Slots(NamedTuple):
         mu: Array
-
-    def check(self) -> None:
-        self.require("[0, 1)", "b1")
-        self.require("(0, 1)", "b2")
 
     def update_leaf(self, g: Array, slots: Slots, p: Array, step: Step) -> tuple[Array, Slots]:
         mu = self.b2 * slots.mu + (1 - self.b2) * g
@@ -85,11 +79,11 @@ class scale_by_rprop(Rule):
     alone a negative learning rate is refused: it is a size, and the sizes keep their bounds.
     """
 
-    learning_rate: HyperField  # if it moves, all step sizes move in proportion
-    eta_minus: HyperField = 0.5
-    eta_plus: HyperField = 1.2
-    min_step_size: HyperField = 1e-6
-    max_step_size: HyperField = 50.0
+    learning_rate: HyperField = within("[0, inf)")  # if it moves, all step sizes move in proportion
+    eta_minus: HyperField = within("(0, 1]", default=0.5)
+    eta_plus: HyperField = within("[1, inf)", default=1.2)
+    min_step_size: HyperField = within("[0, inf)", default=1e-6)
+    max_step_size: HyperField = within("(0, inf]", default=50.0)
 
     class Slots(NamedTuple):
         step_sizes: Array  # in units of twice the learning rate
@@ -98,10 +92,6 @@ class scale_by_rprop(Rule):
         )
 
     def check(self) -> None:
-        self.require("[0, inf)", "learning_rate", "min_step_size")
-        self.require("(0, 1]", "eta_minus")
-        self.require("[1, inf)", "eta_plus")
-        self.require("(0, inf]", "max_step_size")
         self.require_order("min_step_size", "max_step_size")
 
     def init_leaf(self, p: Array) -> Slots:

@@ -22,6 +22,7 @@ from gradtx.engine.placement import placed
 from gradtx.hyper import AxesField
 from gradtx.optimizers.roles import Matrices, routed
 from gradtx.optimizers.sides import (
+    SIDES,
     Pair,
     averages,
     due,
@@ -32,7 +33,6 @@ from gradtx.optimizers.sides import (
     on_both_sides,
     power_step,
     refreshed,
-    refuse_other_sides,
     same_order,
     side_shapes,
     without_rounding,
@@ -40,7 +40,7 @@ from gradtx.optimizers.sides import (
 )
 from gradtx.paths import Labels
 from gradtx.rule import Hyper, HyperField, Rule, Square, Step
-from gradtx.struct import static
+from gradtx.struct import static, within
 from gradtx.transform import GradientTransformation
 from gradtx.tree import abs2, one_minus_power, real_zeros_like, root
 
@@ -55,14 +55,15 @@ class scale_by_soap(Rule):
     2024, 2409.11321, in the authors' form. With no side left it is Adam.
     """
 
-    b1: HyperField = 0.95
-    b2: HyperField = 0.95
-    eps: HyperField = 1e-8
-    shampoo_beta: HyperField = 0.95
-    every: HyperField = 10  # steps from one basis to the next
+    b1: HyperField = within("[0, 1)", default=0.95)
+    b2: HyperField = within("[0, 1)", default=0.95)
+    eps: HyperField = within("(0, inf)", default=1e-8)
+    shampoo_beta: HyperField = within("[0, 1)", default=0.95)
+    every: HyperField = within("(0, inf)", default=10)  # steps from one basis to the next
     stagger: bool = static(default=True)  # False: all matrices in the same step
-    sides: str = static(default="both")  # or "shorter", "inputs", "outputs"
-    max_dim: int | None = static(default=None)  # longer sides keep their axes; None: 10,000
+    sides: str = static(default="both", among=SIDES)  # or "shorter", "inputs", "outputs"
+    # Longer sides keep their axes; None: 10,000.
+    max_dim: int | None = static(default=None, within="[0, inf)")
     axes: AxesField = None  # an `Axes`
 
     class Slots(NamedTuple):
@@ -74,12 +75,6 @@ class scale_by_soap(Rule):
         right_basis: Array
 
     numbered: ClassVar[bool] = True
-
-    def check(self) -> None:
-        self.require("[0, 1)", "b1", "b2", "shampoo_beta")
-        self.require("(0, inf)", "eps")
-        self.require("(0, inf)", "every")
-        refuse_other_sides(self)
 
     def init_leaf(self, p: Array) -> Slots:
         *stack, n, m = shape_of_matrices(self.axes, p.shape, "scale_by_soap")
@@ -146,12 +141,13 @@ class scale_by_splus(Rule):
     the parameters, of decay 0.999 in the paper.
     """
 
-    b1: HyperField = 0.9
-    b2: HyperField = 0.999
-    every: HyperField = 100  # steps from one basis to the next
+    b1: HyperField = within("[0, 1)", default=0.9)
+    b2: HyperField = within("[0, 1)", default=0.999)
+    every: HyperField = within("(0, inf)", default=100)  # steps from one basis to the next
     stagger: bool = static(default=True)  # False: all matrices in the same step
-    sides: str = static(default="both")  # or "shorter", "inputs", "outputs"
-    max_dim: int | None = static(default=None)  # longer sides keep their axes; None: 10,000
+    sides: str = static(default="both", among=SIDES)  # or "shorter", "inputs", "outputs"
+    # Longer sides keep their axes; None: 10,000.
+    max_dim: int | None = static(default=None, within="[0, inf)")
     axes: AxesField = None  # an `Axes`
 
     class Slots(NamedTuple):
@@ -162,11 +158,6 @@ class scale_by_splus(Rule):
         right_basis: Array
 
     numbered: ClassVar[bool] = True
-
-    def check(self) -> None:
-        self.require("[0, 1)", "b1", "b2")
-        self.require("(0, inf)", "every")
-        refuse_other_sides(self)
 
     def init_leaf(self, p: Array) -> Slots:
         *stack, n, m = shape_of_matrices(self.axes, p.shape, "scale_by_splus")

@@ -104,7 +104,7 @@ class join_schedules(Schedule):
     """
 
     schedules: Sequence[Schedule | Static]
-    boundaries: Sequence[Number] = whole()
+    boundaries: Sequence[Number] = whole(within="[0, inf)")
 
     def __init__(self, schedules: Sequence[Scalar], boundaries: Sequence[Number]) -> None:
         object.__setattr__(self, "schedules", tuple(map(_as_schedule, schedules)))
@@ -118,7 +118,6 @@ class join_schedules(Schedule):
                 f"{len(self.schedules)} schedules and {len(self.boundaries)} boundaries",
                 "Give one boundary fewer than schedules",
             )
-        self.require("[0, inf)", "boundaries")
         known = [number for _, number in numbers(self.boundaries)]
         if known != sorted(known):
             raise value_error(

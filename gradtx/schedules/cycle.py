@@ -16,7 +16,7 @@ from jax import Array
 from gradtx.schedules.base import Number, Schedule, as_steps, join_schedules
 from gradtx.schedules.run import warmup_cosine_decay_schedule
 from gradtx.schedules.shape import between, cosine, fraction
-from gradtx.struct import refuse_other, static, whole
+from gradtx.struct import static, whole, within
 
 
 class cosine_onecycle_schedule(Schedule):
@@ -28,16 +28,11 @@ class cosine_onecycle_schedule(Schedule):
     Differs from Optax in that boundaries are not rounded to whole counts.
     """
 
-    transition_steps: Number = whole()
+    transition_steps: Number = whole(within="[0, inf)")
     peak_value: Number
-    pct_start: Number = 0.3
-    div_factor: Number = 25.0
-    final_div_factor: Number = 1e4
-
-    def check(self) -> None:
-        self.require("[0, inf)", "transition_steps")
-        self.require("(0, inf)", "div_factor", "final_div_factor")
-        self.require("[0, 1]", "pct_start")
+    pct_start: Number = within("[0, 1]", default=0.3)
+    div_factor: Number = within("(0, inf)", default=25.0)
+    final_div_factor: Number = within("(0, inf)", default=1e4)
 
     def __call__(self, count: Any) -> Array:
         start = self.peak_value / self.div_factor
@@ -56,17 +51,14 @@ class linear_onecycle_schedule(Schedule):
     that boundaries are not rounded to whole counts.
     """
 
-    transition_steps: Number = whole()
+    transition_steps: Number = whole(within="[0, inf)")
     peak_value: Number
-    pct_start: Number = 0.3
-    pct_final: Number = 0.85
-    div_factor: Number = 25.0
-    final_div_factor: Number = 1e4
+    pct_start: Number = within("[0, 1]", default=0.3)
+    pct_final: Number = within("[0, 1]", default=0.85)
+    div_factor: Number = within("(0, inf)", default=25.0)
+    final_div_factor: Number = within("(0, inf)", default=1e4)
 
     def check(self) -> None:
-        self.require("[0, inf)", "transition_steps")
-        self.require("(0, inf)", "div_factor", "final_div_factor")
-        self.require("[0, 1]", "pct_start", "pct_final")
         self.require_order("pct_start", "pct_final")
 
     def __call__(self, count: Any) -> Array:
@@ -99,15 +91,10 @@ class cyclic_schedule(Schedule):
 
     base_value: Number
     peak_value: Number
-    step_size_up: Number = 2000
-    step_size_down: Number | None = whole(default=None)
-    gamma: Number = 1.0
-    mode: str = static(default="triangular")
-
-    def check(self) -> None:
-        self.require("(0, inf)", "step_size_up")
-        self.require("[0, inf)", "step_size_down", "gamma")
-        refuse_other(self, "mode", HEIGHTS)
+    step_size_up: Number = within("(0, inf)", default=2000)
+    step_size_down: Number | None = whole(default=None, within="[0, inf)")
+    gamma: Number = within("[0, inf)", default=1.0)
+    mode: str = static(default="triangular", among=HEIGHTS)
 
     def __call__(self, count: Any) -> Array:
         now, up = as_steps(count), as_steps(self.step_size_up)
@@ -127,15 +114,10 @@ class warm_restarts_schedule(Schedule):
     """
 
     peak_value: Number
-    period: Number = whole()
-    period_factor: Number = 1.0
-    peak_factor: Number = 1.0
+    period: Number = whole(within="(0, inf)")
+    period_factor: Number = within("[1, inf)", default=1.0)
+    peak_factor: Number = within("[0, inf)", default=1.0)
     end_value: Number = 0.0
-
-    def check(self) -> None:
-        self.require("(0, inf)", "period")
-        self.require("[1, inf)", "period_factor")
-        self.require("[0, inf)", "peak_factor")
 
     def __call__(self, count: Any) -> Array:
         now, period = as_steps(count), as_steps(self.period)

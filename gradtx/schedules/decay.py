@@ -15,7 +15,7 @@ from jax import Array
 
 from gradtx.schedules.base import Number, Schedule, as_steps
 from gradtx.schedules.shape import between, cosine, fraction
-from gradtx.struct import static, value_error, whole
+from gradtx.struct import static, value_error, whole, within
 
 
 class linear_schedule(Schedule):
@@ -23,11 +23,8 @@ class linear_schedule(Schedule):
 
     init_value: Number
     end_value: Number
-    transition_steps: Number = whole()
-    transition_begin: Number = 0
-
-    def check(self) -> None:
-        self.require("[0, inf)", "transition_steps", "transition_begin")
+    transition_steps: Number = whole(within="[0, inf)")
+    transition_begin: Number = within("[0, inf)", default=0)
 
     def __call__(self, count: Any) -> Array:
         left = 1 - fraction(count, self.transition_steps, self.transition_begin)
@@ -39,12 +36,9 @@ class polynomial_schedule(Schedule):
 
     init_value: Number
     end_value: Number
-    power: Number
-    transition_steps: Number = whole()
-    transition_begin: Number = 0
-
-    def check(self) -> None:
-        self.require("[0, inf)", "power", "transition_steps", "transition_begin")
+    power: Number = within("[0, inf)")
+    transition_steps: Number = whole(within="[0, inf)")
+    transition_begin: Number = within("[0, inf)", default=0)
 
     def __call__(self, count: Any) -> Array:
         left = 1 - fraction(count, self.transition_steps, self.transition_begin)
@@ -60,12 +54,9 @@ class cosine_decay_schedule(Schedule):
     """
 
     init_value: Number
-    decay_steps: Number = whole()
+    decay_steps: Number = whole(within="[0, inf)")
     alpha: Number = 0.0
-    exponent: Number = 1.0
-
-    def check(self) -> None:
-        self.require("[0, inf)", "decay_steps", "exponent")
+    exponent: Number = within("[0, inf)", default=1.0)
 
     def __call__(self, count: Any) -> Array:
         left = cosine(fraction(count, self.decay_steps)) ** self.exponent
@@ -80,15 +71,11 @@ class exponential_decay(Schedule):
     """
 
     init_value: Number
-    transition_steps: Number = whole()
-    decay_rate: Number
-    transition_begin: Number = 0
+    transition_steps: Number = whole(within="(0, inf)")
+    decay_rate: Number = within("(0, inf)")
+    transition_begin: Number = within("[0, inf)", default=0)
     staircase: bool = static(default=False)
     end_value: Number | None = None
-
-    def check(self) -> None:
-        self.require("(0, inf)", "transition_steps", "decay_rate")
-        self.require("[0, inf)", "transition_begin")
 
     def __call__(self, count: Any) -> Array:
         done = jnp.maximum(as_steps(count) - self.transition_begin, 0) / self.transition_steps
@@ -104,13 +91,9 @@ class inverse_time_schedule(Schedule):
     """init / (1 + decay_rate * steps / transition_steps), the Robbins-Monro decay (1951)."""
 
     init_value: Number
-    decay_rate: Number
-    transition_steps: Number = 1
+    decay_rate: Number = within("[0, inf)")
+    transition_steps: Number = within("(0, inf)", default=1)
     staircase: bool = static(default=False)
-
-    def check(self) -> None:
-        self.require("(0, inf)", "transition_steps")
-        self.require("[0, inf)", "decay_rate")
 
     def __call__(self, count: Any) -> Array:
         done = as_steps(count) / self.transition_steps
@@ -126,10 +109,7 @@ class inverse_sqrt_schedule(Schedule):
     """
 
     peak_value: Number
-    warmup_steps: Number = 1
-
-    def check(self) -> None:
-        self.require("[0, inf)", "warmup_steps")
+    warmup_steps: Number = within("[0, inf)", default=1)
 
     def __call__(self, count: Any) -> Array:
         t, warmup = as_steps(count) + 1, jnp.maximum(self.warmup_steps, 1)
@@ -145,7 +125,7 @@ class piecewise_constant_schedule(Schedule):
     """
 
     init_value: Number
-    boundaries_and_scales: tuple[Sequence[Number], Sequence[Number]] = whole()
+    boundaries_and_scales: tuple[Sequence[Number], Sequence[Number]] = whole(within="[0, inf)")
 
     def __init__(
         self,
@@ -167,7 +147,6 @@ class piecewise_constant_schedule(Schedule):
                 f"{len(boundaries)} boundaries and {len(scales)} scales",
                 "Give one scale for each boundary",
             )
-        self.require("[0, inf)", "boundaries_and_scales")
 
     def __call__(self, count: Any) -> Array:
         value, now = jnp.asarray(self.init_value, jnp.result_type(float)), as_steps(count)
@@ -180,12 +159,8 @@ class step_schedule(Schedule):
     """init * decay_rate^floor(count / step_size): a drop every `step_size` updates."""
 
     init_value: Number
-    step_size: Number = whole()
-    decay_rate: Number = 0.1
-
-    def check(self) -> None:
-        self.require("(0, inf)", "step_size")
-        self.require("[0, inf)", "decay_rate")
+    step_size: Number = whole(within="(0, inf)")
+    decay_rate: Number = within("[0, inf)", default=0.1)
 
     def __call__(self, count: Any) -> Array:
         return self.init_value * self.decay_rate ** jnp.floor(as_steps(count) / self.step_size)

@@ -13,7 +13,7 @@ from jax import Array
 
 from gradtx.schedules.base import Number, Schedule, as_steps
 from gradtx.schedules.shape import between, cosine, fraction, known
-from gradtx.struct import refuse_other, static, value_error, whole
+from gradtx.struct import static, value_error, whole, within
 from gradtx.tree import root
 
 
@@ -25,13 +25,12 @@ class warmup_cosine_decay_schedule(Schedule):
 
     init_value: Number
     peak_value: Number
-    warmup_steps: Number = whole()
-    decay_steps: Number = whole()
+    warmup_steps: Number = whole(within="[0, inf)")
+    decay_steps: Number = whole(within="[0, inf)")
     end_value: Number = 0.0
-    exponent: Number = 1.0
+    exponent: Number = within("[0, inf)", default=1.0)
 
     def check(self) -> None:
-        self.require("[0, inf)", "warmup_steps", "decay_steps", "exponent")
         lengths = known(self.warmup_steps, self.decay_steps)
         if lengths and lengths[0] > lengths[1]:
             raise value_error(
@@ -65,16 +64,14 @@ class wsd_schedule(Schedule):
     """
 
     peak_value: Number
-    warmup_steps: Number = whole()
-    total_steps: Number = whole()
-    decay_steps: Number = whole()
+    warmup_steps: Number = whole(within="[0, inf)")
+    total_steps: Number = whole(within="[0, inf)")
+    decay_steps: Number = whole(within="[0, inf)")
     init_value: Number = 0.0
     end_value: Number = 0.0
-    decay: str = static(default="1-sqrt")
+    decay: str = static(default="1-sqrt", among=WSD_DECAYS)
 
     def check(self) -> None:
-        self.require("[0, inf)", "warmup_steps", "total_steps", "decay_steps")
-        refuse_other(self, "decay", WSD_DECAYS)
         lengths = known(self.warmup_steps, self.decay_steps, self.total_steps)
         if lengths and lengths[0] + lengths[1] > lengths[2]:
             raise value_error(

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from gradtx.schedules.base import Number, Schedule, as_steps
-from gradtx.struct import static, whole
+from gradtx.struct import static, whole, within
 
 
 class chebyshev_schedule(Schedule):
@@ -24,14 +24,10 @@ class chebyshev_schedule(Schedule):
     the way (Agarwal+ 2021, 2103.01338).
     """
 
-    smallest: Number  # eigenvalue
-    largest: Number  # eigenvalue
-    period: Number = whole()
+    smallest: Number = within("(0, inf)")  # eigenvalue
+    largest: Number = within("(0, inf)")  # eigenvalue
+    period: Number = whole(within="[1, inf)")
     fractal: bool = static(default=False)
-
-    def check(self) -> None:
-        self.require("(0, inf)", "smallest", "largest")
-        self.require("[1, inf)", "period")
 
     def __call__(self, count: Any) -> Array:
         period = as_steps(self.period)
@@ -60,10 +56,7 @@ class silver_schedule(Schedule):
     eps^-0.786 steps instead of eps^-1. Altschuler & Parrilo 2023, 2309.16530.
     """
 
-    scale: Number = 1.0
-
-    def check(self) -> None:
-        self.require("[0, inf)", "scale")
+    scale: Number = within("[0, inf)", default=1.0)
 
     def __call__(self, count: Any) -> Array:
         t = as_steps(count) + 1

@@ -14,7 +14,7 @@ from jax import Array
 
 from gradtx.schedules.base import Number, Scalar, Schedule, as_steps, evaluate
 from gradtx.schedules.shape import between, cosine, fraction
-from gradtx.struct import refuse_other, static, whole
+from gradtx.struct import static, whole, within
 from gradtx.tree import root
 
 RISES = {
@@ -33,13 +33,9 @@ class warmup_schedule(Schedule):
     """
 
     schedule: Scalar  # a schedule or a number
-    warmup_steps: Number = whole()
+    warmup_steps: Number = whole(within="[0, inf)")
     init_value: Number = 0.0
-    shape: str = static(default="linear")
-
-    def check(self) -> None:
-        self.require("[0, inf)", "warmup_steps")
-        refuse_other(self, "shape", RISES)
+    shape: str = static(default="linear", among=RISES)
 
     def __call__(self, count: Any) -> Array:
         now = as_steps(count)
@@ -57,12 +53,8 @@ class untuned_warmup(Schedule):
     """
 
     peak_value: Number
-    b2: Number = 0.999
-    shape: str = static(default="linear")  # or "exponential"
-
-    def check(self) -> None:
-        self.require("[0, 1)", "b2")
-        refuse_other(self, "shape", ("linear", "exponential"))
+    b2: Number = within("[0, 1)", default=0.999)
+    shape: str = static(default="linear", among=("linear", "exponential"))  # or "exponential"
 
     def __call__(self, count: Any) -> Array:
         done = (as_steps(count) + 1) * (1 - self.b2)
@@ -79,11 +71,8 @@ class power_schedule(Schedule):
     """
 
     peak_value: Number
-    warmup_steps: Number = 1
-    power: Number = 0.5
-
-    def check(self) -> None:
-        self.require("[0, inf)", "warmup_steps", "power")
+    warmup_steps: Number = within("[0, inf)", default=1)
+    power: Number = within("[0, inf)", default=0.5)
 
     def __call__(self, count: Any) -> Array:
         t, warmup = as_steps(count) + 1, jnp.maximum(as_steps(self.warmup_steps), 1)

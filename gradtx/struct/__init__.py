@@ -8,6 +8,7 @@ from gradtx.struct.base import (
     static as static,
     whole as whole,
     with_functions_wrapped as with_functions_wrapped,
+    within as within,
 )
 from gradtx.struct.editing import fields_below as fields_below, without_wrappers as without_wrappers
 from gradtx.struct.equality import NUMBERS as NUMBERS, same as same
@@ -15,7 +16,6 @@ from gradtx.struct.judging import numbers as numbers
 from gradtx.struct.messages import (
     complaint as complaint,
     nearest as nearest,
-    refuse_other as refuse_other,
     shortened as shortened,
     type_error as type_error,
     value_error as value_error,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar, NoReturn, Self, dataclass_transform
 
 import jax
@@ -19,22 +19,41 @@ from gradtx.struct.answers import answering
 from gradtx.struct.editing import find, replaced
 from gradtx.struct.equality import fingerprint, same
 from gradtx.struct.judging import (
+    Interval,
     as_real,
     refuse_disorder,
     refuse_iterator,
     refuse_nan,
     refuse_no_number,
+    refuse_no_size,
     refuse_outside,
 )
-from gradtx.struct.messages import complaint
+from gradtx.struct.messages import complaint, refuse_other
 from gradtx.struct.node import Node
 from gradtx.struct.printing import call
 from gradtx.struct.table import Table, frozen
 
 
-def static(*, default: Any = dataclasses.MISSING) -> Any:
-    """Declares a field that chooses code: hashable, not a leaf, compared by value."""
-    return dataclasses.field(default=default, metadata={"static": True})
+def static(
+    *,
+    default: Any = dataclasses.MISSING,
+    among: Iterable[object] = (),
+    within: str | None = None,
+) -> Any:
+    """Declares a field that chooses code: hashable, not a leaf, compared by value.
+
+    The constructor refuses a value that is not `among` those known, or not `within` an interval.
+    """
+    return _declared(default, static=True, among=tuple(among), within=within)
+
+
+def within(interval: str, *, default: Any = dataclasses.MISSING) -> Any:
+    """Declares a field whose numbers lie in an interval written as `"[0, 1)"`, None apart.
+
+    The constructor judges Python and NumPy numbers, not arrays, whose values may be traced, and not
+    what schedules will return.
+    """
+    return _declared(default, within=interval)
 
 
 def converted(
@@ -42,6 +61,7 @@ def converted(
     converter: Callable[..., Any],
     default: Any = dataclasses.MISSING,
     hyperparameter: bool = True,
+    within: str | None = None,
 ) -> Any:
     """Declares a field that the constructor converts: `converter(value, name of the class)`.
 
@@ -49,20 +69,26 @@ def converted(
 
     What is no `hyperparameter`, such as a random key, is handed on as it is: it is no real number.
     """
-    metadata = {"convert": converter, "hyperparameter": hyperparameter}
-    return dataclasses.field(default=default, metadata=metadata)
+    return _declared(default, convert=converter, hyperparameter=hyperparameter, within=within)
 
 
-def whole(*, default: Any = dataclasses.MISSING) -> Any:
+def whole(*, default: Any = dataclasses.MISSING, within: str | None = None) -> Any:
     """Declares a field that means a whole number: a length, a period, a seed, a count.
 
     A field whose default is one, or that is annotated `int`, needs no such declaration.
     """
-    return dataclasses.field(default=default, metadata={"whole": True})
+    return _declared(default, whole=True, within=within)
+
+
+def _declared(default: Any, **metadata: Any) -> Any:
+    metadata = {name: value for name, value in metadata.items() if value not in (None, ())}
+    if "within" in metadata:
+        metadata["within"] = Interval(metadata["within"])
+    return dataclasses.field(default=default, metadata=metadata)
 
 
 @dataclass_transform(
-    frozen_default=True, field_specifiers=(static, converted, whole, dataclasses.field)
+    frozen_default=True, field_specifiers=(static, within, converted, whole, dataclasses.field)
 )
 class Struct(Node):
     """Base of everything in the library that is data.
@@ -77,6 +103,8 @@ class Struct(Node):
     _wholes: ClassVar[frozenset[str]] = frozenset()
     _others: ClassVar[frozenset[str]] = frozenset()  # leaves that are no hyperparameters
     _converters: ClassVar[dict[str, Callable[..., Any]]] = {}
+    _intervals: ClassVar[dict[str, Interval]] = {}
+    _choices: ClassVar[dict[str, tuple[object, ...]]] = {}
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -87,7 +115,10 @@ class Struct(Node):
         fields = dataclasses.fields(cls)  # pyright: ignore[reportArgumentType]
         cls._statics = tuple(f.name for f in fields if f.metadata.get("static"))
         cls._leaves = tuple(f.name for f in fields if not f.metadata.get("static"))
-        cls._converters = {f.name: f.metadata["convert"] for f in fields if "convert" in f.metadata}
+        cls._converters, cls._intervals, cls._choices = (
+            {f.name: f.metadata[declared] for f in fields if declared in f.metadata}
+            for declared in ("convert", "within", "among")
+        )
         cls._wholes = frozenset(f.name for f in fields if _is_whole(f))
         others = (f.name for f in fields if not f.metadata.get("hyperparameter", True))
         cls._others = frozenset(others)
@@ -111,17 +142,19 @@ class Struct(Node):
                     refuse_no_number(called, name, value)
                     value = value if name in self._wholes else as_real(value)
             object.__setattr__(self, name, value)
+        for name, interval in self._intervals.items():
+            value = getattr(self, name)
+            if name in self._statics:
+                refuse_no_size(self, interval, name, value, name in self._wholes)
+            refuse_outside(self, interval, name, value)
+        for name, known in self._choices.items():
+            refuse_other(self, name, known)
         self.check()
         for name in judged:
             refuse_nan(self, name, getattr(self, name))
 
     def check(self) -> None:
-        """Refuses impossible plain numbers; runs in the constructor only."""
-
-    def require(self, interval: str, *names: str) -> None:
-        """Refuses Python and NumPy numbers outside an interval written as `"[0, 1)"`."""
-        for name in names:
-            refuse_outside(self, interval, name, getattr(self, name))
+        """Refuses what no field alone can declare (`within`); runs in the constructor only."""
 
     def require_order(self, lower: str, upper: str) -> None:
         """Refuses Python and NumPy numbers of which the first is larger than the second."""
@@ -176,7 +209,7 @@ class Struct(Node):
 
 
 def _is_whole(field: dataclasses.Field[Any]) -> bool:
-    is_annotated = field.type in (int, "int")
+    is_annotated = field.type in (int, "int", int | None, "int | None")
     return is_annotated or type(field.default) is int or field.metadata.get("whole", False)
 
 

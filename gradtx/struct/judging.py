@@ -103,14 +103,37 @@ def refuse_nan(called: object, name: str, value: Any) -> None:
             raise value_error(called, f"{name} is {leaf!r}", "Pass a number")
 
 
-def refuse_outside(called: object, interval: str, name: str, value: Any) -> None:
-    """Raises `ValueError` for a number outside an interval written as `"[0, 1)"`."""
-    low, high = (float(end) for end in interval[1:-1].split(","))
+class Interval:
+    """The numbers between two ends, written as `"[0, 1)"`: a square bracket takes in its end."""
+
+    def __init__(self, text: str) -> None:
+        try:
+            self.low, self.high = map(float, text[1:-1].split(","))
+        except ValueError:
+            raise value_error("within", f"the interval is {text!r}", 'Write "[0, 1)"') from None
+        self.text = text
+
+    def __str__(self) -> str:
+        return self.text
+
+    def __contains__(self, number: float) -> bool:
+        above = number > self.low or (self.text[0] == "[" and number == self.low)
+        return above and (number < self.high or (self.text[-1] == "]" and number == self.high))
+
+
+def refuse_outside(called: object, interval: Interval, name: str, value: Any) -> None:
+    """Raises `ValueError` for a number outside an interval."""
     for leaf, number in numbers(value):
-        above = number > low or (interval[0] == "[" and number == low)
-        below = number < high or (interval[-1] == "]" and number == high)
-        if not (above and below):
+        if number not in interval:
             raise value_error(called, f"{name} is {leaf!r}", f"Pass a number in {interval}")
+
+
+def refuse_no_size(called: object, interval: Interval, name: str, value: Any, whole: bool) -> None:
+    """Raises `ValueError` for what chooses code and is neither None nor a (whole) number."""
+    kinds = int | np.integer if whole else int | float | np.number
+    if value is not None and (isinstance(value, bool) or not isinstance(value, kinds)):
+        do = f"Pass a {'whole ' if whole else ''}number in {interval}"
+        raise value_error(called, f"{name} is {value!r}", do)
 
 
 def refuse_disorder(called: object, lower: str, low: Any, upper: str, high: Any) -> None:

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from gradtx.rule import HyperField, JointRule, LengthSums, NoNumbers, Rule, Step, measure_length
+from gradtx.struct import within
 from gradtx.tree import global_norm, modulus
 
 
@@ -22,10 +23,7 @@ class clip(Rule):
     A complex entry keeps its direction: its modulus is clipped.
     """
 
-    max_delta: HyperField
-
-    def check(self) -> None:
-        self.require("(0, inf)", "max_delta")
+    max_delta: HyperField = within("(0, inf)")
 
     def update_leaf(self, g: Array, slots: Any, p: Array, step: Step) -> tuple[Array, Any]:
         if jnp.iscomplexobj(g):
@@ -36,10 +34,7 @@ class clip(Rule):
 class clip_by_norm(Rule):
     """Scales every array on its own down to an l2 norm of at most `max_norm`."""
 
-    max_norm: HyperField
-
-    def check(self) -> None:
-        self.require("(0, inf)", "max_norm")
+    max_norm: HyperField = within("(0, inf)")
 
     def update_leaf(self, g: Array, slots: Any, p: Array, step: Step) -> tuple[Array, Any]:
         return g * _clip_factor(global_norm(g), self.max_norm), slots
@@ -52,12 +47,9 @@ class clip_by_global_norm(JointRule):
     and neither overflows nor underflows.
     """
 
-    max_norm: HyperField
+    max_norm: HyperField = within("(0, inf)")
 
     Sums = LengthSums
-
-    def check(self) -> None:
-        self.require("(0, inf)", "max_norm")
 
     measure_leaf = measure_length
 

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from gradtx.rule import Copy, HyperField, Rule, Step
+from gradtx.struct import within
 from gradtx.tree import same_direction
 
 
@@ -28,12 +29,9 @@ class add_decayed_weights(Rule):
     `add_decayed_weights(by_path({"*/bias": 0.0, "*": 1e-4}))`.
     """
 
-    weight_decay: HyperField = 1e-4
+    weight_decay: HyperField = within("[0, inf)", default=1e-4)
 
     needs: ClassVar[tuple[str, ...]] = ("params",)
-
-    def check(self) -> None:
-        self.require("[0, inf)", "weight_decay")
 
     def update_leaf(self, g: Array, slots: Any, p: Array, step: Step) -> tuple[Array, Any]:
         return g + self.weight_decay * p, slots
@@ -46,12 +44,9 @@ class add_cautious_decay(Rule):
     takes the same `weight_decay`.
     """
 
-    weight_decay: HyperField = 1e-4
+    weight_decay: HyperField = within("[0, inf)", default=1e-4)
 
     needs: ClassVar[tuple[str, ...]] = ("params",)
-
-    def check(self) -> None:
-        self.require("[0, inf)", "weight_decay")
 
     def update_leaf(self, g: Array, slots: Any, p: Array, step: Step) -> tuple[Array, Any]:
         return g + jnp.where(same_direction(g, p), self.weight_decay * p, 0), slots
@@ -65,14 +60,10 @@ class add_independent_decay(Rule):
     others call it fully decoupled.
     """
 
-    peak_learning_rate: HyperField  # the largest value of the learning rate
-    weight_decay: HyperField = 1e-5
+    peak_learning_rate: HyperField = within("(0, inf)")  # the largest value of the learning rate
+    weight_decay: HyperField = within("[0, inf)", default=1e-5)
 
     needs: ClassVar[tuple[str, ...]] = ("params",)
-
-    def check(self) -> None:
-        self.require("(0, inf)", "peak_learning_rate")
-        self.require("[0, inf)", "weight_decay")
 
     def update_leaf(self, g: Array, slots: Any, p: Array, step: Step) -> tuple[Array, Any]:
         return g + self.weight_decay / jnp.asarray(self.peak_learning_rate) * p, slots
@@ -87,14 +78,10 @@ class add_corrected_decay(Rule):
     """
 
     learning_rate: HyperField
-    peak_learning_rate: HyperField  # the largest value of the learning rate
-    weight_decay: HyperField = 1e-4
+    peak_learning_rate: HyperField = within("(0, inf)")  # the largest value of the learning rate
+    weight_decay: HyperField = within("[0, inf)", default=1e-4)
 
     needs: ClassVar[tuple[str, ...]] = ("params",)
-
-    def check(self) -> None:
-        self.require("(0, inf)", "peak_learning_rate")
-        self.require("[0, inf)", "weight_decay")
 
     def update_leaf(self, g: Array, slots: Any, p: Array, step: Step) -> tuple[Array, Any]:
         share = self.learning_rate / jnp.asarray(self.peak_learning_rate)
@@ -107,15 +94,12 @@ class add_decay_to_start(Rule):
     L2-SP, Li, Grandvalet & Davoine 2018, 1802.01483, for fine-tuning.
     """
 
-    weight_decay: HyperField = 1e-2
+    weight_decay: HyperField = within("[0, inf)", default=1e-2)
 
     class Slots(NamedTuple):
         start: Copy
 
     needs: ClassVar[tuple[str, ...]] = ("params",)
-
-    def check(self) -> None:
-        self.require("[0, inf)", "weight_decay")
 
     def init_leaf(self, p: Array) -> Slots:
         return self.Slots(jnp.zeros_like(p))

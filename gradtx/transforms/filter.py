@@ -19,7 +19,7 @@ from jax import Array
 from gradtx.axes import unstacked_axes
 from gradtx.hyper import AxesField
 from gradtx.rule import HyperField, JointRule, LengthSums, Rule, Square, Step, measure_length
-from gradtx.struct import static, value_error
+from gradtx.struct import static, within
 from gradtx.tree import abs2, mean_and_deviation, norm, real_dtype, root
 
 
@@ -30,14 +30,11 @@ class grokfast(Rule):
     average begins at the first gradient instead of zero.
     """
 
-    decay: HyperField = 0.98
+    decay: HyperField = within("[0, 1)", default=0.98)
     strength: HyperField = 2.0
 
     class Slots(NamedTuple):
         mu: Array
-
-    def check(self) -> None:
-        self.require("[0, 1)", "decay")
 
     def update_leaf(self, g: Array, slots: Slots, p: Array, step: Step) -> tuple[Array, Slots]:
         mu = self.decay * slots.mu + (1 - self.decay) * g
@@ -53,18 +50,13 @@ class clip_by_norm_ema(Rule):
     the array could never move again.
     """
 
-    factor: HyperField = 1.05
-    decay: HyperField = 0.98
-    warmup_steps: HyperField = 100
+    factor: HyperField = within("(0, inf)", default=1.05)
+    decay: HyperField = within("[0, 1)", default=0.98)
+    warmup_steps: HyperField = within("(0, inf)", default=100)
     axes: AxesField = None  # stacked matrices have averages of their own
 
     class Slots(NamedTuple):
         usual: Array
-
-    def check(self) -> None:
-        self.require("(0, inf)", "factor")
-        self.require("[0, 1)", "decay")
-        self.require("(0, inf)", "warmup_steps")
 
     def init_leaf(self, p: Array) -> Slots:
         axes = unstacked_axes(self.axes, p.ndim)
@@ -97,17 +89,12 @@ class zclip(JointRule):
     of clipped norms. Kumar+ 2025, 2504.02507. Nothing is clipped while all norms have been equal.
     """
 
-    z_threshold: HyperField = 2.5
-    decay: HyperField = 0.97
-    warmup_steps: HyperField = 25
+    z_threshold: HyperField = within("(0, inf)", default=2.5)
+    decay: HyperField = within("[0, 1)", default=0.97)
+    warmup_steps: HyperField = within("(0, inf)", default=25)
 
     Globals = ZclipGlobals
     Sums = LengthSums
-
-    def check(self) -> None:
-        self.require("(0, inf)", "z_threshold")
-        self.require("[0, 1)", "decay")
-        self.require("(0, inf)", "warmup_steps")
 
     measure_leaf = measure_length
 
@@ -137,16 +124,11 @@ class clip_by_percentile(JointRule):
     that norms that are zero or not finite are not kept.
     """
 
-    percentile: HyperField = 10.0
-    window: int = static(default=100)
+    percentile: HyperField = within("[0, 100]", default=10.0)
+    window: int = static(default=100, within="[1, inf)")
 
     Globals = PercentileGlobals
     Sums = LengthSums
-
-    def check(self) -> None:
-        self.require("[0, 100]", "percentile")
-        if not isinstance(self.window, int) or self.window < 1:
-            raise value_error(self, f"window is {self.window!r}", "Give a whole number from 1 on")
 
     def init_globals(self) -> PercentileGlobals:
         return PercentileGlobals(jnp.zeros(self.window), jnp.zeros(()))
@@ -182,15 +164,11 @@ class clip_spikes(Rule):
     here, and nu is that of Adam there.
     """
 
-    threshold: HyperField = 5000.0
-    decay: HyperField = 0.999
+    threshold: HyperField = within("(0, inf)", default=5000.0)
+    decay: HyperField = within("[0, 1)", default=0.999)
 
     class Slots(NamedTuple):
         nu: Square
-
-    def check(self) -> None:
-        self.require("(0, inf)", "threshold")
-        self.require("[0, 1)", "decay")
 
     def update_leaf(self, g: Array, slots: Slots, p: Array, step: Step) -> tuple[Array, Slots]:
         square, limit = abs2(g), self.threshold * slots.nu

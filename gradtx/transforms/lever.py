@@ -17,6 +17,7 @@ from jax import Array
 from gradtx.axes import Axes, input_output_axes, unstacked_axes
 from gradtx.hyper import AxesField
 from gradtx.rule import HyperField, Rule, Step
+from gradtx.struct import within
 from gradtx.tree import inner, inverse, norm, real_dtype, root
 
 
@@ -29,16 +30,13 @@ class hyperball(Rule):
     """
 
     learning_rate: HyperField  # the relative step; about sqrt(lr weight_decay) of AdamW
-    eps: HyperField = 1e-10
+    eps: HyperField = within("(0, inf)", default=1e-10)
     axes: AxesField = None  # stacked matrices have norms of their own
 
     class Slots(NamedTuple):
         radius: Array
 
     needs: ClassVar[tuple[str, ...]] = ("params",)
-
-    def check(self) -> None:
-        self.require("(0, inf)", "eps")
 
     def init_leaf(self, p: Array) -> Slots:
         # The first step finds it, so that shapes are enough for init.
@@ -69,13 +67,10 @@ class floor_by_weight(Rule):
     (2606.16899) combine with Hyperball.
     """
 
-    ratio: HyperField = 0.3825
+    ratio: HyperField = within("[0, inf)", default=0.3825)
     axes: AxesField = None  # which axes are inputs and outputs; rows of a stack are rows
 
     needs: ClassVar[tuple[str, ...]] = ("params",)
-
-    def check(self) -> None:
-        self.require("[0, inf)", "ratio")
 
     def update_leaf(self, g: Array, slots: Any, p: Array, step: Step) -> tuple[Array, Any]:
         row = _row_axes(self.axes, g.ndim, "floor_by_weight")
@@ -99,13 +94,10 @@ class radial_brake(Rule):
     to a norm that follows it there.
     """
 
-    keep: HyperField = 0.5
+    keep: HyperField = within("[0, 1]", default=0.5)
     axes: AxesField = None  # stacked matrices have norms of their own
 
     needs: ClassVar[tuple[str, ...]] = ("params",)
-
-    def check(self) -> None:
-        self.require("[0, 1]", "keep")
 
     def update_leaf(self, g: Array, slots: Any, p: Array, step: Step) -> tuple[Array, Any]:
         axes = unstacked_axes(self.axes, g.ndim)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from jax import Array
 
 from gradtx.rule import HyperField, Rule, Step
-from gradtx.struct import static
+from gradtx.struct import static, within
 
 
 class scale_by_momentum(Rule):
@@ -17,14 +17,11 @@ class scale_by_momentum(Rule):
     Differs from Keras, which keeps the learning rate inside b: equal while it is constant.
     """
 
-    decay: HyperField = 0.9
+    decay: HyperField = within("[0, 1]", default=0.9)
     nesterov: bool = static(default=False)
 
     class Slots(NamedTuple):
         trace: Array
-
-    def check(self) -> None:
-        self.require("[0, 1]", "decay")
 
     def update_leaf(self, g: Array, slots: Slots, p: Array, step: Step) -> tuple[Array, Slots]:
         trace = g + self.decay * slots.trace

@@ -20,7 +20,7 @@ from gradtx.engine.run import Running, run
 from gradtx.engine.step import At
 from gradtx.paths import aligned
 from gradtx.rule import HyperField, Rule, Step
-from gradtx.struct import value_error
+from gradtx.struct import value_error, within
 from gradtx.transform import Clocked, State
 from gradtx.tree import Tree, global_norm, is_inexact, is_none, named_leaves, root, wide, widest
 
@@ -33,12 +33,10 @@ class add_noise(Rule):
     stack of optimizers can have a key of its own.
     """
 
-    eta: HyperField  # variance at the first step
-    gamma: HyperField = 0.55  # the power of t by which the variance falls
+    eta: HyperField = within("[0, inf)")  # variance at the first step
+    # The power of t by which the variance falls.
+    gamma: HyperField = within("[0, inf)", default=0.55)
     key: int | Array = random_key(default=0)
-
-    def check(self) -> None:
-        self.require("[0, inf)", "eta", "gamma")
 
     def update_leaf(self, g: Array, slots: Any, p: Array, step: Step) -> tuple[Array, Any]:
         deviation = root(self.eta / step.t**self.gamma)
@@ -64,18 +62,14 @@ class differentially_private_aggregate(Clocked):
     Gradients have a leading axis of B examples more than parameters; without it they are one.
     """
 
-    l2_norm_clip: HyperField
-    noise_multiplier: HyperField
+    l2_norm_clip: HyperField = within("(0, inf)")
+    noise_multiplier: HyperField = within("[0, inf)")
     key: int | Array = (
         random_key()
     )  # without a default: noise that anybody can draw protects nobody
 
     needs: ClassVar[tuple[str, ...]] = ("params",)
     random: ClassVar[bool] = True
-
-    def check(self) -> None:
-        self.require("(0, inf)", "l2_norm_clip")
-        self.require("[0, inf)", "noise_multiplier")
 
     def init_part(self, params: Tree, at: At) -> State:
         for_all_arrays(self, at.count)

@@ -21,6 +21,7 @@ from jax import Array
 from gradtx.axes import input_output_axes, unstacked_axes
 from gradtx.hyper import AxesField
 from gradtx.rule import HyperField, Rule, Step
+from gradtx.struct import within
 from gradtx.tree import norm
 
 
@@ -60,11 +61,8 @@ class clip_by_block_rms(Rule):
     `axes`: a stack of layers is clipped layer by layer.
     """
 
-    threshold: HyperField
+    threshold: HyperField = within("(0, inf)")
     axes: AxesField = None  # an `Axes` where arrays are stacked
-
-    def check(self) -> None:
-        self.require("(0, inf)", "threshold")
 
     def update_leaf(self, g: Array, slots: Any, p: Array, step: Step) -> tuple[Array, Any]:
         return g * (self.threshold / jnp.maximum(block_rms(g, self.axes), self.threshold)), slots
@@ -78,14 +76,11 @@ class adaptive_grad_clip(Rule):
     need `axes`. Differs from Optax, which guesses them.
     """
 
-    clipping: HyperField
-    eps: HyperField = 1e-3
+    clipping: HyperField = within("(0, inf)")
+    eps: HyperField = within("(0, inf)", default=1e-3)
     axes: AxesField = None  # an `Axes` of inputs, outputs and stacked axes
 
     needs: ClassVar[tuple[str, ...]] = ("params",)
-
-    def check(self) -> None:
-        self.require("(0, inf)", "clipping", "eps")
 
     def update_leaf(self, g: Array, slots: Any, p: Array, step: Step) -> tuple[Array, Any]:
         along = unit_axes(self.axes, g.ndim, "adaptive_grad_clip")
@@ -100,15 +95,12 @@ class scale_by_trust_ratio(Rule):
     You+ 2019, 1904.00962. Differs from Optax in `axes`: stacked layers have ratios of their own.
     """
 
-    min_norm: HyperField = 0.0
-    trust_coefficient: HyperField = 1.0
-    eps: HyperField = 0.0
+    min_norm: HyperField = within("[0, inf)", default=0.0)
+    trust_coefficient: HyperField = within("[0, inf)", default=1.0)
+    eps: HyperField = within("[0, inf)", default=0.0)
     axes: AxesField = None  # an `Axes` where arrays are stacked
 
     needs: ClassVar[tuple[str, ...]] = ("params",)
-
-    def check(self) -> None:
-        self.require("[0, inf)", "min_norm", "trust_coefficient", "eps")
 
     def update_leaf(self, g: Array, slots: Any, p: Array, step: Step) -> tuple[Array, Any]:
         ours, theirs = (jnp.maximum(block_norm(x, self.axes), self.min_norm) for x in (p, g))
@@ -120,13 +112,10 @@ class scale_by_trust_ratio(Rule):
 class scale_by_param_block_norm(Rule):
     """Multiplies every block by the norm of its parameters, `min_scale` at least."""
 
-    min_scale: HyperField = 1e-3
+    min_scale: HyperField = within("[0, inf)", default=1e-3)
     axes: AxesField = None  # an `Axes` where arrays are stacked
 
     needs: ClassVar[tuple[str, ...]] = ("params",)
-
-    def check(self) -> None:
-        self.require("[0, inf)", "min_scale")
 
     def update_leaf(self, g: Array, slots: Any, p: Array, step: Step) -> tuple[Array, Any]:
         return g * jnp.maximum(block_norm(p, self.axes), self.min_scale), slots
@@ -135,13 +124,10 @@ class scale_by_param_block_norm(Rule):
 class scale_by_param_block_rms(Rule):
     """Multiplies every block by the root mean square of its parameters, `min_scale` at least."""
 
-    min_scale: HyperField = 1e-3
+    min_scale: HyperField = within("[0, inf)", default=1e-3)
     axes: AxesField = None  # an `Axes` where arrays are stacked
 
     needs: ClassVar[tuple[str, ...]] = ("params",)
-
-    def check(self) -> None:
-        self.require("[0, inf)", "min_scale")
 
     def update_leaf(self, g: Array, slots: Any, p: Array, step: Step) -> tuple[Array, Any]:
         return g * jnp.maximum(block_rms(p, self.axes), self.min_scale), slots

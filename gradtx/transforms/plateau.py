@@ -9,6 +9,7 @@ import numpy as np
 from jax import Array
 
 from gradtx.rule import HyperField, JointRule
+from gradtx.struct import within
 
 
 class PlateauGlobals(NamedTuple):
@@ -29,22 +30,16 @@ class reduce_on_plateau(JointRule):
     Differs from PyTorch, which waits for one average more than `patience`.
     """
 
-    factor: HyperField = 0.1
-    patience: HyperField = 10
-    rtol: HyperField = 1e-4
-    atol: HyperField = 0.0
-    cooldown: HyperField = 0
-    accumulation_size: HyperField = 1
-    min_scale: HyperField = 0.0
+    factor: HyperField = within("(0, 1)", default=0.1)
+    patience: HyperField = within("(0, inf)", default=10)
+    rtol: HyperField = within("[0, 1]", default=1e-4)
+    atol: HyperField = within("[0, inf)", default=0.0)
+    cooldown: HyperField = within("[0, inf)", default=0)
+    accumulation_size: HyperField = within("(0, inf)", default=1)
+    min_scale: HyperField = within("[0, 1]", default=0.0)
 
     Globals = PlateauGlobals
     needs: ClassVar[tuple[str, ...]] = ("value",)
-
-    def check(self) -> None:
-        self.require("(0, 1)", "factor")
-        self.require("[0, 1]", "rtol", "min_scale")
-        self.require("[0, inf)", "atol", "cooldown")
-        self.require("(0, inf)", "patience", "accumulation_size")
 
     def init_globals(self) -> PlateauGlobals:
         largest = float(np.finfo(np.float32).max)  # inf would not survive arithmetic

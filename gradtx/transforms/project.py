@@ -20,6 +20,7 @@ from jax import Array
 from gradtx.axes import unstacked_axes
 from gradtx.hyper import AxesField
 from gradtx.rule import HyperField, Rule, Step
+from gradtx.struct import within
 from gradtx.tree import modulus, norm
 
 
@@ -72,12 +73,9 @@ class projection_box(Rule):
 class projection_linf_ball(Rule):
     """Keeps every entry at a modulus of at most `scale`."""
 
-    scale: HyperField = 1.0
+    scale: HyperField = within("(0, inf)", default=1.0)
 
     needs: ClassVar[tuple[str, ...]] = ("params",)
-
-    def check(self) -> None:
-        self.require("(0, inf)", "scale")
 
     def update_leaf(self, g: Array, slots: Any, p: Array, step: Step) -> tuple[Array, Any]:
         moved = p + g
@@ -88,13 +86,10 @@ class projection_linf_ball(Rule):
 class projection_l2_ball(Rule):
     """Keeps the l2 norm at most `scale`: a max-norm constraint when `axes` stack the rows."""
 
-    scale: HyperField = 1.0
+    scale: HyperField = within("(0, inf)", default=1.0)
     axes: AxesField = None
 
     needs: ClassVar[tuple[str, ...]] = ("params",)
-
-    def check(self) -> None:
-        self.require("(0, inf)", "scale")
 
     def update_leaf(self, g: Array, slots: Any, p: Array, step: Step) -> tuple[Array, Any]:
         moved = p + g
@@ -107,13 +102,10 @@ class projection_l2_ball(Rule):
 class projection_l2_sphere(Rule):
     """Keeps the l2 norm at `scale`; zero, as near to all points, becomes equal entries."""
 
-    scale: HyperField = 1.0
+    scale: HyperField = within("(0, inf)", default=1.0)
     axes: AxesField = None
 
     needs: ClassVar[tuple[str, ...]] = ("params",)
-
-    def check(self) -> None:
-        self.require("(0, inf)", "scale")
 
     def update_leaf(self, g: Array, slots: Any, p: Array, step: Step) -> tuple[Array, Any]:
         axes = unstacked_axes(self.axes, g.ndim)
@@ -131,13 +123,10 @@ class projection_simplex(Rule):
     The threshold theta is found by sorting. Held, Wolfe & Crowder 1974; Duchi+ 2008.
     """
 
-    scale: HyperField = 1.0
+    scale: HyperField = within("(0, inf)", default=1.0)
     axes: AxesField = None
 
     needs: ClassVar[tuple[str, ...]] = ("params",)
-
-    def check(self) -> None:
-        self.require("(0, inf)", "scale")
 
     def update_leaf(self, g: Array, slots: Any, p: Array, step: Step) -> tuple[Array, Any]:
         moved = p + g
@@ -150,13 +139,10 @@ class projection_simplex(Rule):
 class projection_l1_ball(Rule):
     """Keeps the sum of the moduli at most `scale`: outside, soft thresholding. Duchi+ 2008."""
 
-    scale: HyperField = 1.0
+    scale: HyperField = within("(0, inf)", default=1.0)
     axes: AxesField = None
 
     needs: ClassVar[tuple[str, ...]] = ("params",)
-
-    def check(self) -> None:
-        self.require("(0, inf)", "scale")
 
     def update_leaf(self, g: Array, slots: Any, p: Array, step: Step) -> tuple[Array, Any]:
         axes = unstacked_axes(self.axes, g.ndim)

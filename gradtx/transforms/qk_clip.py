@@ -17,7 +17,7 @@ from gradtx.engine.step import At
 from gradtx.hyper import AxesField
 from gradtx.paths import by_path, matches, refuse_unused
 from gradtx.rule import HyperField, Rule, Step
-from gradtx.struct import type_error, value_error
+from gradtx.struct import type_error, value_error, within
 from gradtx.transform import Clocked, State
 from gradtx.tree import Tree, is_inexact, named_leaves
 
@@ -55,16 +55,12 @@ class qk_clip(Clocked):
     as stacked axes. Kimi 2025, 2507.20534. Give rotary queries of MLA a power of one by `by_path`.
     """
 
-    threshold: HyperField = 100.0
-    power: HyperField = 0.5  # queries and keys share the factor evenly
+    threshold: HyperField = within("(0, inf)", default=100.0)
+    power: HyperField = within("[0, inf)", default=0.5)  # queries and keys share the factor evenly
     axes: AxesField = None  # an `Axes` whose stacked axes are heads
 
     needs: ClassVar[tuple[str, ...]] = ("params", "max_logits")
     tables: ClassVar[tuple[str, ...]] = ("max_logits",)
-
-    def check(self) -> None:
-        self.require("(0, inf)", "threshold")
-        self.require("[0, inf)", "power")
 
     def init_part(self, params: Tree, at: At) -> State:
         per_array(self, at.count, params, strict=True)

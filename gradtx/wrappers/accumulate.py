@@ -19,7 +19,7 @@ from gradtx.engine.slots import Declared, declare
 from gradtx.engine.step import At, next_count
 from gradtx.rule import HyperField, Rule, Step, register_for_export, times
 from gradtx.schedules.base import Schedule
-from gradtx.struct import Static, complaint, converted, refuse_other, static, value_error
+from gradtx.struct import Static, complaint, converted, static, value_error, within
 from gradtx.transform import State
 from gradtx.tree import Tree, is_inexact, is_none, real_dtype_of, sum_squares
 from gradtx.wrappers.base import Turn, Wrapper
@@ -105,9 +105,10 @@ class accumulate(Wrapper):
     every: Fixed | Schedule | Static = converted(converter=_as_every)
     # A micro-batch that is not finite: None looks for none; "drop" leaves it out of the mean;
     # "skip" leaves out the whole step; "flag" lets it in. All but None count them in the state.
-    nonfinite: str | None = static(default=None)
+    nonfinite: str | None = static(default=None, among=(None, *NONFINITE))
     noise_scale: bool = static(default=False)  # whether to measure it: see `noise_scale`
-    noise_decay: HyperField = 0.9  # of the averages that it is found from, over real steps
+    # Of the averages that it is found from, over real steps.
+    noise_decay: HyperField = within("[0, 1)", default=0.9)
 
     Own = AccumulateOwn
     kinds: ClassVar[Mapping[str, str]] = {"total": "signed", "noise": "state"}
@@ -116,8 +117,6 @@ class accumulate(Wrapper):
     late: ClassVar[tuple[str, ...]] = ("noise",)
 
     def check(self) -> None:
-        self.require("[0, 1)", "noise_decay")
-        refuse_other(self, "nonfinite", (None, *NONFINITE))
         if self.noise_scale and self.every == Fixed(1):
             raise value_error(
                 self,

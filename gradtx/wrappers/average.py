@@ -30,6 +30,7 @@ from gradtx.engine.run import Running
 from gradtx.engine.step import At, next_count
 from gradtx.rule import Copy, HyperField, Rule, Step
 from gradtx.schedules.base import Number, Schedule, as_steps
+from gradtx.struct import within
 from gradtx.transform import State
 from gradtx.tree import Tree, as_came, real_dtype
 from gradtx.wrappers.base import Wrapper
@@ -44,10 +45,7 @@ class half_life(Schedule):
     decay = 2^(-1 / steps): `ema(adam(1e-3), half_life(1000))`.
     """
 
-    steps: Number
-
-    def check(self) -> None:
-        self.require("(0, inf)", "steps")
+    steps: Number = within("(0, inf)")
 
     def __call__(self, count: Any) -> Array:
         return jnp.exp2(-1 / as_steps(self.steps))
@@ -60,10 +58,7 @@ class power_law(Schedule):
     gamma = 6.94 has a width of 0.1 of the run, 16.97 of 0.05.
     """
 
-    gamma: Number = 6.94
-
-    def check(self) -> None:
-        self.require("(-1, inf)", "gamma")
+    gamma: Number = within("(-1, inf)", default=6.94)
 
     def __call__(self, count: Any) -> Array:
         t = jnp.maximum(as_steps(count), 1)
@@ -148,12 +143,9 @@ class ema(Averaging):
     what `inner` says to evaluate.
     """
 
-    decay: HyperField = 0.999
+    decay: HyperField = within("[0, 1)", default=0.999)
 
     after = _moving
-
-    def check(self) -> None:
-        self.require("[0, 1)", "decay")
 
 
 class polyak_average(Averaging):
@@ -165,14 +157,11 @@ class polyak_average(Averaging):
     what `inner` says to evaluate.
     """
 
-    start: HyperField = 1  # steps before the first that counts; 0 counts the initial parameters too
-    every: HyperField = 1  # steps from one to the next
+    # Steps before the first that counts; 0 counts the initial parameters too.
+    start: HyperField = within("[0, inf)", default=1)
+    every: HyperField = within("[1, inf)", default=1)  # steps from one to the next
 
     after = _uniform
-
-    def check(self) -> None:
-        self.require("[0, inf)", "start")
-        self.require("[1, inf)", "every")
 
 
 def whole_number(number: Any) -> Array:
@@ -212,15 +201,11 @@ class lookahead(Wrapper):
     Differs from Optax, which needs a pair of fast and slow parameters and evaluates to no one.
     """
 
-    sync_period: HyperField = 5  # steps from one return to the next
-    slow_step_size: HyperField = 0.5
+    sync_period: HyperField = within("[1, inf)", default=5)  # steps from one return to the next
+    slow_step_size: HyperField = within("[0, 1]", default=0.5)
 
     after = _lookahead
     needs: ClassVar[tuple[str, ...]] = ("params",)
-
-    def check(self) -> None:
-        self.require("[1, inf)", "sync_period")
-        self.require("[0, 1]", "slow_step_size")
 
     def eval_part(self, state: State, params: Tree, at: At) -> Tree:
         slow = shown(at.count > 0, state.own.slow, params)

@@ -12,7 +12,7 @@ from gradtx.axes import unstacked_axes
 from gradtx.engine.step import At
 from gradtx.hyper import AxesField
 from gradtx.rule import HyperField, Rule, Step
-from gradtx.struct import static
+from gradtx.struct import static, within
 from gradtx.transform import State
 from gradtx.tree import Tree, real_dtype, same_direction
 from gradtx.wrappers.base import Wrapper
@@ -45,14 +45,12 @@ class cautious(Wrapper):
     updates point down, give `descends=True`.
     """
 
-    floor: HyperField = 1e-3  # of the share of entries kept, by whose inverse the rest grows
+    # Of the share of entries kept, by whose inverse the rest grows.
+    floor: HyperField = within("(0, 1]", default=1e-3)
     axes: AxesField = None  # stacked axes have shares of their own
     descends: bool = static(default=False)
 
     after = _cautious_mask
-
-    def check(self) -> None:
-        self.require("(0, 1]", "floor")
 
     def seen_params(self, state: State, params: Tree | None, updates: Tree, at: At) -> Tree | None:
         return updates

@@ -13,7 +13,7 @@ from gradtx.engine.hyperparameters import for_all_arrays
 from gradtx.engine.step import At, next_count
 from gradtx.interop import AnyTransformation
 from gradtx.rule import Hyper, HyperField
-from gradtx.struct import refuse_other, static, type_error, whole
+from gradtx.struct import static, type_error, whole
 from gradtx.transform import State
 from gradtx.tree import Tree
 from gradtx.wrappers.base import Turn, Wrapper
@@ -30,8 +30,8 @@ class every(Wrapper):
     of other steps are lost on `inner`: `accumulate` gives it their mean.
     """
 
-    k: HyperField = whole(default=1)
-    otherwise: str = static(default="zero")
+    k: HyperField = whole(default=1, within="(0, inf)")
+    otherwise: str = static(default="zero", among=("zero", "pass"))
 
     skips: ClassVar[bool] = True
 
@@ -39,10 +39,6 @@ class every(Wrapper):
         for name, value in {"k": k, "inner": inner, "otherwise": otherwise}.items():
             object.__setattr__(self, name, value)
         self.__post_init__()
-
-    def check(self) -> None:
-        self.require("(0, inf)", "k")
-        refuse_other(self, "otherwise", ("zero", "pass"))
 
     def _arguments(self) -> tuple[list[Any], dict[str, Any]]:
         otherwise = {} if self.otherwise == "zero" else {"otherwise": self.otherwise}

@@ -21,7 +21,7 @@ from gradtx.engine.hyperparameters import for_all_arrays, narrowed
 from gradtx.engine.placement import zero_count
 from gradtx.engine.step import At, next_count
 from gradtx.rule import HyperField, times
-from gradtx.struct import refuse_other, static, whole
+from gradtx.struct import static, whole, within
 from gradtx.transform import State
 from gradtx.tree import Tree, global_norm, mean_and_deviation, real_dtype_of, widened
 from gradtx.wrappers.base import Turn, Wrapper
@@ -44,10 +44,7 @@ class apply_if_finite(Wrapper):
     then lets the NaN in.
     """
 
-    max_consecutive_errors: HyperField = whole()
-
-    def check(self) -> None:
-        self.require("[0, inf)", "max_consecutive_errors")
+    max_consecutive_errors: HyperField = whole(within="[0, inf)")
 
     Own = FiniteOwn
     skips: ClassVar[bool] = True
@@ -85,22 +82,16 @@ class skip_outliers(Wrapper):
     have been equal.
     """
 
-    z_threshold: HyperField = 5.0
-    decay: HyperField = 0.99
-    warmup_steps: HyperField = 100
-    max_consecutive_skips: HyperField = float("inf")  # then a finite step is the new usual
-    watch: str = static(default="norm")  # or "value"
+    z_threshold: HyperField = within("(0, inf)", default=5.0)
+    decay: HyperField = within("[0, 1)", default=0.99)
+    warmup_steps: HyperField = within("(0, inf)", default=100)
+    # Then a finite step is the new usual.
+    max_consecutive_skips: HyperField = within("[0, inf]", default=float("inf"))
+    watch: str = static(default="norm", among=("norm", "value"))  # or "value"
 
     @property
     def needs(self) -> tuple[str, ...]:  # pyright: ignore[reportIncompatibleVariableOverride]
         return ("value",) if self.watch == "value" else ()
-
-    def check(self) -> None:
-        self.require("(0, inf)", "z_threshold")
-        self.require("[0, 1)", "decay")
-        self.require("(0, inf)", "warmup_steps")
-        self.require("[0, inf]", "max_consecutive_skips")
-        refuse_other(self, "watch", ("norm", "value"))
 
     Own = OutliersOwn
     skips: ClassVar[bool] = True
@@ -156,17 +147,12 @@ class dynamic_loss_scale(Wrapper):
     gradients are zero: Micikevicius+ 2018, 1710.03740. `value=` is the loss that is not scaled.
     """
 
-    initial_scale: HyperField = 2.0**15
-    growth_interval: HyperField = 2000
-    growth_factor: HyperField = 2.0
-    backoff_factor: HyperField = 0.5
-    min_scale: HyperField = 1.0
-    max_scale: HyperField = 2.0**24
-
-    def check(self) -> None:
-        self.require("(0, inf)", "initial_scale", "min_scale", "max_scale")
-        self.require("(0, inf)", "growth_interval", "growth_factor")
-        self.require("(0, 1]", "backoff_factor")
+    initial_scale: HyperField = within("(0, inf)", default=2.0**15)
+    growth_interval: HyperField = within("(0, inf)", default=2000)
+    growth_factor: HyperField = within("(0, inf)", default=2.0)
+    backoff_factor: HyperField = within("(0, 1]", default=0.5)
+    min_scale: HyperField = within("(0, inf)", default=1.0)
+    max_scale: HyperField = within("(0, inf)", default=2.0**24)
 
     Own = LossScaleOwn
     skips: ClassVar[bool] = True

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from gradtx.rule import Copy, HyperField, JointRule, Step
+from gradtx.struct import within
 from gradtx.tree import abs2, root
 from gradtx.wrappers.base import Wrapper
 
@@ -83,13 +84,10 @@ class mechanic(Wrapper):
     Mehta 2023, 2306.00144. Give `inner` a learning rate of 1, or a schedule that falls from 1.
     """
 
-    weight_decay: HyperField = 1e-2
-    eps: HyperField = 1e-8
-    s_init: HyperField = 1e-6  # the scale before the first step, for every decay
+    weight_decay: HyperField = within("[0, inf)", default=1e-2)
+    eps: HyperField = within("(0, inf)", default=1e-8)
+    # The scale before the first step, for every decay.
+    s_init: HyperField = within("(0, inf)", default=1e-6)
 
     after = _mechanic
     needs: ClassVar[tuple[str, ...]] = ("params",)
-
-    def check(self) -> None:
-        self.require("[0, inf)", "weight_decay")
-        self.require("(0, inf)", "eps", "s_init")

@@ -10,7 +10,7 @@ import jax
 from jax.core import Tracer
 
 from gradtx.engine.host import KINDS, put
-from gradtx.struct import refuse_other, static, value_error
+from gradtx.struct import static, value_error
 from gradtx.transform import State, compiled
 from gradtx.tree import P, Tree, U
 from gradtx.wrappers.base import Transparent
@@ -27,10 +27,7 @@ class offload(Transparent):
     memory.
     """
 
-    where: str = static(default="pinned_host")
-
-    def check(self) -> None:
-        refuse_other(self, "where", ("pinned_host", "unpinned_host", "device"))
+    where: str = static(default="pinned_host", among=("pinned_host", "unpinned_host", "device"))
 
     def around_init(self, init: Callable[..., State], params: Tree) -> State:
         return self.put(init(params), self.where)

@@ -20,7 +20,7 @@ from gradtx.engine.run import Running
 from gradtx.engine.step import At, next_count
 from gradtx.interop import as_transformation
 from gradtx.rule import Copy, HyperField, Rule, Step
-from gradtx.struct import converted
+from gradtx.struct import converted, within
 from gradtx.transform import GradientTransformation, State, apply_updates
 from gradtx.tree import Tree, is_inexact, is_none
 from gradtx.wrappers.average import is_due
@@ -77,15 +77,12 @@ class outer(Wrapper):
     """
 
     optimizer: GradientTransformation = converted(converter=as_transformation, hyperparameter=False)
-    every: HyperField = 10  # steps from one to the next
+    every: HyperField = within("[1, inf)", default=10)  # steps from one to the next
 
     Own = OuterOwn
     kinds: ClassVar[Mapping[str, str]] = {"outer": "state"}
     after = _displacement
     needs: ClassVar[tuple[str, ...]] = ("params",)
-
-    def check(self) -> None:
-        self.require("[1, inf)", "every")
 
     def init_own(self, params: Tree, at: At) -> OuterOwn:
         return OuterOwn(
@@ -150,15 +147,11 @@ class ema_nesterov(Wrapper):
     `0.3 * schedule / peak`: none in the warm-up, none at the end.
     """
 
-    beta: HyperField = 0.3
-    decay: HyperField = 0.99
+    beta: HyperField = within("[0, inf)", default=0.3)
+    decay: HyperField = within("[0, 1)", default=0.99)
 
     after = _drift
     needs: ClassVar[tuple[str, ...]] = ("params",)
-
-    def check(self) -> None:
-        self.require("[0, inf)", "beta")
-        self.require("[0, 1)", "decay")
 
     def given(self, before: Any, inner: Any, at: At) -> dict[str, Any]:
         return {"beta_next": jnp.asarray(for_all_arrays(self, next_count(at.count)).beta)}

@@ -29,7 +29,7 @@ from gradtx.paths import (
     refuse_unused,
     route,
 )
-from gradtx.struct import converted, refuse_other, shown, static, type_error, value_error
+from gradtx.struct import converted, shown, static, type_error, value_error
 from gradtx.transform import Clocked, GradientTransformation, State, compiled, refuse_other_parts
 from gradtx.tree import Tree, U, is_inexact, is_none, named_leaves
 from gradtx.wrappers.base import Transparent
@@ -123,10 +123,7 @@ class masked(Transparent):
     """
 
     mask: Labels = static()
-    outside: str = static(default="zero")
-
-    def check(self) -> None:
-        refuse_other(self, "outside", ("zero", "pass"))
+    outside: str = static(default="zero", among=("zero", "pass"))
 
     def around_init(self, init: Callable[..., State], params: Tree) -> State:
         return init(_only(params, _flags(self, self.mask, params), True))

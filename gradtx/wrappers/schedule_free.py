@@ -21,7 +21,7 @@ from gradtx.engine.hyperparameters import for_all_arrays, one_number
 from gradtx.engine.placement import ordered_after
 from gradtx.engine.step import At, next_count
 from gradtx.rule import HyperField, JointRule, OptionalHyperField, Rule, Step
-from gradtx.struct import value_error
+from gradtx.struct import value_error, within
 from gradtx.transform import State
 from gradtx.tree import Tree, is_inexact, is_none, real_dtype
 from gradtx.wrappers.base import Wrapper
@@ -138,18 +138,16 @@ class schedule_free(Between):
 
     # What w follows, read where `inner` reads its own; None: the learning rate of `inner` itself.
     weight_learning_rate: OptionalHyperField = None
-    b1: HyperField = 0.9  # the part of x in y
-    weight_lr_power: HyperField = 2.0
-    r: HyperField = 0.0  # the power of t in the weights
-    window: OptionalHyperField = None  # 1 / (1 - b1) is the same as None
+    b1: HyperField = within("[0, 1]", default=0.9)  # the part of x in y
+    weight_lr_power: HyperField = within("[0, inf)", default=2.0)
+    r: HyperField = within("[0, inf)", default=0.0)  # the power of t in the weights
+    # 1 / (1 - b1) is the same as None.
+    window: OptionalHyperField = within("(0, inf)", default=None)
 
     after = _weighted
     needs: ClassVar[tuple[str, ...]] = ("params",)
 
     def check(self) -> None:
-        self.require("[0, 1]", "b1")
-        self.require("[0, inf)", "weight_lr_power", "r")
-        self.require("(0, inf)", "window")
         self._rates(At(0))
 
     def given(self, before: Any, inner: Any, at: At) -> dict[str, Any]:
@@ -222,11 +220,8 @@ class gpa(Between):
     schedule and momentum, and sees the gradients and parameters at y.
     """
 
-    decay: HyperField = 0.9967  # 0.9^(1 / 32)
-    b1: HyperField = 0.7  # the part of x in y
+    decay: HyperField = within("[0, 1]", default=0.9967)  # 0.9^(1 / 32)
+    b1: HyperField = within("[0, 1]", default=0.7)  # the part of x in y
 
     after = _decaying
     needs: ClassVar[tuple[str, ...]] = ("params",)
-
-    def check(self) -> None:
-        self.require("[0, 1]", "decay", "b1")

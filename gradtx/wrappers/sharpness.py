@@ -20,7 +20,7 @@ from gradtx.engine.step import At
 from gradtx.interop import AnyTransformation
 from gradtx.paths import aligned
 from gradtx.rule import Copy, Hyper, HyperField, OptionalHyperField, Rule, Step
-from gradtx.struct import static
+from gradtx.struct import static, within
 from gradtx.transform import State, apply_updates
 from gradtx.tree import Tree, abs2, as_came, global_norm, is_inexact, is_none, root, widened
 from gradtx.wrappers.average import is_due, whole_number
@@ -80,17 +80,15 @@ class sam(Wrapper):
     Foret+ 2020, 2010.01412; Kwon+ 2021, 2102.11600. `inner` counts its own steps.
     """
 
-    rho: HyperField = 0.05  # the length of the way uphill
-    eta: OptionalHyperField = None  # in ASAM's size of an entry, |p| + eta
-    sync_period: HyperField = 2  # updates for a step; each but the last goes uphill
+    rho: HyperField = within("[0, inf)", default=0.05)  # the length of the way uphill
+    # In ASAM's size of an entry, |p| + eta.
+    eta: OptionalHyperField = within("[0, inf)", default=None)
+    # Updates for a step; each but the last goes uphill.
+    sync_period: HyperField = within("[1, inf)", default=2)
 
     after = _start
     skips: ClassVar[bool] = True
     needs: ClassVar[tuple[str, ...]] = ("params",)
-
-    def check(self) -> None:
-        self.require("[0, inf)", "rho", "eta")
-        self.require("[1, inf)", "sync_period")
 
     def update_part(
         self, updates: Tree, state: State, params: Tree | None, at: At, extra: Mapping[str, Any]
@@ -140,13 +138,11 @@ class opaque_sam(Wrapper):
     gradients of the same batch: `tx.update(grads, state, params, grad_fn=grad_fn)`.
     """
 
-    rho: HyperField = 0.05  # the length of the way uphill
-    eta: OptionalHyperField = None  # in ASAM's size of an entry, |p| + eta
+    rho: HyperField = within("[0, inf)", default=0.05)  # the length of the way uphill
+    # In ASAM's size of an entry, |p| + eta.
+    eta: OptionalHyperField = within("[0, inf)", default=None)
 
     needs: ClassVar[tuple[str, ...]] = ("params", "grad_fn")
-
-    def check(self) -> None:
-        self.require("[0, inf)", "rho", "eta")
 
     def before(
         self, updates: Tree, state: State, params: Tree | None, at: At, extra: Mapping[str, Any]

@@ -59,18 +59,23 @@ class Format(Struct, abc.ABC):
         """What an array becomes, as shapes; `None` where it is not compressed."""
 
 
+_CODES = {
+    "dynamic": (Dynamic, RandomDynamic, 256),
+    "companded": (Companded, RandomCompanded, 32),
+    "float8_e4m3fn": (Floats, RandomFloats, 256),
+    "float8_e5m2": (Floats, RandomFloats, 256),
+    "float16": (Floats, RandomFloats, 256),
+}
+
+
 class rounded(Format):
     """Keeps a slot in a narrow dtype; rounded at random if `stochastic`, as squares are.
 
     "float16" here is zero below 6e-8: for squares take `blockwise("float16")`.
     """
 
-    dtype: str = static(default="bfloat16")  # or "float16"
+    dtype: str = static(default="bfloat16", among=("bfloat16", "float16"))
     stochastic: bool | None = static(default=None)  # None: for slots of squares
-
-    def check(self) -> None:
-        if self.dtype not in ("bfloat16", "float16"):
-            raise _unknown(f"rounded({self.dtype!r})", self.dtype, ("bfloat16", "float16"))
 
     def kind(self, square: bool) -> Any:
         at_random = square if self.stochastic is None else self.stochastic
@@ -91,19 +96,11 @@ class blockwise(Format):
     from bitsandbytes in both.
     """
 
-    code: str = static(default="dynamic")
-    block: int | None = static(default=None)  # entries that share a scale
+    code: str = static(default="dynamic", among=_CODES)
+    block: int | None = static(default=None, within="[1, inf)")  # entries that share a scale
     signed: bool | None = static(default=None)  # None: unless the slot holds squares
     stochastic: bool | None = static(default=None)  # None: for slots of squares
-    min_size: int = static(default=4096)  # smaller arrays are kept as they are
-
-    def check(self) -> None:
-        if self.code not in _CODES:
-            raise _unknown(f"blockwise({self.code!r})", self.code, _CODES)
-        for name, least in (("block", 1), ("min_size", 0)):
-            value = getattr(self, name)
-            if value is not None and (type(value) is not int or value < least):
-                raise value_error(self, f"{name} is {value!r}", f"Pass an integer from {least} on")
+    min_size: int = static(default=4096, within="[0, inf)")  # smaller arrays are kept as they are
 
     def kind(self, square: bool) -> Any:
         at_random = square if self.stochastic is None else self.stochastic
@@ -121,23 +118,11 @@ class blockwise(Format):
         )
 
 
-_CODES = {
-    "dynamic": (Dynamic, RandomDynamic, 256),
-    "companded": (Companded, RandomCompanded, 32),
-    "float8_e4m3fn": (Floats, RandomFloats, 256),
-    "float8_e5m2": (Floats, RandomFloats, 256),
-    "float16": (Floats, RandomFloats, 256),
-}
 _SHORT = {
     "bfloat16": rounded("bfloat16"),
     "int8": blockwise("dynamic"),
     **{code: blockwise(code) for code in _CODES},
 }
-
-
-def _unknown(called: str, seen: Any, known: Any) -> ValueError:
-    names = ", ".join(map(repr, known))
-    return value_error(called, f"{seen!r} is no format", f"Known are {names}")
 
 
 def _as_formats(formats: Mapping[str, Any], called: str = "store") -> Table:
@@ -158,7 +143,8 @@ def _as_format(called: str, format: Any) -> Format:
     except TypeError:
         name = format
     if not isinstance(name, str) or name not in _SHORT:
-        raise _unknown(called, format, [*_SHORT, rounded(), blockwise()])
+        names = ", ".join(map(repr, [*_SHORT, rounded(), blockwise()]))
+        raise value_error(called, f"{format!r} is no format", f"Known are {names}")
     return _SHORT[name]
 
 

@@ -175,14 +175,11 @@ class Slots(NamedTuple):
 class scale_by_own(gx.Rule):
     """Reads numbers, is given schedules."""
 
-    b1: gx.HyperField = 0.9
+    b1: gx.HyperField = gx.within("[0, 1)", default=0.9)
     floor: gx.OptionalHyperField = None
     sign: bool = gx.static(default=False)
 
     Slots = Slots
-
-    def check(self) -> None:
-        self.require("[0, 1)", "b1")
 
     def init_leaf(self, p: jax.Array) -> Slots:
         return Slots(zeros_like(p), zeros_like(p))
