@@ -22,12 +22,12 @@ updates done, `by_path`, or a prefix tree of the parameters with these as leaves
 is neither a mapping nor a sequence passes type checkers through `prefix_tree`."""
 
 
-def prefix_tree(tree: object) -> Hyper:
-    """`tree` itself, of which type checkers believe that it is a tree of hyperparameters.
+def prefix_tree(tree: object) -> Any:
+    """`tree` itself, which type checkers then take for a tree of hyperparameters or of labels.
 
     A dict, list or tuple needs no such word; a dataclass or an Equinox module does.
     """
-    return tree  # pyright: ignore[reportReturnType]
+    return tree
 
 
 if TYPE_CHECKING:

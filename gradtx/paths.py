@@ -5,7 +5,7 @@ from __future__ import annotations
 import fnmatch
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, NamedTuple, TypeGuard
+from typing import Any, ClassVar, NamedTuple, TypeGuard, Union
 
 import jax
 import jax.numpy as jnp
@@ -27,9 +27,19 @@ from gradtx.struct import (
 )
 from gradtx.tree import Tree, is_inexact, is_none, listed, named_leaves, path_string
 
-Labels = Callable[..., Any] | Any
+Labels = Union[  # noqa: UP007 - it names itself
+    str,
+    int,
+    Callable[[Any], object],
+    Callable[[str, Any], object],
+    "by_path",
+    FrozenTree,
+    Mapping[Any, "Labels"],
+    Sequence["Labels"],
+    None,
+]
 """One label, a prefix tree of labels, a function of path and array or of the whole tree that
-gives them, or them `by_path`."""
+gives them, or them `by_path`. Other containers pass type checkers through `prefix_tree`."""
 
 
 def matches(pattern: str, path: str) -> bool:

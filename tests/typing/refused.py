@@ -58,6 +58,12 @@ gx.partition([adam])  # pyright: ignore[reportArgumentType]
 gx.muon(1e-3, "*", auxiliary=gx.adam)  # pyright: ignore[reportArgumentType]
 gx.interop.from_optax(gx.adam)  # pyright: ignore[reportArgumentType]
 
+# No masks or labels
+gx.adamw(1e-3, mask=0.5)  # pyright: ignore[reportArgumentType]
+gx.adamw(1e-3, mask={"w": 0.5})  # pyright: ignore[reportArgumentType]
+gx.adamw(1e-3, mask=array())  # pyright: ignore[reportArgumentType]
+gx.masked(adam, lambda: True)  # pyright: ignore[reportArgumentType]
+
 # Data does not change, and a step keeps the type of the parameters
 adam.learning_rate = 1e-2  # pyright: ignore[reportAttributeAccessIssue]
 
