@@ -84,7 +84,10 @@ def input_output_axes(axes: Axes | None, ndim: int, owner: object) -> Axes:
         return axes
     if ndim == 2:
         return Axes("io")
-    raise ValueError(f"{owner} cannot tell inputs from outputs. Give axes, such as Axes('iiio')")
+    raise ValueError(
+        f"{owner} cannot tell inputs from outputs. Give axes, such as Axes('iiio'), or leave this "
+        "array to another optimizer with partition"
+    )
 
 
 # Arrays as matrices ----------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, Union
 
@@ -10,6 +11,7 @@ from jax import Array
 from gradtx.axes import Axes
 from gradtx.paths import by_path
 from gradtx.schedules.base import Scalar
+from gradtx.struct import entries, shown, type_error
 
 Hyper = Union[  # noqa: UP007 - it names itself
     Scalar,
@@ -60,7 +62,24 @@ else:
     HyperField = Hyper
     """The annotation of a field of a `Rule`, `Wrapper` or other part that is a hyperparameter."""
     OptionalHyperField = Hyper | None
-    AxesField = Any
+    AxesField = Union[Axes, by_path, None, Any]  # noqa: UP007 - another object than `Any`
+
+
+def fields_of(cls: Any, *annotations: str) -> frozenset[str]:
+    """The fields of a dataclass that are annotated so, by these names of this module."""
+    kinds = [*annotations, *(globals()[name] for name in annotations)]
+    declared = {f.name: f.type for f in dataclasses.fields(cls)}
+    written = {name: str(kind).split(".")[-1] for name, kind in declared.items()}
+    return frozenset(name for name in declared if {written[name], declared[name]} & {*kinds})
+
+
+def refuse_no_axes(called: str, name: str, value: Any) -> None:
+    """Raises `TypeError` for what is not the axes of arrays."""
+    for entry in entries(value):
+        if not isinstance(entry, Axes):
+            do = "Pass an Axes, such as Axes('io'), by_path or a tree of these"
+            raise type_error(called, f"{name} is {shown(entry)}", do)
+
 
 AxesOf = Union[Axes, by_path, Mapping[Any, "AxesOf"], Sequence["AxesOf"], None]  # noqa: UP007
 """The axes of arrays: of all, `by_path`, or a prefix tree; None where nobody says them."""

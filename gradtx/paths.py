@@ -27,7 +27,7 @@ from gradtx.struct import (
 )
 from gradtx.tree import Tree, is_inexact, is_none, listed, named_leaves, path_string
 
-Labels = Union[  # noqa: UP007 - it names itself
+Labels = Union[
     str,
     int,
     Callable[[Any], object],

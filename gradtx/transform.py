@@ -27,12 +27,14 @@ from gradtx.engine.placement import zero_count
 from gradtx.engine.refusals import ORDER, kind_of_state, refuse_no_arrays
 from gradtx.engine.slots import map_slots
 from gradtx.engine.step import At, next_count
+from gradtx.hyper import fields_of, refuse_no_axes
 from gradtx.paths import Route, by_path, label_tree, table
 from gradtx.schedules.base import Schedule, evaluate
 from gradtx.struct import (
     Static,
     Struct,
     fields_below,
+    refuse_object,
     shown,
     type_error,
     value_error,
@@ -55,6 +57,23 @@ class GradientTransformation(Struct, abc.ABC):
     needs: ClassVar[tuple[str, ...]] = ()  # arguments of `update` that it cannot do without
     wants: ClassVar[tuple[str, ...]] = ()  # those that it uses where they are given
     tables: ClassVar[tuple[str, ...]] = ()  # those whose order counts: it gets a dict as a `Table`
+
+    _numbers: ClassVar[frozenset[str]] = frozenset()  # its fields annotated `HyperField`
+    _axes: ClassVar[frozenset[str]] = frozenset()
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls._numbers = fields_of(cls, "HyperField", "OptionalHyperField")
+        cls._axes = fields_of(cls, "AxesField")
+
+    def _judge(self, name: str, value: Any) -> None:
+        called = type(self).__name__
+        if name in self._axes:
+            refuse_no_axes(called, name, value)
+        else:
+            super()._judge(name, value)
+        if name in self._numbers:
+            refuse_object(called, name, value)
 
     @abc.abstractmethod
     def init(self, params: Tree) -> State:

@@ -112,3 +112,53 @@ def test_no_interval(interval):
     """An interval that is none is refused where the field is declared."""
     with pytest.raises(ValueError, match="the interval is"):
         gx.within(interval)
+
+
+# Objects in the place of others ----------------------------------------------------------------
+
+ADAM = gx.adam(1e-3)
+OBJECTS = {
+    "optimizer as a rate": (lambda: gx.adam(ADAM), "learning_rate is chain("),
+    "optimizer in a tree": (lambda: gx.adam({"w": gx.scale(1.0)}), "learning_rate is scale(1.0)"),
+    "optimizer by path": (lambda: gx.adam(gx.by_path({"*": ADAM})), "learning_rate is chain("),
+    "axes as a number": (lambda: gx.scale_by_adam(gx.Axes("io")), "b1 is Axes('io')"),
+    "optimizer of a wrapper": (lambda: gx.ema(ADAM, ADAM), "decay is chain("),
+    "optimizer of a schedule": (lambda: gx.linear_schedule(ADAM, 0.0, 9), "init_value is chain("),
+    "letters as axes": (lambda: gx.scale_by_muon(axes="io"), "axes is 'io'. Pass an Axes"),
+    "number as axes": (lambda: gx.scale_by_muon(axes=2), "axes is 2. Pass an Axes"),
+    "numbers in a tree": (
+        lambda: gx.scale_by_muon(axes={"w": [None, 2]}),
+        "axes is 2. Pass an Axes",
+    ),
+    "letters by path": (
+        lambda: gx.scale_by_muon(axes=gx.by_path({"*": "io"})),
+        "axes is 'io'. Pass an Axes",
+    ),
+    "axes of a wrapper": (lambda: gx.cautious(ADAM, axes="io"), "axes is 'io'. Pass an Axes"),
+}
+
+
+@pytest.mark.parametrize("name", OBJECTS)
+def test_objects_in_the_place_of_others(name):
+    """A number is no object and axes are no letters, wherever they stand."""
+    make, says = OBJECTS[name]
+    with pytest.raises(TypeError, match="Pass a") as raised:
+        make()
+    assert says in str(raised.value)
+
+
+def test_users_may_hold_other_objects():
+    """A field that is not annotated as a number or axes holds what its owner likes."""
+
+    class holding(gx.GradientTransformation):
+        """Does what its part does."""
+
+        part: gx.GradientTransformation
+
+        def init(self, params):
+            return self.part.init(params)
+
+        def update(self, updates, state, params=None, **extra):
+            return self.part.update(updates, state, params)
+
+    assert holding(ADAM).part == ADAM

@@ -41,5 +41,8 @@ def name_of(make: Any) -> str:
 
 
 def family(name: str, *rows: Row) -> dict[str, Row]:
-    """The rows of a family, by their names."""
-    return {row.name: dataclasses.replace(row, family=name) for row in rows}
+    """The rows of a family, by their names, which must differ."""
+    found = {row.name: dataclasses.replace(row, family=name) for row in rows}
+    if len(found) < len(rows):
+        raise ValueError(f"family {name!r}: two rows have one name. Give one of them another")
+    return found

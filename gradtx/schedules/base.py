@@ -23,6 +23,7 @@ from gradtx.struct import (
     Static,
     Struct,
     numbers,
+    refuse_object,
     shown,
     static,
     type_error,
@@ -40,6 +41,10 @@ Scalar = Union["Schedule", Callable[[Any], ArrayLike], Number]
 
 class Schedule(Struct, abc.ABC):
     """A scalar as a function of the number of updates done so far."""
+
+    def _judge(self, name: str, value: Any) -> None:
+        super()._judge(name, value)
+        refuse_object(type(self).__name__, name, value)
 
     @abc.abstractmethod
     def __call__(self, count: Any) -> Array:

@@ -139,7 +139,7 @@ class Struct(Node):
                 value = with_functions_wrapped(value, called, name)
                 if name not in self._converters:
                     judged.append(name)
-                    refuse_no_number(called, name, value)
+                    self._judge(name, value)
                     value = value if name in self._wholes else as_real(value)
             object.__setattr__(self, name, value)
         for name, interval in self._intervals.items():
@@ -155,6 +155,10 @@ class Struct(Node):
 
     def check(self) -> None:
         """Refuses what no field alone can declare (`within`); runs in the constructor only."""
+
+    def _judge(self, name: str, value: Any) -> None:
+        """Refuses what cannot stand in a field of leaves."""
+        refuse_no_number(type(self).__name__, name, value)
 
     def require_order(self, lower: str, upper: str) -> None:
         """Refuses Python and NumPy numbers of which the first is larger than the second."""

@@ -41,14 +41,19 @@ def _is_node(x: Any) -> bool:
     return isinstance(x, Node)
 
 
+def entries(value: Any) -> Iterator[Any]:
+    """What one hyperparameter is for some array: numbers, arrays, schedules, other objects."""
+    for leaf in jax.tree.leaves(value, is_leaf=_is_node):
+        if isinstance(leaf, Node) and leaf._is_values:
+            for name in leaf._leaves:
+                yield from entries(getattr(leaf, name))
+        else:
+            yield leaf
+
+
 def _leaves(value: Any) -> Iterator[Any]:
     """The numbers of one hyperparameter; what a schedule holds is not the value it will have."""
-    for leaf in jax.tree.leaves(value, is_leaf=_is_node):
-        if not isinstance(leaf, Node):
-            yield leaf
-        elif leaf._is_values:
-            for name in leaf._leaves:
-                yield from _leaves(getattr(leaf, name))
+    return (leaf for leaf in entries(value) if not isinstance(leaf, Node))
 
 
 def numbers(value: Any) -> Iterator[tuple[Any, float]]:
@@ -90,6 +95,16 @@ def refuse_no_number(called: str, name: str, value: Any) -> None:
             f"{name} is a tree of arrays with shapes such as {list(max(shapes, key=len))}",
             f"Pass a number as {name}; parameters go to init and update: state = tx.init(params)",
         )
+
+
+def refuse_object(called: str, name: str, value: Any) -> None:
+    """Raises `TypeError` for an object where a number is meant, such as another optimizer.
+
+    What can be called, such as a schedule, gives a number.
+    """
+    for entry in entries(value):
+        if isinstance(entry, Node) and not callable(entry):
+            raise type_error(called, f"{name} is {shown(entry)}", A_NUMBER)
 
 
 def _is_complex(dtype: DTypeLike) -> bool:

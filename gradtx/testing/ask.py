@@ -50,16 +50,24 @@ def keys(tx: Any) -> list[str]:
     return [".".join(path) for path, _, _ in fields_below(tx) if path[-1] in KEYS]
 
 
+def axes(tx: Any) -> list[str]:
+    """The paths of what a transformation takes for the axes of arrays."""
+    names = {name for part in parts(tx) for name in getattr(part, "_axes", ())}
+    paths = (path for path, value, _ in fields_below(tx) if not isinstance(value, Struct))
+    return [".".join(path) for path in paths if names & {*path}]
+
+
 def hyperparameters(tx: Any) -> dict[str, Any]:
     """The fields of a transformation that hold numbers, by path, each with one that it takes.
 
-    A random key is no number, and whoever takes one refuses everything else at once.
+    Random keys and axes are no numbers, and whoever takes them refuses everything else at once.
     """
-    return {
+    numbers = {
         ".".join(path): value if type(value) in (int, float) else 0.1
         for path, value, chooses_code in fields_below(tx)
         if not chooses_code and not isinstance(value, Struct) and path[-1] not in KEYS
     }
+    return {path: number for path, number in numbers.items() if path not in axes(tx)}
 
 
 def with_floats(change: Callable[[float], Any], tx: GradientTransformation) -> Any:

@@ -10,7 +10,15 @@ import numpy as np
 
 from gradtx.chain import chain
 from gradtx.paths import by_path
-from gradtx.testing.ask import extras, hyperparameters, keys, shapes_of, start_and_update, update
+from gradtx.testing.ask import (
+    axes,
+    extras,
+    hyperparameters,
+    keys,
+    shapes_of,
+    start_and_update,
+    update,
+)
 from gradtx.testing.compare import avals, require, three_parts
 from gradtx.testing.evidence import Evidence
 from gradtx.testing.laws.extra_arguments import refused
@@ -94,12 +102,13 @@ def refuses_state(e: Evidence, state: State) -> None:
 @law(10)
 def strings_as_hyperparameters(e: Evidence) -> None:
     """A string in the place of any number is refused when the object is made."""
-    numbers = hyperparameters(e.tx)
-    for path in [*numbers, *keys(e.tx)]:
+    named = {path: path.split(".")[-1] for path in hyperparameters(e.tx)}
+    named |= dict.fromkeys(keys(e.tx), "key") | dict.fromkeys(axes(e.tx), "axes")
+    for path, name in named.items():
         try:
             e.tx.replace({path: "0.1"})
         except TypeError as error:
-            three_parts(error, path.split(".")[-1] if path in numbers else "key", "'0.1'")
+            three_parts(error, name, "'0.1'")
         else:
             raise AssertionError(f"{path} took a string")
 
