@@ -58,22 +58,15 @@ class GradientTransformation(Struct, abc.ABC):
     wants: ClassVar[tuple[str, ...]] = ()  # those that it uses where they are given
     tables: ClassVar[tuple[str, ...]] = ()  # those whose order counts: it gets a dict as a `Table`
 
-    _numbers: ClassVar[frozenset[str]] = frozenset()  # its fields annotated `HyperField`
-    _axes: ClassVar[frozenset[str]] = frozenset()
+    _axes: ClassVar[frozenset[str]] = frozenset()  # its fields annotated `AxesField`
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        cls._numbers = fields_of(cls, "HyperField", "OptionalHyperField")
         cls._axes = fields_of(cls, "AxesField")
-
-    def _judge(self, name: str, value: Any) -> None:
-        called = type(self).__name__
-        if name in self._axes:
-            refuse_no_axes(called, name, value)
-        else:
-            super()._judge(name, value)
-        if name in self._numbers:
-            refuse_object(called, name, value)
+        numbers = fields_of(cls, "HyperField", "OptionalHyperField")
+        cls._judges = dict.fromkeys(numbers, refuse_object) | dict.fromkeys(
+            cls._axes, refuse_no_axes
+        )
 
     @abc.abstractmethod
     def init(self, params: Tree) -> State:

@@ -42,9 +42,9 @@ Scalar = Union["Schedule", Callable[[Any], ArrayLike], Number]
 class Schedule(Struct, abc.ABC):
     """A scalar as a function of the number of updates done so far."""
 
-    def _judge(self, name: str, value: Any) -> None:
-        super()._judge(name, value)
-        refuse_object(type(self).__name__, name, value)
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls._judges = dict.fromkeys(cls._leaves, refuse_object)
 
     @abc.abstractmethod
     def __call__(self, count: Any) -> Array:

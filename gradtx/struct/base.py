@@ -104,6 +104,7 @@ class Struct(Node):
     _others: ClassVar[frozenset[str]] = frozenset()  # leaves that are no hyperparameters
     _converters: ClassVar[dict[str, Callable[..., Any]]] = {}
     _intervals: ClassVar[dict[str, Interval]] = {}
+    _judges: ClassVar[Mapping[str, Callable[[str, str, Any], None]]] = {}  # of single fields
     _choices: ClassVar[dict[str, tuple[object, ...]]] = {}
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -139,7 +140,7 @@ class Struct(Node):
                 value = with_functions_wrapped(value, called, name)
                 if name not in self._converters:
                     judged.append(name)
-                    self._judge(name, value)
+                    self._judges.get(name, refuse_no_number)(called, name, value)
                     value = value if name in self._wholes else as_real(value)
             object.__setattr__(self, name, value)
         for name, interval in self._intervals.items():
@@ -155,10 +156,6 @@ class Struct(Node):
 
     def check(self) -> None:
         """Refuses what no field alone can declare (`within`); runs in the constructor only."""
-
-    def _judge(self, name: str, value: Any) -> None:
-        """Refuses what cannot stand in a field of leaves."""
-        refuse_no_number(type(self).__name__, name, value)
 
     def require_order(self, lower: str, upper: str) -> None:
         """Refuses Python and NumPy numbers of which the first is larger than the second."""

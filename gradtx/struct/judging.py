@@ -98,10 +98,11 @@ def refuse_no_number(called: str, name: str, value: Any) -> None:
 
 
 def refuse_object(called: str, name: str, value: Any) -> None:
-    """Raises `TypeError` for an object where a number is meant, such as another optimizer.
+    """The same, and for an object where a number is meant, such as another optimizer.
 
     What can be called, such as a schedule, gives a number.
     """
+    refuse_no_number(called, name, value)
     for entry in entries(value):
         if isinstance(entry, Node) and not callable(entry):
             raise type_error(called, f"{name} is {shown(entry)}", A_NUMBER)
