@@ -55,7 +55,7 @@ def compiled(function: F) -> F:
             return jitted(*args, **ordered)
         except (TypeError, ValueError) as error:
             failed = error
-        raise _as_typed(function, args, kwargs) or failed
+        raise as_typed(function, args, kwargs) or failed
 
     takes = (name for name, p in parameters.items() if p.kind is p.KEYWORD_ONLY)
     return asking(*takes)(call)  # pyright: ignore[reportReturnType]
@@ -118,7 +118,7 @@ def _unordered(tree: Any) -> Any:
     )
 
 
-def _as_typed(
+def as_typed(
     function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Exception | None:
     """The error that a call raises when its transformation keeps its numbers, as one typed it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import inspect
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -13,6 +14,7 @@ from jax import lax
 from jax.core import Tracer
 from jax.sharding import Sharding
 
+from gradtx.engine.front import as_typed
 from gradtx.engine.hyperparameters import narrowed, per_array
 from gradtx.engine.placement import beside, ordered_after, sharding_of
 from gradtx.engine.refusals import unmade
@@ -44,13 +46,19 @@ def whole(init: F) -> F:
         places = {frozenset(p.device_set): p for p in map(sharding_of, leaves) if p is not None}
         if not numbers:
             return init(tx, params)
-        if len(places) > 1 and not any(shapes):
-            return _by_devices(init, tx, params)
-        if not any(shapes):
-            return jitted(tx, params)
-        arrays = [x for x, shape in zip(leaves, shapes, strict=True) if shape is None]
-        with _there(next(iter(places.values()), None)):
-            return _from_shapes(init, treedef, shapes)(tx, arrays)
+        program, given, there = jitted, params, contextlib.nullcontext()
+        if any(shapes):
+            program = _from_shapes(init, treedef, shapes)
+            given = [x for x, shape in zip(leaves, shapes, strict=True) if shape is None]
+            there = _there(next(iter(places.values()), None))
+        try:
+            if len(places) > 1 and not any(shapes):
+                return _by_devices(init, tx, params)
+            with there:
+                return program(tx, given)
+        except (TypeError, ValueError) as error:
+            failed = error
+        raise as_typed(inspect.unwrap(program), (tx, given), {}) or failed
 
     return call  # pyright: ignore[reportReturnType]
 
