@@ -271,6 +271,22 @@ def test_no_steps_at_all(traced: bool) -> None:
     assert at(lambda n: wsd_schedule(1.0, 2, 4, n), 0, 1, 2, 3, 4, 5) == [0, 0.5, 1, 1, 0, 0]
 
 
+@pytest.mark.parametrize("at", [0, 1, 7])
+def test_no_steps_is_the_end_at_once(at: int) -> None:
+    """A length of zero: the end value from the first count on, for every schedule with an end."""
+    for schedule, end in (
+        (gradtx.linear_schedule(1.0, 0.25, 0), 0.25),
+        (gradtx.polynomial_schedule(1.0, 0.25, 2.0, 0), 0.25),
+        (gradtx.cosine_decay_schedule(1.0, 0, 0.25), 0.25),
+        (gradtx.warmup_cosine_decay_schedule(0.0, 1.0, 0, 0, 0.25), 0.25),
+        (gradtx.wsd_schedule(1.0, 0, 0, 0, end_value=0.25), 0.25),
+        (gradtx.warmup_schedule(0.25, 0), 0.25),
+        (gradtx.cosine_onecycle_schedule(0, 1.0, div_factor=2.0, final_div_factor=2.0), 0.25),
+        (gradtx.linear_onecycle_schedule(0, 1.0, div_factor=2.0, final_div_factor=2.0), 0.25),
+    ):
+        assert float(schedule(at)) == pytest.approx(end), schedule
+
+
 @pytest.mark.parametrize("traced", [False, True])
 def test_ends_are_exact(traced: bool) -> None:
     """The first and the last value are the numbers given, not almost; and so it stays."""
