@@ -17,7 +17,6 @@ from gradtx import freeze, masked, partition
 
 # partition --------------------------------------------------------------------------------------
 
-
 ROUTES = {
     "patterns": lambda a, b: partition({"dense/*": a, "*": b}),
     "predicate": lambda a, b: partition(
@@ -179,7 +178,6 @@ def test_global_norm_of_a_partition_is_of_its_arrays():
 
 # masked and freeze ------------------------------------------------------------------------------
 
-
 MASKS = {
     "pattern": "*/bias",
     "predicate": lambda path, x: path.endswith("bias"),
@@ -246,7 +244,6 @@ def test_masks_may_be_modules():
 
 
 # Ways to write a mask ---------------------------------------------------------------------------
-
 
 TWO = {"dense": {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)}}
 FORMS: dict[str, Any] = {
