@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
 from typing import Any, ClassVar, NamedTuple
 
 import jax
@@ -207,3 +209,26 @@ def test_parameters_on_several_sets_of_devices_have_their_state_there() -> None:
     state = gx.adam(1e-3).init(params)
     assert state["scale_by_adam"].mu["a"].devices() == {one}
     assert state["scale_by_adam"].mu["b"].devices() == {other}
+
+
+# Rules whose module is loaded anew --------------------------------------------------------------
+
+
+def test_modules_of_rules_can_be_reloaded(tmp_path: Any, monkeypatch: Any) -> None:
+    """As `%autoreload` does; states of before and after the change can be exported."""
+    (tmp_path / "reloaded_rule.py").write_text(
+        "from typing import Any, NamedTuple\nimport gradtx\n"
+        "class Slots(NamedTuple):\n    mu: Any\n"
+        "class momentum(gradtx.Rule):\n    Slots = Slots\n"
+        "    def init_leaf(self, p):\n        return Slots(p)\n"
+        "    def update_leaf(self, g, slots, p, t):\n        return g, slots\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    module = importlib.import_module("reloaded_rule")
+    for _ in range(3):
+        tx = module.momentum()
+        state = tx.init(jnp.ones(2))
+        exported = jax.export.export(jax.jit(lambda s: s))(state)
+        assert jax.export.deserialize(exported.serialize()).call(state) is not None
+        importlib.reload(module)
+    del sys.modules["reloaded_rule"]

@@ -14,6 +14,7 @@ from reference import error, run, trajectory
 from reference.matrix import passing
 from reference.preconditioned import apollo_direction, galore_direction
 from stacked import assert_stack_is_list
+from steps import normal, steps
 
 import gradtx
 from gradtx import Axes, catalogue
@@ -38,24 +39,6 @@ VARIANTS: dict[str, tuple[str, Any, dict[str, Any]]] = {
     ),
     "apollo mini": ("apollo", apollo_direction, {"rank": 1, "per": "tensor", "scale": 16.0}),
 }
-
-
-def normal(seed: int, *shape: int) -> jax.Array:
-    return jnp.asarray(np.random.default_rng(seed).normal(size=shape))
-
-
-def steps(tx: Any, gs: Any, p: Any) -> Any:
-    """The updates for gradients one after the other, in one compiled scan."""
-
-    @jax.jit
-    def all_steps(gs: Any, p: Any) -> Any:
-        def step(state: Any, g: Any) -> Any:
-            u, state = tx.update(g, state, p)
-            return state, u
-
-        return jax.lax.scan(step, tx.init(p), gs)[1]
-
-    return all_steps(gs, p)
 
 
 def test_arguments(x64: None) -> None:

@@ -26,6 +26,7 @@ from reference.matrix import (
     scion,
 )
 from stacked import assert_stack_is_list, iterations_traced
+from steps import normal, steps
 
 import gradtx
 from gradtx import Axes, catalogue, exact_polar, newton_schulz
@@ -44,24 +45,6 @@ LINKS: dict[str, Callable[..., Any]] = {
     "sign": partial(gradtx.scale_by_lmo, norm="sign"),
 }
 over_links = pytest.mark.parametrize("name", LINKS)
-
-
-def normal(seed: int, *shape: int) -> jax.Array:
-    return jnp.asarray(np.random.default_rng(seed).normal(size=shape))
-
-
-def steps(tx: Any, gs: Any, p: Any) -> list[Any]:
-    """The updates for gradients one after the other, in one compiled scan."""
-
-    @jax.jit
-    def all_steps(gs: Any, p: Any) -> Any:
-        def step(state: Any, g: Any) -> Any:
-            u, state = tx.update(g, state, p)
-            return state, u
-
-        return jax.lax.scan(step, tx.init(p), gs)[1]
-
-    return all_steps(gs, p)
 
 
 # Arguments -------------------------------------------------------------------------------------
@@ -328,43 +311,6 @@ def test_arithmetic_changes_no_dtype() -> None:
     (u, _), (v, state) = (tx.update(p, tx.init(p)) for tx in (wide, narrow))
     assert state.mu.dtype == v.dtype == jnp.float32
     assert 1e-6 < float(jnp.abs(u - v).max()) < 0.1
-
-
-# The clip of queries and keys -------------------------------------------------------------------
-
-
-def test_qk_clip_bounds_the_logits(x64: None) -> None:
-    """Logits of heads that passed the threshold come down to it, others stay: MuonClip's claim."""
-    x, heads = normal(19, 7, 6), Axes("ibo")
-
-    def largest(p: Any) -> jax.Array:
-        q, k = (jnp.einsum("ti,iho->tho", x, p[name]) for name in ("q", "k"))
-        return jnp.abs(jnp.einsum("tho,sho->hts", q, k)).max((1, 2))
-
-    p = {name: normal(seed, 6, 3, 2) for name, seed in (("q", 20), ("k", 21), ("v", 22))}
-    p["q"] = p["q"] * jnp.asarray([0.01, 10.0, 1000.0])[None, :, None]
-    tx = gradtx.chain(gradtx.scale(-0.0), gradtx.qk_clip(20.0, axes=heads))
-    before = largest(p)
-    after, _ = tx.step(p, tx.init(p), p, max_logits={"[qk]": before})
-    np.testing.assert_allclose(largest(after), jnp.minimum(before, 20.0), rtol=1e-12)
-    np.testing.assert_array_equal(after["v"], p["v"])
-    mla = tx.replace(power=gradtx.by_path({"q": 1.0, "*": 0.0}))
-    after, _ = mla.step(p, mla.init(p), p, max_logits={"[qk]": before})
-    np.testing.assert_allclose(largest(after), jnp.minimum(before, 20.0), rtol=1e-12)
-    np.testing.assert_array_equal(after["k"], p["k"])
-
-
-def test_qk_clip_refuses_logits_that_do_not_fit() -> None:
-    p = {"q": jnp.ones((2, 3, 4))}
-    tx = gradtx.qk_clip(axes=Axes("ibo"))
-    for logits, kind, seen in (
-        ({"k": jnp.ones(3)}, ValueError, "no array goes to 'k'"),
-        ({"q": jnp.ones(2)}, ValueError, r"max_logits has shape \(2,\), the stacked axes \(3,\)"),
-        (jnp.ones(3), TypeError, "max_logits is a .*Pass a mapping"),
-        (None, ValueError, "'max_logits' is missing"),
-    ):
-        with pytest.raises(kind, match=seen):
-            tx.update(p, tx.init(p), p, max_logits=logits)
 
 
 # Faults of others --------------------------------------------------------------------------------

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 import jax
@@ -10,11 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from reference import REFERENCES, run, trajectory
-from reference.problem import error
+from reference import REFERENCES
+from reference.arguments import EXACT, Case, compared, falling, named
 
 import gradtx as gx
-from gradtx import tree
 
 known_of_optax = pytest.mark.skipif(optax.__version__ != "0.2.8", reason="known of Optax 0.2.8")
 
@@ -27,29 +25,6 @@ def state_of(state: Any) -> Any:
 
 
 # Faults of others ------------------------------------------------------------------------------
-
-
-def polyak_step(scaling: float) -> float:
-    """The factor of g for f = x^2 / 2 at x = 2, where gap / |g|^2 is a half."""
-    tx = gx.polyak_sgd(scaling=scaling, max_learning_rate=100.0)
-    x = jnp.asarray(2.0)
-    update, _ = tx.update(x, tx.init(x), x, value=x**2 / 2)
-    return float(-update / x)
-
-
-def test_polyak_scaling_multiplies_the_step() -> None:
-    """A quarter gives a quarter of the step (Optax: four times the step)."""
-    assert polyak_step(1.0) == pytest.approx(0.5)
-    assert polyak_step(0.25) == pytest.approx(0.125)
-
-
-@known_of_optax
-def test_polyak_scaling_of_optax_divides() -> None:
-    """Optax 0.2.8 would not pass the test above."""
-    tx = optax.polyak_sgd(scaling=0.25, max_learning_rate=100.0)
-    x = jnp.asarray(2.0)
-    update, _ = tx.update(x, tx.init(x), x, value=x**2 / 2)
-    assert float(-update / x) == pytest.approx(2.0)
 
 
 @pytest.mark.parametrize("name", ESTIMATES)
@@ -143,97 +118,34 @@ def test_what_is_remembered_in_common_is_wide(name: str) -> None:
 
 # Arguments -------------------------------------------------------------------------------------
 
-
-def falling(start: float) -> tuple[Any, Any]:
-    """A line from `start` to a quarter in 60 updates: ours and plainly."""
-
-    def plain(count: int) -> float:
-        return start * (1 - 0.75 * min(count / 60, 1.0))
-
-    return gx.linear_schedule(start, start / 4, 60), plain
-
-
-VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
-    "dog from afar": ("dog", {"learning_rate": 0.5, "reps_rel": 0.1, "eps": 0.1}),
-    "dog scheduled": ("dog", {"learning_rate": falling(1.0)}),
-    "ldog from afar": ("ldog", {"learning_rate": 0.5, "reps_rel": 0.1, "eps": 0.1}),
-    "dowg from afar": ("dowg", {"init_estim_sq_dist": 0.1, "eps": 0.01}),
-    "dadapt with decay": ("dadapt_adamw", {"weight_decay": 0.1, "b1": 0.8, "b2": 0.99}),
-    "dadapt limited": ("dadapt_adamw", {"growth_rate": 1.02, "estim_lr0": 1e-3}),
-    "dadapt corrected": ("dadapt_adamw", {"use_bias_correction": True}),
-    "dadapt scheduled": ("dadapt_adamw", {"learning_rate": falling(1.0)}),
-    "prodigy with decay": (
-        "prodigy",
-        {"learning_rate": 0.3, "weight_decay": 0.1, "b1": 0.8, "b2": 0.99, "eps": 1e-3},
+VARIANTS: dict[str, Case] = {
+    "dog from afar": named("dog", learning_rate=0.5, reps_rel=0.1, eps=0.1),
+    "dog scheduled": named("dog", learning_rate=falling(1.0, 0.25)),
+    "ldog from afar": named("ldog", learning_rate=0.5, reps_rel=0.1, eps=0.1),
+    "dowg from afar": named("dowg", init_estim_sq_dist=0.1, eps=0.01),
+    "dadapt with decay": named("dadapt_adamw", weight_decay=0.1, b1=0.8, b2=0.99),
+    "dadapt limited": named("dadapt_adamw", growth_rate=1.02, estim_lr0=1e-3),
+    "dadapt corrected": named("dadapt_adamw", use_bias_correction=True),
+    "dadapt scheduled": named("dadapt_adamw", learning_rate=falling(1.0, 0.25)),
+    "prodigy with decay": named(
+        "prodigy", learning_rate=0.3, weight_decay=0.1, b1=0.8, b2=0.99, eps=1e-3
     ),
-    "prodigy limited": ("prodigy", {"growth_rate": 1.02, "estim_lr0": 1e-3}),
-    "prodigy corrected": ("prodigy", {"learning_rate": 0.3, "use_bias_correction": True}),
-    "prodigy half": ("prodigy", {"estim_lr_coef": 0.5}),
-    "prodigy scheduled": ("prodigy", {"learning_rate": falling(0.5)}),
-    "polyak bounded": ("polyak_sgd", {"max_learning_rate": 0.2, "f_min": 0.1}),
-    "polyak plus": ("polyak_sgd", {"variant": "sps+", "f_min": 0.1, "max_learning_rate": 2.0}),
-    "polyak scaled": ("polyak_sgd", {"scaling": 0.25, "eps": 0.1}),
-    "momo with decay": ("momo", {"weight_decay": 0.1, "b1": 0.5, "learning_rate": 0.5}),
-    "momo bound": ("momo", {"lower_bound": -0.5}),
-    "momo adapts": ("momo", {"lower_bound": -0.5, "adapt_lower_bound": True}),
-    "momo scheduled": ("momo", {"learning_rate": falling(1.0), "weight_decay": 0.1}),
-    "momo_adam with decay": ("momo_adam", {"weight_decay": 0.1, "learning_rate": 1.0, "b2": 0.9}),
-    "momo_adam adapts": (
-        "momo_adam",
-        {"learning_rate": 0.1, "lower_bound": -0.5, "adapt_lower_bound": True},
-    ),
-    "madgrad without momentum": ("madgrad", {"learning_rate": 0.1, "momentum": 0.0}),
-    "madgrad scheduled": ("madgrad", {"learning_rate": falling(0.1)}),
-    "cocob bolder": ("cocob", {"alpha": 10.0, "learning_rate": 0.5}),
-    "optimistic": (
-        "optimistic_gradient_descent",
-        {"learning_rate": 0.1, "alpha": 0.7, "beta": 0.4},
-    ),
+    "prodigy limited": named("prodigy", growth_rate=1.02, estim_lr0=1e-3),
+    "prodigy corrected": named("prodigy", learning_rate=0.3, use_bias_correction=True),
+    "prodigy half": named("prodigy", estim_lr_coef=0.5),
+    "prodigy scheduled": named("prodigy", learning_rate=falling(0.5, 0.125)),
+    "madgrad without momentum": named("madgrad", learning_rate=0.1, momentum=0.0),
+    "madgrad scheduled": named("madgrad", learning_rate=falling(0.1, 0.025)),
+    "cocob bolder": named("cocob", alpha=10.0, learning_rate=0.5),
+    "optimistic": named("optimistic_gradient_descent", learning_rate=0.1, alpha=0.7, beta=0.4),
 }
-
-
-def side(arguments: dict[str, Any], which: int) -> dict[str, Any]:
-    return {k: v[which] if isinstance(v, tuple) else v for k, v in arguments.items()}
-
-
-@functools.cache
-def variants() -> Any:
-    builders = {
-        name: functools.partial(getattr(gx, made), **side(arguments, 0))
-        for name, (made, arguments) in VARIANTS.items()
-    }
-    return run(builders, jnp.dtype("float64"))
+error_of = compared(VARIANTS)
 
 
 @pytest.mark.parametrize("name", VARIANTS)
 def test_variants(name: str, x64: None) -> None:
     """Every argument agrees with the paper to 1e-12."""
-    made, arguments = VARIANTS[name]
-    row = gx.catalogue.optimizers[made]
-    rate = {"learning_rate": row.learning_rate}
-    expected = trajectory(REFERENCES[made], **{**rate, **side(arguments, 1)})
-    # The bound that momo_adam finds is a small difference, which multiplies every rounding by ten
-    # in thirty steps.
-    steps = 30 if name == "momo_adam adapts" else 100
-    ours, theirs = (tuple(part[:steps] for part in x) for x in (variants()[name], expected))
-    assert error(ours, theirs) < 1e-12
-
-
-def test_a_negative_gap_is_taken_as_zero_by_sps_plus() -> None:
-    """A loss below f_min turns the step of "sps" round; "sps+" makes none."""
-    x = jnp.asarray([1.0, -2.0])
-    for variant, expected in (("sps", 0.1 * x), ("sps+", 0 * x)):
-        tx = gx.polyak_sgd(f_min=1.0, variant=variant)
-        update, _ = tx.update(x, tx.init(x), x, value=0.5)
-        np.testing.assert_allclose(update, expected, rtol=1e-6)
-
-
-def test_needed_value_is_named() -> None:
-    """The loss is asked for by its name."""
-    x = jnp.ones(3)
-    for tx in (gx.polyak_sgd(), gx.momo(), gx.momo_adam()):
-        with pytest.raises(ValueError, match="'value' is missing"):
-            tx.update(x, tx.init(x), x)
+    assert error_of(name) < EXACT
 
 
 @pytest.mark.parametrize(
@@ -380,34 +292,6 @@ def test_ldog_of_a_stack_is_ldog_of_its_layers(x64: None) -> None:
         stack, state = ours.step(jnp.sin(stack), state, stack)
         layers, other = alone.step([jnp.sin(x) for x in layers], other, layers)
         np.testing.assert_allclose(stack, jnp.stack(layers), rtol=1e-14)
-
-
-def test_momo_without_memory_is_polyak(x64: None) -> None:
-    """b1 = 0: the model of the loss is its tangent, whose root is Polyak's step."""
-    x = {"a": jnp.asarray([0.5, -1.0]), "b": jnp.asarray(2.0)}
-    ours, theirs = gx.momo(0.7, b1=0.0), gx.polyak_sgd(max_learning_rate=0.7, variant="sps+")
-    state, other = ours.init(x), theirs.init(x)
-    for _ in range(5):
-        value = tree.sum_squares(x) / 2
-        u, state = ours.update(x, state, x, value=value)
-        v, other = theirs.update(x, other, x, value=value)
-        for k in x:
-            np.testing.assert_allclose(u[k], v[k], rtol=1e-12)
-        x = gx.apply_updates(x, u)
-
-
-def test_polyak_comes_closer_at_every_step(x64: None) -> None:
-    """|x - x*|^2 falls by at least gap^2 / |g|^2 on a convex function (Polyak 1969)."""
-    curvature = jnp.asarray([1.0, 10.0, 100.0])
-    tx = gx.polyak_sgd(max_learning_rate=1e9)
-    x = jnp.asarray([1.0, -2.0, 0.5])
-    state = tx.init(x)
-    for _ in range(30):
-        value, g = jnp.sum(curvature * x**2) / 2, curvature * x
-        new, state = tx.step(g, state, x, value=value)
-        gain = value**2 / jnp.sum(g**2)
-        assert jnp.sum(new**2) <= jnp.sum(x**2) - gain * (1 - 1e-12)
-        x = new
 
 
 def test_optimism_solves_the_bilinear_game() -> None:

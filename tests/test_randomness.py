@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from laws.cases import assert_same
 
 import gradtx as gx
 
@@ -100,3 +101,43 @@ def test_draws_do_not_depend_on_the_precision() -> None:
                 params = {"w": jnp.asarray(g, dtype)}
                 results.append(noise(tx, params, steps=2)["w"])
             np.testing.assert_allclose(*results, rtol=1e-3, atol=1e-4)
+
+
+def test_noise_depends_on_path_step_and_key_alone():
+    """Other arrays and their order do not matter; path, step and key do."""
+    tx, zero = gx.add_noise(1.0), jnp.zeros(4)
+    one, _ = tx.update({"a": zero, "b": zero}, tx.init({"a": zero, "b": zero}))
+    more = {"A": zero, "a": zero, "b": zero}
+    two, state = tx.update(more, tx.init(more))
+    assert_same(one, {"a": two["a"], "b": two["b"]})
+    assert (one["a"] != one["b"]).all()
+    later, _ = tx.update(more, state)
+    assert (later["a"] != two["a"]).all()
+    for key in (1, jax.random.key(1)):
+        other = tx.replace(key=key)
+        assert (other.update(more, other.init(more))[0]["a"] != two["a"]).all()
+
+
+def test_noise_of_a_stack():
+    """Each member of a stack draws by its own key."""
+    keys = jax.random.split(jax.random.key(0), 3)
+    drawn = jax.vmap(
+        lambda key: gx.add_noise(1.0, key=key).update(
+            jnp.zeros(5), gx.add_noise(1.0).init(jnp.zeros(5))
+        )[0]
+    )(keys)
+    assert len(np.unique(drawn)) == 15
+
+
+def test_add_noise_is_standard_normal() -> None:
+    """The numbers behind the noise are standard normal, new for every array and step."""
+    tx = gx.add_noise(1.0, gamma=0.0)
+    gs = {"a": jnp.zeros(20_000), "b": jnp.zeros(20_000)}
+    first, state = tx.update(gs, tx.init(gs))
+    second, _ = tx.update(gs, state)
+    drawn = np.stack([first["a"], first["b"], second["a"], second["b"]])
+    # Five standard errors of 20,000 numbers or more.
+    assert np.abs(np.corrcoef(drawn) - np.eye(4)).max() < 0.04
+    assert np.abs(drawn.mean(axis=1)).max() < 0.04
+    assert np.abs(drawn.var(axis=1) - 1).max() < 0.05
+    assert np.abs(np.mean(drawn**4, axis=1) - 3).max() < 0.4

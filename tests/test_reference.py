@@ -376,20 +376,6 @@ def test_the_problem_clips_and_spares(name: str) -> None:
     assert touched == {False, True}
 
 
-def test_add_noise_is_standard_normal() -> None:
-    """The numbers behind the noise are standard normal, new for every array and step."""
-    tx = gradtx.add_noise(1.0, gamma=0.0)
-    gs = {"a": jnp.zeros(20_000), "b": jnp.zeros(20_000)}
-    first, state = tx.update(gs, tx.init(gs))
-    second, _ = tx.update(gs, state)
-    drawn = np.stack([first["a"], first["b"], second["a"], second["b"]])
-    # Five standard errors of 20,000 numbers or more.
-    assert np.abs(np.corrcoef(drawn) - np.eye(4)).max() < 0.04
-    assert np.abs(drawn.mean(axis=1)).max() < 0.04
-    assert np.abs(drawn.var(axis=1) - 1).max() < 0.05
-    assert np.abs(np.mean(drawn**4, axis=1) - 3).max() < 0.4
-
-
 @pytest.mark.xdist_group("float64")  # whose run it shares
 def test_a_wrong_formula_is_seen(x64: None) -> None:
     """The comparison can fail: eps of 1e-10 in the other place is far above the tolerance."""

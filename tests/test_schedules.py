@@ -10,158 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from reference.schedules import MORE
+from reference.schedules import SCHEDULES
 
 import gradtx
-
-# Formulas in plain Python: of the count, then of the leaves in their order --------------------
-
-
-def share(done: float, steps: float) -> float:
-    return float(np.clip(done / steps, 0, 1)) if steps > 0 else float(done >= 0)
-
-
-def linear(c, start, end, steps, begin):
-    return start + (end - start) * share(c - begin, steps)
-
-
-def polynomial(c, start, end, power, steps, begin):
-    return end + (start - end) * (1 - share(c - begin, steps)) ** power
-
-
-def cosine(s: float, exponent: float = 1.0) -> float:
-    return (0.5 * (1 + np.cos(np.pi * s))) ** exponent
-
-
-def cosine_decay(c, start, steps, alpha, exponent):
-    return start * (alpha + (1 - alpha) * cosine(share(c, steps), exponent))
-
-
-def exponential(c, start, steps, rate, begin):
-    return start * rate ** (max(c - begin, 0) / steps)
-
-
-def stairs(c, start, steps, rate, begin, end):
-    return max(start * rate ** np.floor(max(c - begin, 0) / steps), end)
-
-
-def growth(c, start, steps, rate, begin, end):
-    return min(start * rate ** (max(c - begin, 0) / steps), end)
-
-
-def inverse_time(c, start, rate, steps):
-    return start / (1 + rate * c / steps)
-
-
-def inverse_time_stairs(c, start, rate, steps):
-    return start / (1 + rate * np.floor(c / steps))
-
-
-def inverse_sqrt(c, peak, warmup):
-    t, warmup = c + 1, max(warmup, 1)
-    return peak * (t / warmup if t < warmup else np.sqrt(warmup / t))
-
-
-def piecewise(c, start, first, second, scale, other):
-    return start * (scale if c >= first else 1) * (other if c >= second else 1)
-
-
-def drops(c, start, size, rate):
-    return start * rate ** (c // size)
-
-
-def warmup_cosine(c, start, peak, warmup, steps, end, exponent):
-    if c < warmup:
-        return start + (peak - start) * c / warmup
-    return end + (peak - end) * cosine(share(c - warmup, steps - warmup), exponent)
-
-
-def wsd(shape: Callable[[float], float]) -> Callable[..., float]:
-    def formula(c, peak, warmup, total, decay, start, end):
-        if c < warmup:
-            return start + (peak - start) * c / warmup
-        return end + (peak - end) * shape(share(c - (total - decay), decay))
-
-    return formula
-
-
-def joined(c, a, b, steps, begin, d, decay, scale, last_value, boundary, last):
-    if c < boundary:
-        return linear(c, a, b, steps, begin)
-    return inverse_time(c - boundary, d, decay, scale) if c < last else last_value
-
-
-# Lengths are such that no count of the tests falls on a kink, where there is no derivative.
-SCHEDULES: dict[str, tuple[gradtx.Schedule, Callable[..., float]]] = {
-    "constant": (gradtx.constant_schedule(0.3), lambda c, value: value),
-    "linear": (gradtx.linear_schedule(0.1, 0.7, 21.5, 4.2), linear),
-    "polynomial": (gradtx.polynomial_schedule(0.9, 0.1, 2.5, 30.5, 3.2), polynomial),
-    "polynomial root": (gradtx.polynomial_schedule(0.9, 0.1, 0.5, 30.5, 3.2), polynomial),
-    "cosine": (gradtx.cosine_decay_schedule(0.4, 33.5, 0.1, 1.5), cosine_decay),
-    "exponential": (gradtx.exponential_decay(0.5, 9.5, 0.7, 2.5), exponential),
-    "exponential stairs": (
-        gradtx.exponential_decay(0.5, 9.3, 0.7, 2.5, staircase=True, end_value=0.2),
-        stairs,
-    ),
-    "exponential growth": (gradtx.exponential_decay(0.5, 9.5, 1.7, 2.5, end_value=2.0), growth),
-    "inverse time": (gradtx.inverse_time_schedule(0.5, 0.3, 4.37), inverse_time),
-    "inverse time stairs": (
-        gradtx.inverse_time_schedule(0.5, 0.3, 4.37, staircase=True),
-        inverse_time_stairs,
-    ),
-    "inverse sqrt": (gradtx.inverse_sqrt_schedule(0.5, 8.5), inverse_sqrt),
-    "piecewise": (
-        gradtx.piecewise_constant_schedule(0.5, {10.5: 0.3, 25.5: 0.2}),
-        piecewise,
-    ),
-    "step": (gradtx.step_schedule(0.5, 7.3, 0.4), drops),
-    "warm-up cosine": (
-        gradtx.warmup_cosine_decay_schedule(0.1, 0.9, 7.5, 33.5, 0.05, 0.5),
-        warmup_cosine,
-    ),
-    "wsd linear": (
-        gradtx.wsd_schedule(0.9, 7.5, 42.5, 12.3, 0.1, 0.05, decay="linear"),
-        wsd(lambda s: 1 - s),
-    ),
-    "wsd 1-sqrt": (
-        gradtx.wsd_schedule(0.9, 7.5, 42.5, 12.3, 0.1, 0.05),
-        wsd(lambda s: 1 - np.sqrt(s)),
-    ),
-    "wsd cosine": (
-        gradtx.wsd_schedule(0.9, 7.5, 42.5, 12.3, 0.1, 0.05, decay="cosine"),
-        wsd(cosine),
-    ),
-    "join": (
-        gradtx.join_schedules(
-            [
-                gradtx.linear_schedule(0.1, 0.7, 9.5, 1.2),
-                gradtx.inverse_time_schedule(0.7, 0.3, 7.0),
-                0.25,
-            ],
-            [14.5, 30.5],
-        ),
-        joined,
-    ),
-    "arithmetic": (
-        2.0 * gradtx.linear_schedule(0.1, 0.7, 21.5, 4.2) / gradtx.constant_schedule(4.0)
-        - gradtx.step_schedule(0.5, 7.3, 0.4) * 0.5
-        + 1.5,
-        lambda c, two, a, b, steps, begin, four, start, size, rate, half, more: (
-            two * linear(c, a, b, steps, begin) / four - drops(c, start, size, rate) * half + more
-        ),
-    ),
-    "reflected": (
-        1.0 / (1.5 - -gradtx.linear_schedule(0.1, 0.7, 21.5, 4.2)),
-        lambda c, one, more, minus, a, b, steps, begin: (
-            one / (more - minus * linear(c, a, b, steps, begin))
-        ),
-    ),
-    "clipped": (
-        gradtx.linear_schedule(0.1, 0.7, 21.5, 4.2).clip(0.2, 0.55),
-        lambda c, a, b, steps, begin, low, high: min(max(linear(c, a, b, steps, begin), low), high),
-    ),
-    **MORE,
-}
 
 COUNTS = np.arange(0, 50)
 
@@ -269,6 +120,22 @@ def test_no_steps_at_all(traced: bool) -> None:
     wsd_schedule = gradtx.wsd_schedule
     assert at(lambda n: wsd_schedule(1.0, n, 4, 2, decay="linear"), 0, 2, 3, 4) == [1, 1, 0.5, 0]
     assert at(lambda n: wsd_schedule(1.0, 2, 4, n), 0, 1, 2, 3, 4, 5) == [0, 0.5, 1, 1, 0, 0]
+
+
+@pytest.mark.parametrize("at", [0, 1, 7])
+def test_no_steps_is_the_end_at_once(at: int) -> None:
+    """A length of zero: the end value from the first count on, for every schedule with an end."""
+    for schedule, end in (
+        (gradtx.linear_schedule(1.0, 0.25, 0), 0.25),
+        (gradtx.polynomial_schedule(1.0, 0.25, 2.0, 0), 0.25),
+        (gradtx.cosine_decay_schedule(1.0, 0, 0.25), 0.25),
+        (gradtx.warmup_cosine_decay_schedule(0.0, 1.0, 0, 0, 0.25), 0.25),
+        (gradtx.wsd_schedule(1.0, 0, 0, 0, end_value=0.25), 0.25),
+        (gradtx.warmup_schedule(0.25, 0), 0.25),
+        (gradtx.cosine_onecycle_schedule(0, 1.0, div_factor=2.0, final_div_factor=2.0), 0.25),
+        (gradtx.linear_onecycle_schedule(0, 1.0, div_factor=2.0, final_div_factor=2.0), 0.25),
+    ):
+        assert float(schedule(at)) == pytest.approx(end), schedule
 
 
 @pytest.mark.parametrize("traced", [False, True])

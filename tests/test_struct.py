@@ -1,4 +1,4 @@
-"""An optimizer is data: printed, compared, hashed, edited, seen through by JAX."""
+"""An optimizer is data: what is printed can be typed, numbers are leaves, JAX sees through."""
 
 from __future__ import annotations
 
@@ -11,22 +11,14 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 from hypothesis import given, settings, strategies as st
-from laws.cases import (
-    arrays,
-    assert_same,
-    assert_three_parts,
-    build,
-    over_optimizers,
-    over_rows,
-)
+from laws.cases import arrays, assert_same, assert_three_parts, build, over_rows
 
 import gradtx
 from gradtx.catalogue import matrices
 from gradtx.catalogue.wrappers import at_even_steps
-from gradtx.struct import Static, Struct, Table, same, static, within
+from gradtx.struct import Static, Struct, Table, static, within
 
 
 class point(Struct):
@@ -80,7 +72,7 @@ COMPOSED = {
 over_composed = pytest.mark.parametrize("name", COMPOSED)
 
 
-# Printing and comparing ------------------------------------------------------------------------
+# Printing --------------------------------------------------------------------------------------
 
 
 def _assert_is_its_print(tx):
@@ -139,101 +131,13 @@ def test_functions_print_by_name():
     assert shown == ["scale(float32[])"]
 
 
-@pytest.mark.parametrize(
-    ("one", "other"),
-    [
-        (lambda: gradtx.scale(np.float32(1)), lambda: gradtx.scale(1.0)),
-        (lambda: gradtx.scale(1), lambda: gradtx.scale(True)),
-        (lambda: gradtx.scale(0.0), lambda: gradtx.scale(1e-300)),
-        (lambda: gradtx.scale(0.0), lambda: gradtx.scale(-0.0)),
-        (lambda: gradtx.scale(1.0), lambda: gradtx.clip(1.0)),
-        (
-            lambda: gradtx.scale_by_learning_rate(1.0),
-            lambda: gradtx.scale_by_learning_rate(1.0, False),
-        ),
-        (
-            lambda: gradtx.cosine_decay_schedule(1.0, 1),
-            lambda: gradtx.cosine_decay_schedule(1.0, True),
-        ),
-        (lambda: gradtx.adam(1e-3), lambda: gradtx.adamw(1e-3, weight_decay=0.0)),
-        (lambda: gradtx.chain(a=gradtx.scale(1.0)), lambda: gradtx.chain(b=gradtx.scale(1.0))),
-        (
-            lambda: gradtx.chain(gradtx.scale(1.0), gradtx.clip(2.0)),
-            lambda: gradtx.chain(gradtx.clip(2.0), gradtx.scale(1.0)),
-        ),
-        (
-            lambda: gradtx.partition({"a": gradtx.freeze(), "*": gradtx.scale(1.0)}),
-            lambda: gradtx.partition({"*": gradtx.scale(1.0), "a": gradtx.freeze()}),
-        ),
-        (lambda: gradtx.freeze(), lambda: gradtx.freeze("*")),
-    ],
-)
-def test_what_differs_is_not_equal(one, other):
-    """Type and value of a number, static fields, names and the order of parts all count."""
-    assert one() == one()
-    assert hash(one()) == hash(one())
-    assert one() != other()
-    assert other() != one()
-
-
-@over_optimizers
-def test_equal_optimizers_hit_one_cache_entry(row):
-    """As static arguments, equal optimizers are one trace and others are another."""
-    traces = []
-
-    def run(tx, x):
-        traces.append(None)
-        return x
-
-    jitted = jax.jit(run, static_argnums=0)
-    for factor in (1, 1, 2, 1, 2):
-        jitted(row.make(row.learning_rate * factor), 1.0)
-    assert len(traces) == 2
-
-
-def test_equality_never_fails():
-    """Arrays are compared by their bits, tracers and donated arrays by identity."""
-    for make in (jnp.asarray, np.asarray):
-        one, other = make([1.0, 2.0]), make([1.0, 3.0])
-        assert gradtx.scale(one) == gradtx.scale(make([1.0, 2.0]))
-        assert gradtx.scale(one) != gradtx.scale(other)
-        assert gradtx.scale(one) != gradtx.scale(make([1, 2]))
-        assert gradtx.scale(one) != gradtx.scale(make([[1.0, 2.0]]))
-        assert hash(gradtx.scale(one)) == hash(gradtx.scale(other))
-    assert gradtx.scale(jnp.ones(2)) != gradtx.scale(np.ones(2, np.float32))
-    assert gradtx.scale(np.float64(1)) == gradtx.scale(np.float64(1))
-    donated = gradtx.scale(jnp.ones(3))
-    hash(donated)
-    jax.tree.leaves(donated)[0].delete()
-    assert donated == donated
-    assert donated != gradtx.scale(jnp.ones(3))
-    assert hash(donated) == hash(donated)
-    assert "float32[3]" in repr(donated)
-    keys = [gradtx.add_noise(1.0, key=jax.random.key(seed)) for seed in (0, 0, 1)]
-    assert keys[0] == keys[1] != keys[2]
-    assert hash(keys[0]) == hash(keys[1])
-    assert gradtx.scale(np.float64(1)) != gradtx.scale(1.0)  # another type, another dtype
-    assert gradtx.scale(1.0) != 1.0
-    assert gradtx.scale(1.0) != optax.scale(1.0)
-    assert gradtx.scale(1.0) is not None
-    seen = []
-
-    @jax.jit
-    def traced(x):
-        one, other = gradtx.adam(x), gradtx.adam(x + 0)
-        seen.extend([one == one, one == gradtx.adam(x), one == other, one == gradtx.adam(1.0)])
-        seen.append(keys[0] == keys[1])
-        hash(one)
-        return x
-
-    traced(1.0)
-    assert seen == [True, True, False, False, True]
-    jax.vmap(lambda x: hash(gradtx.adam(x)) and x)(jnp.ones(2))
-
-
-def test_objects_are_keys():
-    """Equal objects are one key of a dict and one member of a set."""
-    assert len({gradtx.adam(1e-3), gradtx.adam(1e-3), gradtx.adam(1e-2)}) == 2
+def test_pretty_printers_show_what_is_inside() -> None:
+    """Treescope, which Flax brings, shows tables and trees and no addresses."""
+    treescope = pytest.importorskip("treescope")
+    tx = gradtx.adamw(1e-3, mask={"a": True})
+    shown = treescope.render_to_text(tx)
+    assert " at 0x" not in shown
+    assert "b1=0.9" in shown
 
 
 # A pytree --------------------------------------------------------------------------------------
@@ -345,124 +249,6 @@ def test_functions_are_wrapped():
     assert tx == gradtx.sgd(half)
     assert tx != gradtx.sgd(lambda count: 0.5)
     assert isinstance(tx.parts["scale_by_learning_rate"].learning_rate, Static)
-
-
-def test_same_compares_trees():
-    """`same` is equality of trees with arrays by identity."""
-    x = jnp.ones(2)
-    assert same({"a": x, "b": 1}, {"a": x, "b": 1})
-    assert not same({"a": x, "b": 1}, {"a": x, "b": 1.0})
-    assert not same({"a": x}, {"b": x})
-
-
-# Editing ---------------------------------------------------------------------------------------
-
-
-@over_optimizers
-def test_replace_learning_rate(row):
-    """`tx.replace(learning_rate=...)` is what the maker makes, and changes nothing else."""
-    tx = build(row)
-    assert tx.replace(learning_rate=0.123) == row.make(0.123)
-    assert tx.replace(learning_rate=0.123) != tx
-    assert tx == build(row) == row.make(row.learning_rate)
-
-
-def test_replace_by_path():
-    """A path finds one of several; a plain name that is not unique lists them."""
-    tx = gradtx.chain(gradtx.scale(1.0), gradtx.scale(2.0), gradtx.adam(1e-3))
-    assert tx.replace({"scale_2.step_size": 5.0}) == gradtx.chain(
-        gradtx.scale(1.0), gradtx.scale(5.0), gradtx.adam(1e-3)
-    )
-    assert tx.replace(b1=0.5, b2=0.6).parts["scale_by_adam"] == gradtx.scale_by_adam(0.5, 0.6)
-    with pytest.raises(ValueError, match="occurs more than once") as raised:
-        tx.replace(step_size=1.0)
-    assert_three_parts(raised.value, "scale.step_size", "scale_2.step_size")
-
-
-def test_replace_goes_through_wrappers_and_schedules():
-    """Masks, partitions with pattern keys, tables and schedules are entered."""
-    tx = gradtx.partition(
-        {"*/bias": gradtx.sgd(0.1), "*": gradtx.masked(gradtx.adam(1e-3), "*/kernel")}
-    )
-    edited = tx.replace(b1=0.5).replace({"*/bias.scale_by_learning_rate.learning_rate": 0.2})
-    assert edited == gradtx.partition(
-        {"*/bias": gradtx.sgd(0.2), "*": gradtx.masked(gradtx.adam(1e-3, 0.5), "*/kernel")}
-    )
-    assert list(edited.transforms) == ["*/bias", "*"]
-    schedule = gradtx.sgd(gradtx.linear_schedule(1.0, 0.0, 10))
-    assert schedule.replace(init_value=2.0) == gradtx.sgd(gradtx.linear_schedule(2.0, 0.0, 10))
-    table = gradtx.adamw(1e-3, weight_decay=gradtx.by_path({"*/bias": 0.0, "*": 0.1}))
-    path = "add_decayed_weights.weight_decay.*"
-    assert table.replace({path: 0.5}) == gradtx.adamw(
-        1e-3, weight_decay=gradtx.by_path({"*/bias": 0.0, "*": 0.5})
-    )
-
-
-def test_replace_takes_anything_that_the_constructor_takes():
-    """Schedules, arrays, tracers, static fields and whole parts."""
-    tx = gradtx.sgd(0.1, momentum=0.9)
-    schedule = gradtx.linear_schedule(1.0, 0.0, 10)
-    assert tx.replace(learning_rate=schedule) == gradtx.sgd(schedule, momentum=0.9)
-    assert tx.replace(nesterov=True) == gradtx.sgd(0.1, 0.9, nesterov=True)
-    masked = gradtx.masked(gradtx.scale(1.0), True)
-    assert masked.replace(inner=gradtx.clip(1.0)) == gradtx.masked(gradtx.clip(1.0), True)
-    updates = jax.jit(lambda x: tx.replace(learning_rate=x).update(x, tx.init(x))[0])(2.0)
-    assert updates == -4.0
-
-
-def test_replace_that_fits_no_more_is_refused():
-    """An unknown name is answered with the nearest; a bad value as the constructor does."""
-    tx = gradtx.adam(1e-3)
-    with pytest.raises(ValueError, match="Did you mean") as raised:
-        tx.replace({"scale_by_adm.b1": 0.5})
-    assert "scale_by_adam.b1" in str(raised.value)
-    with pytest.raises(ValueError, match="b1 is 2"):
-        tx.replace(b1=2)
-    with pytest.raises(TypeError, match="b1"):
-        tx.replace(b1="0.5")
-
-
-# Hyperparameters -------------------------------------------------------------------------------
-
-
-@over_rows
-def test_hyperparameters_are_a_flat_dict(row):
-    """Every number by its path, each of them a path that `replace` takes."""
-    tx = build(row)
-    found = tx.hyperparameters()
-    assert sorted(found.values()) == sorted(jax.tree.leaves(tx))
-    for path, value in found.items():
-        assert tx.replace({path: value}) == tx
-
-
-def test_hyperparameters_evaluates_schedules():
-    """Schedules and bare functions at the count that is asked for, by path and by tree."""
-    tx = gradtx.chain(
-        gradtx.scale_by_adam(b1=lambda count: 0.1 * count),
-        gradtx.add_decayed_weights(gradtx.by_path({"*/bias": 0.0, "*": 0.5})),
-        gradtx.scale_by_learning_rate({"dense": gradtx.linear_schedule(1.0, 0.0, 10), "x": 3.0}),
-    )
-    found = {name: float(value) for name, value in tx.hyperparameters(5).items()}
-    assert found == pytest.approx(
-        {
-            "scale_by_adam.b1": 0.5,
-            "scale_by_adam.b2": 0.999,
-            "scale_by_adam.eps": 1e-8,
-            "scale_by_adam.eps_root": 0.0,
-            "add_decayed_weights.weight_decay.*/bias": 0.0,
-            "add_decayed_weights.weight_decay.*": 0.5,
-            "scale_by_learning_rate.learning_rate.dense": 0.5,
-            "scale_by_learning_rate.learning_rate.x": 3.0,
-        }
-    )
-    assert float(tx.hyperparameters()["scale_by_learning_rate.learning_rate.dense"]) == 1.0
-
-
-def test_hyperparameters_in_jit():
-    """A logger inside jit passes a traced count."""
-    tx = gradtx.sgd(gradtx.linear_schedule(1.0, 0.0, 10))
-    found = jax.jit(tx.hyperparameters)(jnp.int32(4))
-    assert float(found["scale_by_learning_rate.learning_rate"]) == pytest.approx(0.6)
 
 
 # Data ------------------------------------------------------------------------------------------

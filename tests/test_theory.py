@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
+from steps import assert_one_trajectory
 
 import gradtx
 
@@ -279,22 +280,7 @@ REDUCTIONS: dict[str, tuple[Any, Any]] = {
 @pytest.mark.parametrize("name", REDUCTIONS)
 def test_reduction(name: str, x64: None) -> None:
     """Two ways to write one algorithm give one trajectory, to 1e-12."""
-    one, other = REDUCTIONS[name]
-    gs = jnp.asarray(np.random.default_rng(7).normal(size=(60, 4)))
-
-    @jax.jit
-    def trajectories(one: Any, other: Any, gs: Any) -> Any:
-        def step(carry: Any, g: Any) -> Any:
-            pairs = zip((one, other), carry, strict=True)
-            new = [tx.step(jnp.sin(p) + g, s, p) for tx, (p, s) in pairs]
-            return new, [p for p, _ in new]
-
-        start = jnp.ones(4)
-        return jax.lax.scan(step, [(start, tx.init(start)) for tx in (one, other)], gs)[1]
-
-    a, b = trajectories(one, other, gs)
-    np.testing.assert_allclose(a, b, rtol=0, atol=1e-12)
-    assert float(jnp.abs(a[-1] - 1).max()) > 1e-3  # they went somewhere
+    assert_one_trajectory(*REDUCTIONS[name])
 
 
 def test_centered_rmsprop_is_blind_to_the_mean_under_the_root(x64: None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -175,6 +176,14 @@ def arrays(seed: int, dtype: Any = "float32", shapes: Any = SHAPES) -> Any:
 # Comparison ------------------------------------------------------------------------------------
 
 assert_three_parts = three_parts
+
+
+def refused(make: Callable[[], Any], *mentions: str) -> str:
+    """The message, in three parts, with which a call is refused."""
+    with pytest.raises((TypeError, ValueError)) as raised:
+        make()
+    assert_three_parts(raised.value, *mentions)
+    return str(raised.value)
 
 
 def assert_same(a: Any, b: Any) -> None:

@@ -1,10 +1,14 @@
-"""A table at the end of a test run: which laws hold for how many rows of the catalogue."""
+"""A table at the end of a test run, of the laws that hold; what tests with other libraries need."""
 
 from __future__ import annotations
 
 import re
 from collections import defaultdict
+from collections.abc import Iterator
 from typing import Any
+
+import jax
+import pytest
 
 from gradtx.catalogue import links, optimizers, wrappers
 
@@ -69,3 +73,10 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
         broken = sorted(row for row, results in by_row.items() if row and not all(results))
         if broken:
             line(f"    not for: {', '.join(broken)}")
+
+
+@pytest.fixture
+def standard_promotion() -> Iterator[None]:
+    """For the arithmetic of libraries that is not written for strict promotion."""
+    with jax.numpy_dtype_promotion("standard"):
+        yield
