@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from laws.cases import arrays, refused
 
@@ -15,6 +16,10 @@ def test_messages_show_what_was_typed() -> None:
     tx, params = gradtx.adamw(3e-4, b1=0.8), arrays(0)
     said = refused(lambda: tx.update(params, gradtx.sgd(0.1).init(params), params), "b1=0.8")
     assert "float32[]" not in said
+    masked = gradtx.masked(tx, {"dense": "yes"})
+    assert "float32[]" not in refused(lambda: masked.init(params), "'yes'", "b1=0.8")
+    shapes = jax.eval_shape(lambda: params)
+    assert "float32[]" not in refused(lambda: gradtx.dog(eps=1e-4).init(shapes), "eps=0.0001")
     assert "0.0003" in said
 
 
