@@ -6,12 +6,9 @@ import ast
 import functools
 from pathlib import Path
 
-import pytest
-
 import gradtx
 
 ROOT = Path(gradtx.__file__).parent
-TESTS = Path(__file__).parent
 LONGEST = 400  # lines of a file
 FLOORS = 10  # of rooms that import each other: a folder or a file at the top
 PRIVATE = {"gradtx/engine/placement.py"}  # may use what JAX does not promise to keep
@@ -19,9 +16,6 @@ PRIVATE = {"gradtx/engine/placement.py"}  # may use what JAX does not promise to
 
 def files():
     return {str(path.relative_to(ROOT.parent)): path for path in sorted(ROOT.rglob("*.py"))}
-
-
-over_files = pytest.mark.parametrize("name", files())
 
 
 @functools.cache
@@ -66,22 +60,20 @@ def test_floors():
     assert max(map(floor, rooms)) <= FLOORS
 
 
-@over_files
-def test_no_import_from_above(name):
+def test_no_import_from_above():
     """Nothing in the library imports the public names, which stand above all."""
-    if name != "gradtx/__init__.py":
-        assert not imported(name) & {"gradtx"}
+    assert {name for name in files() if "gradtx" in imported(name)} <= {"gradtx/__init__.py"}
 
 
-@over_files
-def test_only_what_jax_promises(name):
+def test_only_what_jax_promises():
     """No module of JAX that may go without notice, but in the one place that has another way."""
-    if name not in PRIVATE:
-        unstable = [m for m in imported(name) if m.startswith(("jax._src", "jax.experimental"))]
-        assert not unstable
+    unstable = ("jax._src", "jax.experimental")
+    using = {name for name in files() if any(m.startswith(unstable) for m in imported(name))}
+    assert using <= PRIVATE
 
 
-@pytest.mark.parametrize("path", sorted({*ROOT.rglob("*.py"), *TESTS.rglob("*.py")}), ids=lambda p: p.stem)
-def test_no_long_file(path):
+def test_no_long_file():
     """A file has one idea, and not more lines than can be read at once."""
-    assert len(path.read_text().splitlines()) <= LONGEST
+    paths = [*ROOT.rglob("*.py"), *Path(__file__).parent.rglob("*.py")]
+    lengths = {str(path): len(path.read_text().splitlines()) for path in paths}
+    assert not {path: length for path, length in lengths.items() if length > LONGEST}
