@@ -13,19 +13,7 @@ from jax import Array
 from jax.typing import DTypeLike
 
 from gradtx.engine.step import At
-from gradtx.struct import Struct, converted, static, type_error, value_error
-
-
-class Fixed(Struct):
-    """A whole number that chooses code, where a leaf could not hold it or would be traced."""
-
-    value: int = static()
-
-    def __repr__(self) -> str:
-        return repr(self.value)
-
-    def __index__(self) -> int:
-        return self.value
+from gradtx.struct import Fixed, converted, type_error, value_error
 
 
 def as_seed(value: Any, called: str = "random_key") -> Any:

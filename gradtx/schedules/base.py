@@ -19,6 +19,7 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
+from gradtx.schedules.steps import passed, since
 from gradtx.struct import (
     Static,
     Struct,
@@ -87,11 +88,6 @@ def evaluate(value: Any, count: Any) -> Any:
     return value(count) if isinstance(value, Schedule | Static) else value
 
 
-def as_steps(count: Any) -> Array:
-    """A count or a length in the dtype in which schedules compute."""
-    return jnp.asarray(count).astype(jnp.result_type(float))
-
-
 class constant_schedule(Schedule):
     """The same value at every step."""
 
@@ -132,9 +128,8 @@ class join_schedules(Schedule):
     def __call__(self, count: Any) -> Array:
         value = self.schedules[0](count)
         for begin, schedule in zip(self.boundaries, self.schedules[1:], strict=True):
-            done = as_steps(count) - begin
             # Before its turn a schedule sees 0, where it is defined.
-            value = jnp.where(done >= 0, schedule(jnp.maximum(done, 0)), value)
+            value = jnp.where(passed(count, begin) >= 0, schedule(since(count, begin)), value)
         return value
 
 

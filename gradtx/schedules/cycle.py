@@ -13,9 +13,10 @@ from typing import Any
 import jax.numpy as jnp
 from jax import Array
 
-from gradtx.schedules.base import Number, Schedule, as_steps, join_schedules
+from gradtx.schedules.base import Number, Schedule, join_schedules
 from gradtx.schedules.run import warmup_cosine_decay_schedule
-from gradtx.schedules.shape import between, cosine, fraction
+from gradtx.schedules.shape import between, cosine
+from gradtx.schedules.steps import as_steps, growing_periods, minus, passed, periods, plus, shares
 from gradtx.struct import static, whole, within
 
 
@@ -37,11 +38,12 @@ class cosine_onecycle_schedule(Schedule):
     def __call__(self, count: Any) -> Array:
         start = self.peak_value / self.div_factor
         middle = self.pct_start * as_steps(self.transition_steps)
-        up = fraction(count, middle)
-        down = fraction(count, self.transition_steps - middle, middle)
-        rising = between(self.peak_value, start, 1 - cosine(up))
-        falling = between(self.peak_value, start / self.final_div_factor, cosine(down))
-        return jnp.where(as_steps(count) < middle, rising, falling)
+        share, left = shares(count, middle)
+        down = shares(count, minus(self.transition_steps, middle), middle)
+        rising = between(self.peak_value, start, cosine(left, share), cosine(share, left))
+        end = start / self.final_div_factor
+        falling = between(self.peak_value, end, cosine(*down), cosine(*down[::-1]))
+        return jnp.where(passed(count, middle) < 0, rising, falling)
 
 
 class linear_onecycle_schedule(Schedule):
@@ -65,14 +67,13 @@ class linear_onecycle_schedule(Schedule):
         start = self.peak_value / self.div_factor
         steps = as_steps(self.transition_steps)
         first, second = self.pct_start * steps, self.pct_final * steps
-        up = fraction(count, first)
-        down = fraction(count, second - first, first)
-        away = fraction(count, steps - second, second)
-        rising = between(self.peak_value, start, up)
-        falling = between(self.peak_value, start, 1 - down)
-        leaving = between(start, start / self.final_div_factor, 1 - away)
-        now = as_steps(count)
-        return jnp.where(now < first, rising, jnp.where(now < second, falling, leaving))
+        rising = between(self.peak_value, start, *shares(count, first))
+        share, left = shares(count, minus(second, first), first)
+        falling = between(self.peak_value, start, left, share)
+        share, left = shares(count, minus(self.transition_steps, second), second)
+        leaving = between(start, start / self.final_div_factor, left, share)
+        later = jnp.where(passed(count, second) < 0, falling, leaving)
+        return jnp.where(passed(count, first) < 0, rising, later)
 
 
 HEIGHTS = {
@@ -97,12 +98,11 @@ class cyclic_schedule(Schedule):
     mode: str = static(default="triangular", among=HEIGHTS)
 
     def __call__(self, count: Any) -> Array:
-        now, up = as_steps(count), as_steps(self.step_size_up)
-        down = up if self.step_size_down is None else as_steps(self.step_size_down)
-        cycle = jnp.floor(now / (up + down))
-        inside = now - cycle * (up + down)
-        weight = jnp.minimum(fraction(inside, up), 1 - fraction(inside, down, up))
-        height = HEIGHTS[self.mode](cycle, self.gamma, now)
+        up = self.step_size_up
+        down = up if self.step_size_down is None else self.step_size_down
+        number, inside = periods(count, plus(up, down))
+        weight = jnp.minimum(shares(inside, up)[0], shares(inside, down, up)[1])
+        height = HEIGHTS[self.mode](as_steps(number), self.gamma, as_steps(count))
         return self.base_value + (self.peak_value - self.base_value) * weight * height
 
 
@@ -120,24 +120,9 @@ class warm_restarts_schedule(Schedule):
     end_value: Number = 0.0
 
     def __call__(self, count: Any) -> Array:
-        now, period = as_steps(count), as_steps(self.period)
-        growth = jnp.asarray(self.period_factor, now.dtype)
-        grows = growth > 1
-        rate = jnp.where(grows, growth, 2)
-
-        def begin(cycle: Array) -> Array:
-            """The count at which a cycle begins."""
-            return period * jnp.where(grows, (rate**cycle - 1) / (rate - 1), cycle)
-
-        guess = jnp.where(grows, jnp.log1p(now / period * (rate - 1)) / jnp.log(rate), now / period)
-        cycle = jnp.floor(guess)
-        # Rounding may have put a count into the cycle next to its own, or a begin behind a count.
-        almost = now * (1 + 1e-5)
-        cycle = jnp.where(begin(cycle + 1) <= almost, cycle + 1, cycle)
-        cycle = jnp.where(begin(cycle) > almost, cycle - 1, cycle)
-        passed = fraction(now, period * growth**cycle, begin(cycle))
-        top = self.peak_value * self.peak_factor**cycle
-        return between(top, self.end_value, cosine(passed))
+        number, done, length = growing_periods(count, self.period, self.period_factor)
+        top = self.peak_value * self.peak_factor ** as_steps(number)
+        return between(top, self.end_value, cosine(*shares(done, length)))
 
 
 def sgdr_schedule(cosine_kwargs: Iterable[Mapping[str, Any]]) -> Schedule:

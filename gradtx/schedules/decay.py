@@ -13,8 +13,9 @@ from typing import Any
 import jax.numpy as jnp
 from jax import Array
 
-from gradtx.schedules.base import Number, Schedule, as_steps
-from gradtx.schedules.shape import between, cosine, fraction
+from gradtx.schedules.base import Number, Schedule
+from gradtx.schedules.shape import between, cosine, power
+from gradtx.schedules.steps import as_steps, passed, periods, shares, since
 from gradtx.struct import static, value_error, whole, within
 
 
@@ -27,8 +28,8 @@ class linear_schedule(Schedule):
     transition_begin: Number = within("[0, inf)", default=0)
 
     def __call__(self, count: Any) -> Array:
-        left = 1 - fraction(count, self.transition_steps, self.transition_begin)
-        return between(self.init_value, self.end_value, left)
+        share, left = shares(count, self.transition_steps, self.transition_begin)
+        return between(self.init_value, self.end_value, left, share)
 
 
 class polynomial_schedule(Schedule):
@@ -41,10 +42,11 @@ class polynomial_schedule(Schedule):
     transition_begin: Number = within("[0, inf)", default=0)
 
     def __call__(self, count: Any) -> Array:
-        left = 1 - fraction(count, self.transition_steps, self.transition_begin)
-        some = left > 0  # where the power has a derivative for any exponent
-        weight = jnp.where(some, jnp.where(some, left, 1) ** self.power, 0)
-        return between(self.init_value, self.end_value, weight)
+        share, left = shares(count, self.transition_steps, self.transition_begin)
+        weight = power(left, self.power)
+        early = share < 0.5  # where one minus the weight would lose its digits
+        rest = -jnp.expm1(self.power * jnp.log1p(-jnp.where(early, share, 0)))
+        return between(self.init_value, self.end_value, weight, jnp.where(early, rest, 1 - weight))
 
 
 class cosine_decay_schedule(Schedule):
@@ -59,8 +61,8 @@ class cosine_decay_schedule(Schedule):
     exponent: Number = within("[0, inf)", default=1.0)
 
     def __call__(self, count: Any) -> Array:
-        left = cosine(fraction(count, self.decay_steps)) ** self.exponent
-        return self.init_value * between(1.0, self.alpha, left)
+        weight = power(cosine(*shares(count, self.decay_steps)), self.exponent)
+        return self.init_value * between(1.0, self.alpha, weight)
 
 
 class exponential_decay(Schedule):
@@ -78,8 +80,11 @@ class exponential_decay(Schedule):
     end_value: Number | None = None
 
     def __call__(self, count: Any) -> Array:
-        done = jnp.maximum(as_steps(count) - self.transition_begin, 0) / self.transition_steps
-        value = self.init_value * self.decay_rate ** (jnp.floor(done) if self.staircase else done)
+        done = since(count, self.transition_begin)
+        number, inside = periods(done, self.transition_steps)
+        value = self.init_value * self.decay_rate ** as_steps(number)
+        if not self.staircase:
+            value = value * self.decay_rate ** (as_steps(inside) / as_steps(self.transition_steps))
         if self.end_value is None:
             return value
         floored = jnp.maximum(value, self.end_value)
@@ -96,10 +101,10 @@ class inverse_time_schedule(Schedule):
     staircase: bool = static(default=False)
 
     def __call__(self, count: Any) -> Array:
-        done = as_steps(count) / self.transition_steps
-        return self.init_value / (
-            1 + self.decay_rate * (jnp.floor(done) if self.staircase else done)
-        )
+        done = as_steps(count) / as_steps(self.transition_steps)
+        if self.staircase:
+            done = as_steps(periods(count, self.transition_steps)[0])
+        return self.init_value / (1 + self.decay_rate * done)
 
 
 class inverse_sqrt_schedule(Schedule):
@@ -112,7 +117,7 @@ class inverse_sqrt_schedule(Schedule):
     warmup_steps: Number = within("[0, inf)", default=1)
 
     def __call__(self, count: Any) -> Array:
-        t, warmup = as_steps(count) + 1, jnp.maximum(self.warmup_steps, 1)
+        t, warmup = as_steps(count) + 1, jnp.maximum(as_steps(self.warmup_steps), 1)
         return self.peak_value * jnp.minimum(t / warmup, jnp.sqrt(warmup / t))
 
 
@@ -149,9 +154,9 @@ class piecewise_constant_schedule(Schedule):
             )
 
     def __call__(self, count: Any) -> Array:
-        value, now = jnp.asarray(self.init_value, jnp.result_type(float)), as_steps(count)
+        value = jnp.asarray(self.init_value, jnp.result_type(float))
         for boundary, scale in zip(*self.boundaries_and_scales, strict=True):
-            value = value * jnp.where(now >= boundary, scale, 1)
+            value = value * jnp.where(passed(count, boundary) >= 0, scale, 1)
         return value
 
 
@@ -163,4 +168,4 @@ class step_schedule(Schedule):
     decay_rate: Number = within("[0, inf)", default=0.1)
 
     def __call__(self, count: Any) -> Array:
-        return self.init_value * self.decay_rate ** jnp.floor(as_steps(count) / self.step_size)
+        return self.init_value * self.decay_rate ** as_steps(periods(count, self.step_size)[0])

@@ -11,10 +11,10 @@ from typing import Any
 import jax.numpy as jnp
 from jax import Array
 
-from gradtx.schedules.base import Number, Schedule, as_steps
-from gradtx.schedules.shape import between, cosine, fraction, known
+from gradtx.schedules.base import Number, Schedule
+from gradtx.schedules.shape import RISES, between, cosine, known, power
+from gradtx.schedules.steps import minus, passed, shares
 from gradtx.struct import static, value_error, whole, within
-from gradtx.tree import root
 
 
 class warmup_cosine_decay_schedule(Schedule):
@@ -40,20 +40,14 @@ class warmup_cosine_decay_schedule(Schedule):
             )
 
     def __call__(self, count: Any) -> Array:
-        up = fraction(count, self.warmup_steps)
-        down = fraction(count, self.decay_steps - self.warmup_steps, self.warmup_steps)
-        falling = between(self.peak_value, self.end_value, cosine(down) ** self.exponent)
-        rising = between(self.peak_value, self.init_value, up)
-        return jnp.where(as_steps(count) < self.warmup_steps, rising, falling)
+        rising = between(self.peak_value, self.init_value, *shares(count, self.warmup_steps))
+        length = minus(self.decay_steps, self.warmup_steps)
+        weight = power(cosine(*shares(count, length, self.warmup_steps)), self.exponent)
+        falling = between(self.peak_value, self.end_value, weight)
+        return jnp.where(passed(count, self.warmup_steps) < 0, rising, falling)
 
 
-WSD_DECAYS = {
-    "linear": lambda s: 1 - s,
-    "1-sqrt": lambda s: 1 - root(s),
-    "cosine": cosine,
-    "square": lambda s: jnp.square(1 - s),
-    "1-square": lambda s: 1 - jnp.square(s),
-}
+FALLS = ("linear", "1-sqrt", "cosine", "square", "1-square")
 
 
 class wsd_schedule(Schedule):
@@ -69,7 +63,7 @@ class wsd_schedule(Schedule):
     decay_steps: Number = whole(within="[0, inf)")
     init_value: Number = 0.0
     end_value: Number = 0.0
-    decay: str = static(default="1-sqrt", among=WSD_DECAYS)
+    decay: str = static(default="1-sqrt", among=FALLS)
 
     def check(self) -> None:
         lengths = known(self.warmup_steps, self.decay_steps, self.total_steps)
@@ -81,8 +75,8 @@ class wsd_schedule(Schedule):
             )
 
     def __call__(self, count: Any) -> Array:
-        up = fraction(count, self.warmup_steps)
-        down = fraction(count, self.decay_steps, self.total_steps - self.decay_steps)
-        falling = between(self.peak_value, self.end_value, WSD_DECAYS[self.decay](down))
-        rising = between(self.peak_value, self.init_value, up)
-        return jnp.where(as_steps(count) < self.warmup_steps, rising, falling)
+        rising = between(self.peak_value, self.init_value, *shares(count, self.warmup_steps))
+        begin = minus(self.total_steps, self.decay_steps)
+        share, left = shares(count, self.decay_steps, begin)
+        falling = between(self.peak_value, self.end_value, RISES[self.decay](left, share))
+        return jnp.where(passed(count, self.warmup_steps) < 0, rising, falling)

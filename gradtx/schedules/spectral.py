@@ -9,9 +9,10 @@ from __future__ import annotations
 from typing import Any
 
 import jax.numpy as jnp
-from jax import Array
+from jax import Array, lax
 
-from gradtx.schedules.base import Number, Schedule, as_steps
+from gradtx.schedules.base import Number, Schedule
+from gradtx.schedules.steps import as_steps, periods, steps
 from gradtx.struct import static, whole, within
 
 
@@ -30,22 +31,22 @@ class chebyshev_schedule(Schedule):
     fractal: bool = static(default=False)
 
     def __call__(self, count: Any) -> Array:
-        period = as_steps(self.period)
-        place = jnp.mod(as_steps(count), period)
-        index = _fractal(place, period) if self.fractal else place
+        place: Any = periods(count, self.period)[1]
+        if self.fractal:
+            place = _fractal(place.whole, steps(self.period).whole)
         middle, half = (self.largest + self.smallest) / 2, (self.largest - self.smallest) / 2
-        return 1 / (middle + half * jnp.cos((index + 0.5) * jnp.pi / period))
+        angle = (as_steps(place) + 0.5) * jnp.pi / as_steps(self.period)
+        return 1 / (middle + half * jnp.cos(angle))
 
 
 def _fractal(place: Array, period: Array) -> Array:
     """Where `place` stands in the order s_2n = (s_n(0), 2n - 1 - s_n(0), s_n(1), ...)."""
     offset, sign = jnp.zeros_like(period), jnp.ones_like(period)
-    for _ in range(24):  # a float32 counts no further
-        more, odd = period > 1, jnp.mod(place, 2) == 1
+    for _ in range(31):
+        more, odd = period > 1, place % 2 == 1
         offset = jnp.where(more & odd, offset + sign * (period - 1), offset)
         sign = jnp.where(more & odd, -sign, sign)
-        place = jnp.where(more, jnp.floor(place / 2), place)
-        period = jnp.where(more, period / 2, period)
+        place, period = jnp.where(more, place // 2, place), jnp.where(more, period // 2, period)
     return offset
 
 
@@ -59,8 +60,7 @@ class silver_schedule(Schedule):
     scale: Number = within("[0, inf)", default=1.0)
 
     def __call__(self, count: Any) -> Array:
-        t = as_steps(count) + 1
-        valuation = jnp.zeros_like(t)
-        for k in range(1, 25):  # a float32 counts no further
-            valuation = valuation + (jnp.mod(t, 2**k) == 0).astype(t.dtype)
-        return self.scale * (1 + (1 + 2**0.5) ** (valuation - 1))
+        t = steps(count).whole.astype(jnp.uint32) + 1
+        valuation = lax.population_count((t ^ (t - 1)) >> 1)  # of the ones below the lowest
+        factors = [1 + (1 + 2**0.5) ** (v - 1) for v in range(32)]
+        return self.scale * jnp.asarray(factors, jnp.result_type(float))[valuation]

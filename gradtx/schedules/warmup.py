@@ -12,17 +12,10 @@ from typing import Any
 import jax.numpy as jnp
 from jax import Array
 
-from gradtx.schedules.base import Number, Scalar, Schedule, as_steps, evaluate
-from gradtx.schedules.shape import between, cosine, fraction
+from gradtx.schedules.base import Number, Scalar, Schedule, evaluate
+from gradtx.schedules.shape import RISES, between
+from gradtx.schedules.steps import as_steps, shares, since
 from gradtx.struct import static, whole, within
-from gradtx.tree import root
-
-RISES = {
-    "linear": lambda s: s,
-    "cosine": lambda s: 1 - cosine(s),
-    "sqrt": root,
-    "square": jnp.square,
-}
 
 
 class warmup_schedule(Schedule):
@@ -35,14 +28,12 @@ class warmup_schedule(Schedule):
     schedule: Scalar  # a schedule or a number
     warmup_steps: Number = whole(within="[0, inf)")
     init_value: Number = 0.0
-    shape: str = static(default="linear", among=RISES)
+    shape: str = static(default="linear", among=("linear", "cosine", "sqrt", "square"))
 
     def __call__(self, count: Any) -> Array:
-        now = as_steps(count)
-        left = jnp.maximum(now - self.warmup_steps, 0)
-        value = jnp.asarray(evaluate(self.schedule, left), now.dtype)
-        risen = RISES[self.shape](fraction(now, self.warmup_steps))
-        return between(value, self.init_value, risen)
+        value = evaluate(self.schedule, since(count, self.warmup_steps))
+        risen = RISES[self.shape](*shares(count, self.warmup_steps))
+        return between(jnp.asarray(value, risen.dtype), self.init_value, risen)
 
 
 class untuned_warmup(Schedule):

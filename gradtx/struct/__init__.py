@@ -2,6 +2,7 @@
 
 from gradtx.struct.answers import answering as answering
 from gradtx.struct.base import (
+    Fixed as Fixed,
     Static as Static,
     Struct as Struct,
     converted as converted,

@@ -141,7 +141,7 @@ class Struct(Node):
                 if name not in self._converters:
                     judged.append(name)
                     self._judges.get(name, refuse_no_number)(called, name, value)
-                    value = value if name in self._wholes else as_real(value)
+                    value = (with_long_fixed if name in self._wholes else as_real)(value)
             object.__setattr__(self, name, value)
         for name, interval in self._intervals.items():
             value = getattr(self, name)
@@ -246,6 +246,25 @@ class Static(Struct):
 
     def __repr__(self) -> str:
         return getattr(self.value, "__qualname__", repr(self.value))
+
+
+class Fixed(Struct):
+    """A whole number that chooses code, where a leaf could not hold it or would be traced."""
+
+    value: int = static()
+
+    def __repr__(self) -> str:
+        return repr(self.value)
+
+    def __index__(self) -> int:
+        return self.value
+
+
+def with_long_fixed(value: Any) -> Any:
+    """The value with Python integers that a leaf of JAX could not hold as `Fixed`; tuples too."""
+    if type(value) in (tuple, list):
+        return type(value)(map(with_long_fixed, value))
+    return Fixed(value) if type(value) is int and value >= 2**31 else value
 
 
 def with_functions_wrapped(value: Any, called: str = "a hyperparameter", name: str = "it") -> Any:

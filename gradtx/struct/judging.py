@@ -6,8 +6,9 @@ Only what is known without a device is judged: Python and NumPy numbers, dtypes 
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, SupportsIndex
 
 import jax
 import jax.numpy as jnp
@@ -58,8 +59,11 @@ def _leaves(value: Any) -> Iterator[Any]:
 
 def numbers(value: Any) -> Iterator[tuple[Any, float]]:
     """The real numbers of one hyperparameter that can be judged, each as it is and as a float."""
-    for leaf in _leaves(value):
-        if isinstance(leaf, np.generic | np.ndarray):
+    for leaf in entries(value):
+        if isinstance(leaf, Node):
+            if isinstance(leaf, SupportsIndex):
+                yield leaf, float(operator.index(leaf))
+        elif isinstance(leaf, np.generic | np.ndarray):
             if leaf.ndim == 0 and (
                 leaf.dtype.kind in "biuf" or jnp.issubdtype(leaf.dtype, jnp.floating)
             ):

@@ -53,8 +53,11 @@ def keys(tx: Any) -> list[str]:
 def axes(tx: Any) -> list[str]:
     """The paths of what a transformation takes for the axes of arrays."""
     names = {name for part in parts(tx) for name in getattr(part, "_axes", ())}
-    paths = (path for path, value, _ in fields_below(tx) if not isinstance(value, Struct))
-    return [".".join(path) for path in paths if names & {*path}]
+    return [
+        ".".join(path)
+        for path, value, chooses_code in fields_below(tx)
+        if names & {*path} and not chooses_code and not isinstance(value, Struct)
+    ]
 
 
 def hyperparameters(tx: Any) -> dict[str, Any]:

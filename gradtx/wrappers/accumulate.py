@@ -12,14 +12,13 @@ from jax import Array
 from jax.typing import ArrayLike, DTypeLike
 
 from gradtx.engine.hyperparameters import for_all_arrays, narrowed
-from gradtx.engine.keys import Fixed
 from gradtx.engine.placement import zero_count
 from gradtx.engine.run import Running, run
 from gradtx.engine.slots import Declared, declare
 from gradtx.engine.step import At, next_count
 from gradtx.rule import HyperField, Rule, Step, register_for_export, times
 from gradtx.schedules.base import Schedule
-from gradtx.struct import Static, complaint, converted, static, value_error, within
+from gradtx.struct import Fixed, Static, complaint, converted, static, value_error, within
 from gradtx.transform import State
 from gradtx.tree import Tree, is_inexact, is_none, real_dtype_of, sum_squares
 from gradtx.wrappers.base import Turn, Wrapper

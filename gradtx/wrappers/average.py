@@ -29,7 +29,8 @@ from gradtx.engine.placement import ordered_after
 from gradtx.engine.run import Running
 from gradtx.engine.step import At, next_count
 from gradtx.rule import Copy, HyperField, Rule, Step
-from gradtx.schedules.base import Number, Schedule, as_steps
+from gradtx.schedules.base import Number, Schedule
+from gradtx.schedules.steps import as_steps
 from gradtx.struct import within
 from gradtx.transform import State
 from gradtx.tree import Tree, as_came, real_dtype
