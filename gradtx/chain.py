@@ -81,6 +81,11 @@ class chain(Clocked):
         updates = flush(updates)
         return updates, {name: new[name] for name in self.parts}
 
+    def frozen(self, params: Tree) -> list[bool]:
+        """Those that its last part freezes: an earlier zero may become a step again."""
+        parts = list(self.parts.values())
+        return parts[-1].frozen(params) if parts else super().frozen(params)
+
     def eval_part(self, state: State, params: Tree, at: At) -> Tree:
         for name, part in self.parts.items():
             params = part.eval_part(state[name], params, at.inside(name))

@@ -40,7 +40,7 @@ from gradtx.struct import (
     value_error,
     without_wrappers,
 )
-from gradtx.tree import P, Tree, U, named_leaves
+from gradtx.tree import P, Tree, U, is_none, named_leaves
 
 State = Any
 """A pytree of arrays that one update hands to the next."""
@@ -82,7 +82,7 @@ class GradientTransformation(Struct, abc.ABC):
     def step(self, grads: Tree, state: State, params: P, **extra: Any) -> tuple[P, State]:
         """`(params, state)` after `update` and `apply_updates`, computed together."""
         updates, state = self.update(grads, state, params, **extra)
-        return apply_updates(params, updates), state
+        return with_frozen(self, params, apply_updates(params, updates)), state
 
     def own_extras(self) -> frozenset[str] | None:
         """The extra arguments that it uses itself; `None` if it may use any."""
@@ -125,6 +125,13 @@ class GradientTransformation(Struct, abc.ABC):
     def _part_of(self, state: State) -> State:
         """The state that it would have as a part of another."""
         return state
+
+    def frozen(self, params: Tree) -> list[bool]:
+        """Which leaves of `params` (`None` counts as one) it never moves, whatever the numbers.
+
+        They come through every wrapper, and out of `step` and `eval_params`, bit for bit.
+        """
+        return [False] * len(named_leaves(params))
 
     # As a part of another, under whose clock it may run: by default it keeps its own.
 
@@ -300,8 +307,8 @@ class Clocked(GradientTransformation):
     @compiled
     def step(self, grads: Tree, state: State, params: P, **extra: Any) -> tuple[P, State]:
         count, part = self._without_count(state)
-        params, part = self.step_part(grads, part, params, At(count), extra)
-        return params, self._with_count(next_count(count), part)
+        new, part = self.step_part(grads, part, params, At(count), extra)
+        return with_frozen(self, params, new), self._with_count(next_count(count), part)
 
     @compiled
     def eval_params(self, state: State, params: P) -> P:
@@ -318,6 +325,17 @@ class Clocked(GradientTransformation):
         """The count and the state as a part. Raises for a state of another transformation."""
         refuse_other_parts(self, state, ("count", *self._part_names), method)
         return state["count"], {name: part for name, part in state.items() if name != "count"}
+
+
+def with_frozen(tx: GradientTransformation, params: P, new: P) -> P:
+    """New parameters in which those that `tx` never moves are as they were."""
+    still = tx.frozen(params)
+    if not any(still):
+        return new
+    leaves, treedef = jax.tree.flatten(params, is_leaf=is_none)
+    news = treedef.flatten_up_to(new)
+    kept = (p if stays else n for p, n, stays in zip(leaves, news, still, strict=True))
+    return treedef.unflatten(kept)
 
 
 def refuse_other_parts(

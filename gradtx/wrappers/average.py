@@ -129,7 +129,7 @@ class Averaging(Wrapper):
     def seen_params(self, state: State, params: Tree | None, updates: Tree, at: At) -> Tree | None:
         return self.inner.eval_part(state.inner, params, self.inner_at(state, at))
 
-    def eval_part(self, state: State, params: Tree, at: At) -> Tree:
+    def evaluated(self, state: State, params: Tree, at: At) -> Tree:
         newest = self.seen_params(state, params, params, at)
         _, own = self.run_own(params, Running(self.rule, state.own, at), newest, {})
         return as_came(own.average, params)
@@ -208,7 +208,7 @@ class lookahead(Wrapper):
     after = _lookahead
     needs: ClassVar[tuple[str, ...]] = ("params",)
 
-    def eval_part(self, state: State, params: Tree, at: At) -> Tree:
+    def evaluated(self, state: State, params: Tree, at: At) -> Tree:
         slow = shown(at.count > 0, state.own.slow, params)
         return self.inner.eval_part(state.inner, slow, self.inner_at(state, at))
 

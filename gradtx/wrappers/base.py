@@ -21,9 +21,16 @@ from gradtx.interop import as_transformation
 from gradtx.paths import Route, aligned
 from gradtx.rule import JointRule, NoNumbers, Rule, state_types
 from gradtx.struct import converted
-from gradtx.transform import Clocked, GradientTransformation, State, apply_updates, compiled
+from gradtx.transform import (
+    Clocked,
+    GradientTransformation,
+    State,
+    apply_updates,
+    compiled,
+    with_frozen,
+)
 from gradtx.tree import P, Tree, U, as_came, is_inexact, is_none, widened
-from gradtx.wrappers.choice import either, zero_updates
+from gradtx.wrappers.choice import either, only, with_leaves, zero_updates
 
 
 class Turn(NamedTuple):
@@ -115,6 +122,10 @@ class Wrapper(Clocked):
         """What the rule that runs after sees as parameters."""
         return params
 
+    def evaluated(self, state: State, params: Tree, at: At) -> Tree:
+        """The parameters to evaluate with; by default those of `inner`."""
+        return self.inner.eval_part(state.inner, params, self.inner_at(state, at))
+
     def init_own(self, params: Tree, at: At) -> Any:
         """The fields of `Own` before the first step."""
         return self.Own()
@@ -163,8 +174,13 @@ class Wrapper(Clocked):
             steps, inner, changes = takes()
             new = self._counted(turn, state)._replace(inner=inner, **changes)
             if self.looks_back:
-                done = Taken(updates, state, params, at, extra)
-                steps, new = self.finish(done, steps, new)
+                still = self.frozen(updates if params is None else params)
+                if self.after is None or not any(still):
+                    still = [False] * len(still)
+                seen = only(updates, still, False)
+                done = Taken(seen, state, params, at, extra)
+                moved, new = self.finish(done, only(steps, still, False), new)
+                steps = with_leaves(steps, still, False, moved)
             return as_came(steps, updates), new
 
         def came() -> Any:
@@ -203,7 +219,11 @@ class Wrapper(Clocked):
         return params, self._counted(turn, state)._replace(inner=inner, **changes)
 
     def eval_part(self, state: State, params: Tree, at: At) -> Tree:
-        return self.inner.eval_part(state.inner, params, self.inner_at(state, at))
+        return with_frozen(self, params, self.evaluated(state, params, at))
+
+    def frozen(self, params: Tree) -> list[bool]:
+        still = self.inner.frozen(params)
+        return [False] * len(still) if self.passes else still
 
     def moments(
         self, at: At, state: State | None = None
@@ -339,11 +359,14 @@ class Transparent(GradientTransformation):
         if found is not None:
             return found
         updates, state = self.update(grads, state, params, **extra)
-        return apply_updates(params, updates), state
+        return with_frozen(self, params, apply_updates(params, updates)), state
 
     @compiled
     def eval_params(self, state: State, params: P) -> P:
         return self.around_eval(self.inner.eval_params, state, params)
+
+    def frozen(self, params: Tree) -> list[bool]:
+        return self.inner.frozen(params)
 
     def count(self, state: State) -> Array:
         return self.inner.count(state)

@@ -114,7 +114,7 @@ class outer(Wrapper):
         inside = at.inside("optimizer")._replace(count=count)
         yield from self.optimizer.moments(inside, None if state is None else state.outer)
 
-    def eval_part(self, state: State, params: Tree, at: At) -> Tree:
+    def evaluated(self, state: State, params: Tree, at: At) -> Tree:
         slow = shown(at.count > 0, state.own.slow, params)
         return self.inner.eval_part(state.inner, slow, self.inner_at(state, at))
 
@@ -156,7 +156,7 @@ class ema_nesterov(Wrapper):
     def given(self, before: Any, inner: Any, at: At) -> dict[str, Any]:
         return {"beta_next": jnp.asarray(for_all_arrays(self, next_count(at.count)).beta)}
 
-    def eval_part(self, state: State, params: Tree, at: At) -> Tree:
+    def evaluated(self, state: State, params: Tree, at: At) -> Tree:
         beta = for_all_arrays(self, at.count).beta
 
         def back(p: Any, m: Any) -> Any:

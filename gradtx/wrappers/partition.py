@@ -33,6 +33,7 @@ from gradtx.struct import converted, shown, static, type_error, value_error
 from gradtx.transform import Clocked, GradientTransformation, State, compiled, refuse_other_parts
 from gradtx.tree import Tree, U, is_inexact, is_none, named_leaves
 from gradtx.wrappers.base import Transparent
+from gradtx.wrappers.choice import only, with_leaves
 
 
 class partition(Clocked):
@@ -66,7 +67,7 @@ class partition(Clocked):
         wanted = {key: tx for key, tx in self.transforms.items() if key not in self.optional}
         refuse_unused(self, wanted, keys, params)
         return {
-            str(key): tx.init_part(_only(params, keys, key), at.inside(key))
+            str(key): tx.init_part(only(params, keys, key), at.inside(key))
             for key, tx in self.transforms.items()
         }
 
@@ -79,13 +80,13 @@ class partition(Clocked):
         merged, new = updates, {}
         for key, tx in self.transforms.items():
             part, new[str(key)] = tx.update_part(
-                _only(updates, keys, key),
+                only(updates, keys, key),
                 state[str(key)],
-                _only(params, keys, key),
+                only(params, keys, key),
                 at.inside(key),
                 extra,
             )
-            merged = _with(merged, keys, key, part)
+            merged = with_leaves(merged, keys, key, part)
         return as_they_came(merged, came), new
 
     def routes(self, params: Tree) -> list[Route]:
@@ -94,7 +95,7 @@ class partition(Clocked):
         why = reasons(self, patterns if self.labels is None else self.labels, params)
         found = [UNMOVED] * len(keys)
         for key, tx in self.transforms.items():
-            inside = tx.routes(_only(params, keys, key))
+            inside = tx.routes(only(params, keys, key))
             for i, (k, route_) in enumerate(zip(keys, inside, strict=True)):
                 found[i] = route_.because(why[i]) if k == key else found[i]
         return found
@@ -106,11 +107,19 @@ class partition(Clocked):
         for key, tx in self.transforms.items():
             yield from tx.moments(at.inside(key), None if state is None else state[str(key)])
 
+    def frozen(self, params: Tree) -> list[bool]:
+        keys = route(self, self.transforms, self.labels, params)
+        found = [False] * len(keys)
+        for key, tx in self.transforms.items():
+            inside = tx.frozen(only(params, keys, key))
+            found = [i if k == key else f for f, i, k in zip(found, inside, keys, strict=True)]
+        return found
+
     def eval_part(self, state: State, params: Tree, at: At) -> Tree:
         keys = route(self, self.transforms, self.labels, params)
         for key, tx in self.transforms.items():
-            part = tx.eval_part(state[str(key)], _only(params, keys, key), at.inside(key))
-            params = _with(params, keys, key, part)
+            part = tx.eval_part(state[str(key)], only(params, keys, key), at.inside(key))
+            params = with_leaves(params, keys, key, part)
         return params
 
 
@@ -126,27 +135,33 @@ class masked(Transparent):
     outside: str = static(default="zero", among=("zero", "pass"))
 
     def around_init(self, init: Callable[..., State], params: Tree) -> State:
-        return init(_only(params, _flags(self, self.mask, params), True))
+        return init(only(params, _flags(self, self.mask, params), True))
 
     def around_update(
         self, update: Callable[..., Any], updates: Tree, state: State, params: Tree | None
     ) -> tuple[Tree, State]:
         came, (updates, model) = updates, _seen(self, updates, params)
         flags = _flags(self, self.mask, model)
-        part, state = update(_only(updates, flags, True), state, _only(params, flags, True))
+        part, state = update(only(updates, flags, True), state, only(params, flags, True))
         rest = updates if self.outside == "pass" else zeros(updates)
-        return as_they_came(_with(rest, flags, True, part), came), state
+        return as_they_came(with_leaves(rest, flags, True, part), came), state
 
     def routes(self, params: Tree) -> list[Route]:
         flags = _flags(self, self.mask, params)
         outside = Route("nothing", "", "outside the mask")
-        inside = self.inner.routes(_only(params, flags, True))
+        inside = self.inner.routes(only(params, flags, True))
         return [r if flag else outside for r, flag in zip(inside, flags, strict=True)]
+
+    def frozen(self, params: Tree) -> list[bool]:
+        flags = _flags(self, self.mask, params)
+        inside = self.inner.frozen(only(params, flags, True))
+        zero = self.outside == "zero"
+        return [i if flag else zero for i, flag in zip(inside, flags, strict=True)]
 
     def around_eval(self, eval_params: Callable[..., Any], state: State, params: Tree) -> Tree:
         flags = _flags(self, self.mask, params)
-        part = eval_params(state, _only(params, flags, True))
-        return _with(params, flags, True, part)
+        part = eval_params(state, only(params, flags, True))
+        return with_leaves(params, flags, True, part)
 
 
 class freeze(GradientTransformation):
@@ -166,7 +181,10 @@ class freeze(GradientTransformation):
     ) -> tuple[U, State]:
         came, (updates, model) = updates, _seen(self, updates, params)
         flags = _flags(self, self.mask, model)
-        return as_they_came(_with(updates, flags, True, zeros(updates)), came), state
+        return as_they_came(with_leaves(updates, flags, True, zeros(updates)), came), state
+
+    def frozen(self, params: Tree) -> list[bool]:
+        return [flag is True for flag in _flags(self, self.mask, params)]
 
 
 def zeros(updates: Tree) -> Tree:
@@ -206,21 +224,3 @@ def _seen(called: object, updates: Tree, params: Tree | None) -> tuple[Tree, Tre
                 "Pass None or a zero of the parameter's dtype as its update",
             )
     return grown(updates, params), params
-
-
-def _only(tree: Tree | None, keys: list[Any], key: Any) -> Tree | None:
-    """The tree with `None` for the leaves of other keys."""
-    if tree is None:
-        return None
-    treedef = jax.tree.structure(tree, is_leaf=is_none)
-    leaves = jax.tree.leaves(tree, is_leaf=is_none)
-    return treedef.unflatten(x if k == key else None for x, k in zip(leaves, keys, strict=True))
-
-
-def _with(tree: Tree, keys: list[Any], key: Any, part: Tree) -> Tree:
-    """The tree with the leaves of one key taken from `part`."""
-    leaves, treedef = jax.tree.flatten(tree, is_leaf=is_none)
-    news = treedef.flatten_up_to(part)
-    return treedef.unflatten(
-        new if k == key else old for old, new, k in zip(leaves, news, keys, strict=True)
-    )

@@ -73,7 +73,13 @@ parameter after it, and what is beside it then."""
 
 
 def _moved(
-    called: object, updates: Tree, steps: Tree, params: Tree, beside: Tree, move: Move
+    called: object,
+    updates: Tree,
+    steps: Tree,
+    params: Tree,
+    beside: Tree,
+    move: Move,
+    still: list[bool],
 ) -> tuple[Tree, Tree, Tree]:
     """Updates, new parameters and what is beside them, once `move` has seen all arrays."""
     leaves, treedef = jax.tree.flatten(updates, is_leaf=is_none)
@@ -83,6 +89,9 @@ def _moved(
     news = list(ps)
     for i, (g, p) in enumerate(zip(leaves, ps, strict=True)):
         if g is None or not is_inexact(g):
+            continue
+        if still[i]:
+            us[i] = jnp.zeros_like(g)
             continue
         row = _Beside(p if owns[i] is None else owns[i])
         try:
@@ -144,7 +153,8 @@ class Moving(Wrapper):
         slot = next(iter(self.kinds), None)
         beside = getattr(state, slot) if slot else jax.tree.map(lambda _: None, updates)
         move = self._move(updates, at, to_master)
-        updates, params, beside = _moved(self, updates, steps, params, beside, move)
+        still = self.frozen(params)
+        updates, params, beside = _moved(self, updates, steps, params, beside, move, still)
         return updates, params, state._replace(inner=inner, **({slot: beside} if slot else {}))
 
     def _exact(self, params: Tree, state: Any) -> Tree:

@@ -67,7 +67,7 @@ class Between(Wrapper):
         this: Any = self
         return for_all_arrays(this, count).b1
 
-    def eval_part(self, state: State, params: Tree, at: At) -> Tree:
+    def evaluated(self, state: State, params: Tree, at: At) -> Tree:
         """x, asked of `inner` as its own parameters; y itself where nothing of x is in it."""
         own = state.own
         b1 = self.b1_at(at.count)

@@ -25,7 +25,7 @@ from gradtx.transform import State, apply_updates
 from gradtx.tree import Tree, abs2, as_came, global_norm, is_inexact, is_none, root, widened
 from gradtx.wrappers.average import is_due, whole_number
 from gradtx.wrappers.base import Turn, Wrapper
-from gradtx.wrappers.choice import shown
+from gradtx.wrappers.choice import only, shown, with_leaves, zero_updates
 
 
 class _weigh(Rule, called="sam"):
@@ -94,25 +94,30 @@ class sam(Wrapper):
         self, updates: Tree, state: State, params: Tree | None, at: At, extra: Mapping[str, Any]
     ) -> tuple[Tree, State]:
         self.refuse(updates, state, params, extra)
-        rule, wide = self.rule, widened(updates)
+        still = self.frozen(params)
+        rule, wide = self.rule, only(widened(updates), still, False)
         first = self._phase(at.count) == 0
         _, own = self.run_own(wide, Running(rule, state.own, at, first), params, extra)
 
+        def with_still(steps: Tree) -> Tree:
+            nothing = zero_updates(updates, params)
+            return as_came(with_leaves(nothing, still, False, steps), updates)
+
         def ascend(inner: Any) -> tuple[Tree, Any]:
-            return as_came(_ascent(self, wide, params, at), updates), inner
+            return with_still(_ascent(self, wide, params, at)), inner
 
         def descend(inner: Any) -> tuple[Tree, Any]:
-            start = as_came(own.start, params)
+            start = with_leaves(params, still, False, as_came(own.start, params))
             steps, inner = self.inner_update(updates, state, start, at, extra)
-            steps, _ = self.run_own(steps, Running(rule, own, at, 0.0), params, extra)
-            return as_came(steps, updates), inner
+            running, steps = Running(rule, own, at, 0.0), only(steps, still, False)
+            return with_still(self.run_own(steps, running, params, extra)[0]), inner
 
         due = is_due(self, "sync_period", at.count)
         steps, inner = lax.cond(due, descend, ascend, state.inner)
         new = self._counted(Turn(lambda: updates, state, extra, due), state)
         return steps, new._replace(inner=inner, own=own)
 
-    def eval_part(self, state: State, params: Tree, at: At) -> Tree:
+    def evaluated(self, state: State, params: Tree, at: At) -> Tree:
         away = self._phase(at.count) > 0
         start = shown(away, state.own.start, params)
         return self.inner.eval_part(state.inner, start, self.inner_at(state, at))
@@ -149,7 +154,8 @@ class opaque_sam(Wrapper):
     ) -> Turn:
         grads = updates
         if any(map(is_inexact, jax.tree.leaves(updates))):
-            away = _ascent(self, widened(updates), params, at)
+            moved = only(widened(updates), self.frozen(params), False)
+            away = _ascent(self, moved, params, at)
             grads = self._from(extra["grad_fn"](apply_updates(params, away)), updates)
         return Turn(lambda: grads, state, extra)
 
