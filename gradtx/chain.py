@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, ClassVar
 
+import jax
+
 from gradtx.engine.run import Running, run
 from gradtx.engine.step import At
 from gradtx.interop import AnyTransformation, all_as_transformations, as_transformation
 from gradtx.paths import Route
 from gradtx.rule import JointRule, Rule
-from gradtx.struct import Table, converted, value_error
+from gradtx.schedules.base import Schedule
+from gradtx.struct import Static, Table, converted, value_error
 from gradtx.transform import Clocked, GradientTransformation, State, refuse_other_parts
 from gradtx.tree import Tree
 
@@ -46,6 +49,16 @@ class chain(Clocked):
             raise value_error(
                 "chain", "a part is named 'count'", "Name it otherwise: that is the step count"
             )
+        skipping = None
+        for name, part in self.parts.items():
+            if skipping is not None and _ticks(part):
+                raise value_error(
+                    "chain",
+                    f"{name!r} has a schedule or remembers something, and {skipping!r} before it "
+                    "leaves out steps, at which it would go on all the same",
+                    f"Put the whole chain inside: {skipping}(chain(...), ...)",
+                )
+            skipping = name if part.skips_steps else skipping
 
     @property
     def _part_names(self) -> tuple[str, ...]:  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -118,6 +131,14 @@ class chain(Clocked):
             split += 1
         entries = list(self.parts.items())
         return [part for _, part in entries[:split]], dict(entries[split:])
+
+
+def _ticks(part: GradientTransformation) -> bool:
+    """Whether it would do otherwise after a call that is no step."""
+    leaves = jax.tree.leaves(part, is_leaf=lambda x: isinstance(x, Schedule | Static))
+    moves = any(isinstance(x, Schedule | Static) for x in leaves)
+    rules = [one for one, _ in part.moments(At(0)) if isinstance(one, Rule)]
+    return moves or any(r.Slots._fields or r.Globals._fields or r.seed_field for r in rules)
 
 
 def _flat(parts: Iterable[AnyTransformation]) -> Iterator[tuple[str, GradientTransformation]]:

@@ -45,9 +45,12 @@ gives them, or them `by_path`. Other containers pass type checkers through `pref
 def matches(pattern: str, path: str) -> bool:
     """Whether a path such as `layers/0/bias` fits a pattern.
 
-    `*` stands for any run of characters, slashes included, and a leading `*/` fits the top too.
+    `*` stands for any run of characters, slashes included, `?` for any one, `[0-9]` for one of
+    these or, as in a path that holds brackets, for itself. A leading `*/` fits the top too.
     """
-    return fnmatch.fnmatchcase(path, pattern) or fnmatch.fnmatchcase(f"/{path}", pattern)
+    forms = (pattern, pattern.replace("[", "[[]"))
+    paths = (path, f"/{path}")
+    return any(fnmatch.fnmatchcase(p, form) for p in paths for form in forms)
 
 
 def label_tree(called: object, labels: Labels, tree: Tree) -> list[Any]:
@@ -107,6 +110,7 @@ def _is_data(x: Any) -> bool:
 def spread(called: object, prefix: Tree, tree: Tree) -> list[Any]:
     """The leaf of `prefix` above each leaf of `tree` (`None` counts as a leaf), in its order.
 
+    Trees of other containers (a tuple for a list, a state of Flax for a dict) go by their paths.
     Raises `ValueError` where `prefix` is no prefix of the tree.
     """
     try:
@@ -118,12 +122,41 @@ def spread(called: object, prefix: Tree, tree: Tree) -> list[Any]:
         )
         return jax.tree.structure(tree, is_leaf=is_none).flatten_up_to(full)
     except ValueError:
-        upper, lower = (listed(path for path, _ in named_leaves(t)) for t in (prefix, tree))
-        raise value_error(
-            called,
-            f"a tree with the leaves {upper} does not fit the parameters {lower}",
-            "Give one value for all, or a tree with a leaf for each upper part of them",
-        ) from None
+        pass
+    found, lost, idle = _spread_by_path(prefix, tree)
+    if not (lost or idle):
+        return found
+    seen = [f"nothing for {listed(lost)}"] if lost else []
+    seen += [f"no parameter for {listed(idle)}"] if idle else []
+    raise value_error(
+        called,
+        f"the tree does not fit the parameters: {', and '.join(seen)}",
+        "Give one value for all, or a tree with a leaf for each upper part of them",
+    )
+
+
+def _spread_by_path(prefix: Tree, tree: Tree) -> tuple[list[Any], list[str], list[str]]:
+    """The same by paths alone: what is found, the paths without a value, values without a path."""
+    above = dict(_bare_paths(prefix, lambda x: x is None or isinstance(x, Struct)))
+    found, lost, used = [], [], set()
+    for path, _ in _bare_paths(tree, is_none):
+        owner = next((path[:k] for k in range(len(path), -1, -1) if path[:k] in above), None)
+        used.add(owner)
+        found.append(None if owner is None else above[owner])
+        lost += ["/".join(path)] if owner is None else []
+    return found, lost, ["/".join(path) for path in above if path not in used]
+
+
+def _bare_paths(tree: Tree, is_leaf: Callable[[Any], bool]) -> list[tuple[tuple[str, ...], Any]]:
+    """The leaves with their paths, without the attribute in which a box such as a variable of Flax
+    holds its array."""
+    flat = tree_flatten_with_path(tree, is_leaf=is_leaf)[0]
+    boxed = jax.tree_util.GetAttrKey("value")
+    bare = (path[:-1] if path and path[-1] == boxed else path for path, _ in flat)
+    return [
+        (tuple(path_string((key,)) for key in path), leaf)
+        for path, (_, leaf) in zip(bare, flat, strict=True)
+    ]
 
 
 def route(called: object, table: Mapping[Any, Any], labels: Labels | None, tree: Tree) -> list[Any]:
@@ -352,11 +385,11 @@ def only_where(mask: Labels | None, value: Any, otherwise: Any = 0.0) -> Any:
     """
     if mask is None:
         return value
-    if isinstance(value, by_path):
+    if isinstance(value, by_path | Mapping | list | tuple):
         raise type_error(
             "mask",
-            f"the value differs by path already, {value}, and a mask is given besides",
-            "Put the pattern of the mask into the table, with 0.0 as its value",
+            f"the value differs between arrays already, {value}, and a mask is given besides",
+            "Put 0.0 into that table or tree where the mask would be False",
         )
     return by_path({True: value, False: otherwise}, mask)
 

@@ -126,6 +126,11 @@ class GradientTransformation(Struct, abc.ABC):
         """The state that it would have as a part of another."""
         return state
 
+    @property
+    def skips_steps(self) -> bool:
+        """Whether it, or a part of it, makes zero updates in calls that are no steps."""
+        return any(part.skips_steps for part in self._inside())
+
     def frozen(self, params: Tree) -> list[bool]:
         """Which leaves of `params` (`None` counts as one) it never moves, whatever the numbers.
 

@@ -76,7 +76,8 @@ def refuse_no_arrays(called: object, params: Tree) -> None:
     Functions and `None` pass: they are what models are made of besides.
     """
     for path, x in named_leaves(params):
-        if x is None or callable(x) or isinstance(x, NUMBERS) or hasattr(x, "dtype"):
+        is_data = isinstance(x, NUMBERS) or hasattr(x, "dtype")
+        if not isinstance(x, type) and (x is None or callable(x) or is_data):
             continue
         raise type_error(
             f"{called}.init",

@@ -142,6 +142,10 @@ class Wrapper(Clocked):
     # What follows from it.
 
     @property
+    def skips_steps(self) -> bool:
+        return (self.skips_some and not self.passes) or self.inner.skips_steps
+
+    @property
     def rule(self) -> Any:
         """The rule that runs after, with the hyperparameters of this wrapper."""
         kind: Any = self.after

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
+from gradtx.struct import NUMBERS
 from gradtx.tree import Tree, is_inexact, is_none
 
 
@@ -34,7 +35,9 @@ def either(pred: Any, yes: Callable[[], Tree], no: Callable[[], Tree]) -> Tree:
 
 
 def _is_empty(x: Any) -> bool:
-    return getattr(x, "dtype", None) == jax.dtypes.float0
+    """Whether a leaf cannot come out of a branch: a gradient of an integer, a function, a name."""
+    dtype = getattr(x, "dtype", None)
+    return dtype == jax.dtypes.float0 or (dtype is None and not isinstance(x, NUMBERS))
 
 
 def zero_updates(updates: Tree, params: Tree | None) -> Tree:
