@@ -18,7 +18,8 @@ from gradtx.axes import Axes, input_output_axes, unstacked_axes
 from gradtx.hyper import AxesField
 from gradtx.rule import HyperField, Rule, Step
 from gradtx.struct import within
-from gradtx.tree import inner, inverse, norm, real_dtype, root
+from gradtx.transforms.norms import zero_for_each_block
+from gradtx.tree import inner, inverse, norm, root
 
 
 class hyperball(Rule):
@@ -40,9 +41,7 @@ class hyperball(Rule):
 
     def init_leaf(self, p: Array) -> Slots:
         # The first step finds it, so that shapes are enough for init.
-        axes = unstacked_axes(self.axes, p.ndim)
-        kept = tuple(n for i, n in enumerate(p.shape) if i not in axes)
-        return self.Slots(jnp.zeros(kept, real_dtype(p.dtype)))
+        return self.Slots(zero_for_each_block(p, self.axes))
 
     def update_leaf(self, g: Array, slots: Slots, p: Array, step: Step) -> tuple[Array, Slots]:
         axes = unstacked_axes(self.axes, g.ndim)
