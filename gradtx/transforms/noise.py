@@ -22,7 +22,7 @@ from gradtx.paths import aligned
 from gradtx.rule import HyperField, Rule, Step
 from gradtx.struct import value_error, within
 from gradtx.transform import Clocked, State
-from gradtx.tree import Tree, global_norm, is_inexact, is_none, named_leaves, root, wide, widest
+from gradtx.tree import Tree, as_came, global_norm, is_inexact, is_none, named_leaves, root, widest
 
 
 class add_noise(Rule):
@@ -64,9 +64,8 @@ class differentially_private_aggregate(Clocked):
 
     l2_norm_clip: HyperField = within("(0, inf)")
     noise_multiplier: HyperField = within("[0, inf)")
-    key: int | Array = (
-        random_key()
-    )  # without a default: noise that anybody can draw protects nobody
+    # Without a default: noise that anybody can draw protects nobody.
+    key: int | Array = random_key()
 
     needs: ClassVar[tuple[str, ...]] = ("params",)
     random: ClassVar[bool] = True
@@ -91,9 +90,7 @@ class differentially_private_aggregate(Clocked):
         deviation = numbers.noise_multiplier * numbers.l2_norm_clip / size
         noise = Running(_gaussian(self.key), _gaussian.Part(), at, deviation)
         noisy, _ = run([noise], treedef.unflatten(batch), params)
-        return jax.tree.map(
-            lambda u, g: u.astype(jnp.result_type(g)) if is_inexact(u) else u, noisy, updates
-        ), state
+        return as_came(noisy, updates), state
 
     def _examples(self, updates: Tree, params: Tree | None) -> tuple[list[Any], int]:
         """The arrays with a leading axis of examples, and how many these are."""
@@ -110,16 +107,14 @@ class differentially_private_aggregate(Clocked):
                 for (path, g), p in zip(named_leaves(updates), ps, strict=True)
                 if p is not None and is_inexact(g) and jnp.shape(g) != jnp.shape(p)
             ]
-            raise value_error(
-                f"{self}.update",
-                f"the update has no common axis of examples: {'; '.join(odd)}",
-                "Pass gradients with one leading axis more, as jax.vmap(jax.grad(loss)) makes",
-            )
+            seen = f"the update has no common axis of examples: {'; '.join(odd)}"
+            do = "Pass gradients with one leading axis more, as jax.vmap(jax.grad(loss)) makes"
+            raise value_error(f"{self}.update", seen, do)
         return leaves, next(iter(sizes))[0]
 
 
 def _weighted(g: Array, weights: Array) -> Array:
     """The sum over the first axis with these weights, in wide arithmetic."""
-    g = g.astype(wide(g.dtype))
+    g = g.astype(widest([g]))
     weights = weights.astype(g.dtype).reshape([-1] + [1] * (g.ndim - 1))
     return jnp.sum(g * weights, axis=0)

@@ -166,6 +166,5 @@ def _threshold(x: Array, scale: Array, axes: tuple[int, ...]) -> Array:
     rank = jnp.arange(1, rows.shape[-1] + 1, dtype=x.dtype)
     rank = jnp.broadcast_to(rank, rows.shape)
     number = jnp.maximum(jnp.sum(falling * rank > excess, axis=-1, keepdims=True), 1)
-    return (jnp.take_along_axis(excess, number - 1, axis=-1) / number.astype(x.dtype)).reshape(
-        shape
-    )
+    theta = jnp.take_along_axis(excess, number - 1, axis=-1) / number.astype(x.dtype)
+    return theta.reshape(shape)
