@@ -97,9 +97,8 @@ class inverse_time_schedule(Schedule):
 
     def __call__(self, count: Any) -> Array:
         done = as_steps(count) / self.transition_steps
-        return self.init_value / (
-            1 + self.decay_rate * (jnp.floor(done) if self.staircase else done)
-        )
+        done = jnp.floor(done) if self.staircase else done
+        return self.init_value / (1 + self.decay_rate * done)
 
 
 class inverse_sqrt_schedule(Schedule):
@@ -142,11 +141,8 @@ class piecewise_constant_schedule(Schedule):
     def check(self) -> None:
         boundaries, scales = self.boundaries_and_scales
         if len(boundaries) != len(scales):
-            raise value_error(
-                self,
-                f"{len(boundaries)} boundaries and {len(scales)} scales",
-                "Give one scale for each boundary",
-            )
+            seen = f"{len(boundaries)} boundaries and {len(scales)} scales"
+            raise value_error(self, seen, "Give one scale for each boundary")
 
     def __call__(self, count: Any) -> Array:
         value, now = jnp.asarray(self.init_value, jnp.result_type(float)), as_steps(count)

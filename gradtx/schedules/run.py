@@ -33,11 +33,8 @@ class warmup_cosine_decay_schedule(Schedule):
     def check(self) -> None:
         lengths = known(self.warmup_steps, self.decay_steps)
         if lengths and lengths[0] > lengths[1]:
-            raise value_error(
-                self,
-                "the warm-up is longer than the run",
-                "Count the whole run in decay_steps, warm-up included",
-            )
+            do = "Count the whole run in decay_steps, warm-up included"
+            raise value_error(self, "the warm-up is longer than the run", do)
 
     def __call__(self, count: Any) -> Array:
         up = fraction(count, self.warmup_steps)
@@ -74,11 +71,8 @@ class wsd_schedule(Schedule):
     def check(self) -> None:
         lengths = known(self.warmup_steps, self.decay_steps, self.total_steps)
         if lengths and lengths[0] + lengths[1] > lengths[2]:
-            raise value_error(
-                self,
-                "warm-up and decay are longer than the run",
-                "Count the whole run in total_steps, warm-up and decay included",
-            )
+            do = "Count the whole run in total_steps, warm-up and decay included"
+            raise value_error(self, "warm-up and decay are longer than the run", do)
 
     def __call__(self, count: Any) -> Array:
         up = fraction(count, self.warmup_steps)
