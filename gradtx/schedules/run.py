@@ -17,6 +17,14 @@ from gradtx.struct import static, value_error, whole, within
 from gradtx.tree import root
 
 
+def _up_and_down(schedule: Any, count: Any, left: Array) -> Array:
+    """A straight warm-up to the peak; after it the share `left` of the peak, else the end."""
+    up = fraction(count, schedule.warmup_steps)
+    falling = between(schedule.peak_value, schedule.end_value, left)
+    rising = between(schedule.peak_value, schedule.init_value, up)
+    return jnp.where(as_steps(count) < schedule.warmup_steps, rising, falling)
+
+
 class warmup_cosine_decay_schedule(Schedule):
     """Linear from `init_value` to `peak_value`, then a cosine down to `end_value`.
 
@@ -37,11 +45,8 @@ class warmup_cosine_decay_schedule(Schedule):
             raise value_error(self, "the warm-up is longer than the run", do)
 
     def __call__(self, count: Any) -> Array:
-        up = fraction(count, self.warmup_steps)
         down = fraction(count, self.decay_steps - self.warmup_steps, self.warmup_steps)
-        falling = between(self.peak_value, self.end_value, cosine(down) ** self.exponent)
-        rising = between(self.peak_value, self.init_value, up)
-        return jnp.where(as_steps(count) < self.warmup_steps, rising, falling)
+        return _up_and_down(self, count, cosine(down) ** self.exponent)
 
 
 WSD_DECAYS = {
@@ -75,8 +80,5 @@ class wsd_schedule(Schedule):
             raise value_error(self, "warm-up and decay are longer than the run", do)
 
     def __call__(self, count: Any) -> Array:
-        up = fraction(count, self.warmup_steps)
         down = fraction(count, self.decay_steps, self.total_steps - self.decay_steps)
-        falling = between(self.peak_value, self.end_value, WSD_DECAYS[self.decay](down))
-        rising = between(self.peak_value, self.init_value, up)
-        return jnp.where(as_steps(count) < self.warmup_steps, rising, falling)
+        return _up_and_down(self, count, WSD_DECAYS[self.decay](down))
