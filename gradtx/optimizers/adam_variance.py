@@ -26,8 +26,6 @@ from gradtx.struct import static, within
 from gradtx.transform import GradientTransformation
 from gradtx.tree import abs2, modulus, real_zeros_like, root
 
-FORMS = ("paper", "torch", "max_of_corrected")
-
 
 class scale_by_amsgrad(Rule):
     """Adam whose divisor never shrinks: nu_max = max(nu_max, nu).
@@ -41,7 +39,7 @@ class scale_by_amsgrad(Rule):
     b2: HyperField = within("[0, 1)", default=0.999)  # decay of nu
     eps: HyperField = within("[0, inf)", default=1e-8)  # added to the root
     eps_root: HyperField = within("[0, inf)", default=0.0)  # added under the root
-    form: str = static(default="paper", among=FORMS)
+    form: str = static(default="paper", among=("paper", "torch", "max_of_corrected"))
 
     class Slots(NamedTuple):
         mu: Array

@@ -38,7 +38,6 @@ from gradtx.transform import GradientTransformation
 from gradtx.tree import abs2, inverse, real_dtype, root
 
 RANK = 128
-PER = ("channel", "tensor")
 
 
 def _rank(rule: Any, short: int) -> int:
@@ -141,7 +140,7 @@ class scale_by_apollo(Rule):
     seed: int | Array = random_key(default=0)
     # None: 128, and never more than the shorter side.
     rank: int | None = static(default=None, within="[1, inf)")
-    per: str = static(default="channel", among=PER)  # or "tensor"
+    per: str = static(default="channel", among=("channel", "tensor"))
     axes: AxesField = None  # an `Axes`
 
     class Slots(NamedTuple):

@@ -40,8 +40,6 @@ from gradtx.struct import static, value_error, within
 from gradtx.transform import GradientTransformation
 from gradtx.tree import abs2, inverse, one_minus_power, real_dtype, real_zeros_like, root
 
-GRAFTS = (None, "sgd", "adagrad", "rmsprop", "adam")
-
 
 class scale_by_shampoo(Rule):
     """Preconditions a matrix on both sides, with the norm of a simpler method's step (grafting).
@@ -60,7 +58,7 @@ class scale_by_shampoo(Rule):
     graft_eps: HyperField = within("(0, inf)", default=1e-8)
     exponent: OptionalHyperField = within("[0, inf)", default=None)  # e, if it is not the usual one
     every: HyperField = within("(0, inf)", default=10)  # steps from one root to the next
-    graft: str | None = static(default="adam", among=GRAFTS)
+    graft: str | None = static(default="adam", among=(None, "sgd", "adagrad", "rmsprop", "adam"))
     # Larger matrices are cut into equal blocks.
     block_size: int | None = static(default=None, within="[1, inf)")
     stagger: bool = static(default=True)  # False: all matrices in the same step
@@ -216,12 +214,11 @@ class scale_by_kl_shampoo(Rule):
         (x,), (mean,) = as_matrices(g, how), as_matrices(mu / one_minus_power(self.b1, step.t), how)
         n, m = x.shape[-2:]
         old = slots.left, slots.right
-        count = max(1, sum(map(has_matrix, old)))
         # A side of zeros has seen no gradient yet.
         new_here = [jnp.all(a == 0, axis=(-2, -1), keepdims=True) for a in old if has_matrix(a)]
         first = new_here[0] if new_here else jnp.zeros((*x.shape[:-2], 1, 1), bool)
         power = jnp.sum(abs2(x), axis=(-2, -1), keepdims=True) / (n * m)
-        size = root(power) if count == 2 else power
+        size = root(power) if all(map(has_matrix, old)) else power
         some = inverse(root(size))
         start = [jnp.where(first, scaled_identity(size, a), a) for a in old]
         old_roots = slots.left_root, slots.right_root
