@@ -33,7 +33,6 @@ from gradtx.transforms.norms import (
     scale_by_trust_ratio,
     zero_for_each_block,
 )
-from gradtx.transforms.scale import scale_by_learning_rate
 from gradtx.tree import root
 
 
@@ -134,11 +133,8 @@ def lars(
     """
     weight_decay = only_where(weight_decay_mask, weight_decay)
     trust_coefficient = only_where(trust_ratio_mask, trust_coefficient, None)
-    return chain(
-        scale_by_lars(weight_decay, trust_coefficient, eps, axes),
-        scale_by_learning_rate(learning_rate),
-        scale_by_momentum(momentum, nesterov),
-    )
+    direction = scale_by_lars(weight_decay, trust_coefficient, eps, axes)
+    return chain(descending(direction, learning_rate), scale_by_momentum(momentum, nesterov))
 
 
 def lamb(
@@ -157,8 +153,8 @@ def lamb(
     ratio, and from NVIDIA's, which clips the global norm first: chain `clip_by_global_norm(1.0)`.
     """
     decay = add_decayed_weights(only_where(mask, weight_decay))
-    adam = chain(scale_by_adam(b1, b2, eps, eps_root), decay)
-    return descending(chain(adam, scale_by_trust_ratio(axes=axes)), learning_rate)
+    direction = chain(scale_by_adam(b1, b2, eps, eps_root), decay, scale_by_trust_ratio(axes=axes))
+    return descending(direction, learning_rate)
 
 
 def novograd(

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
-from gradtx.axes import Axes, input_output_axes, unstacked_axes
+from gradtx.axes import input_output_axes, unstacked_axes
 from gradtx.hyper import AxesField
 from gradtx.rule import HyperField, Rule, Step
 from gradtx.struct import within
@@ -72,17 +72,13 @@ class floor_by_weight(Rule):
     needs: ClassVar[tuple[str, ...]] = ("params",)
 
     def update_leaf(self, g: Array, slots: Any, p: Array, step: Step) -> tuple[Array, Any]:
-        row = _row_axes(self.axes, g.ndim, "floor_by_weight")
+        if self.axes is None and g.ndim < 2:
+            row = tuple(range(g.ndim))
+        else:
+            row = input_output_axes(self.axes, g.ndim, "floor_by_weight").of("i")
         length = norm(g, row)
         least = self.ratio * norm(p, row)
         return g * jnp.where(length > 0, jnp.maximum(1, least * inverse(length)), 1), slots
-
-
-def _row_axes(axes: Axes | None, ndim: int, owner: str) -> tuple[int, ...]:
-    """The axes over which the norm of a row runs."""
-    if axes is None and ndim < 2:
-        return tuple(range(ndim))
-    return input_output_axes(axes, ndim, owner).of("i")
 
 
 class radial_brake(Rule):
