@@ -158,8 +158,7 @@ class scale_by_prodigy(JointRule):
     needs: ClassVar[tuple[str, ...]] = ("params",)
 
     def init_globals(self) -> Globals:
-        d0: Any = self.estim_lr0
-        return self.Globals(d0, d0, 0.0)  # pyright: ignore[reportArgumentType]
+        return self.Globals(self.estim_lr0, self.estim_lr0, 0.0)  # pyright: ignore[reportArgumentType]
 
     def prepare(self, globals_: Globals, t: Array) -> ProdigyKnown:
         d = globals_.estim_lr

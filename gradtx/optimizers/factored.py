@@ -10,6 +10,7 @@ What is remembered of |g|^2 for an n by m matrix tells them apart:
 
 from __future__ import annotations
 
+import functools
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -168,10 +169,7 @@ class scale_by_sm3(Rule):
             return _over_root_or_zero(g, nu), self.Slots(nu)
         g = stack_in_front(g, self.axes)
         bounds = unpacked(slots.bounds, _line_shapes(g.shape, stack), stack)
-        nu = bounds[0]
-        for bound in bounds[1:]:
-            nu = jnp.minimum(*jnp.broadcast_arrays(nu, bound))
-        nu = nu + abs2(g)
+        nu = functools.reduce(jnp.minimum, jnp.broadcast_arrays(*bounds)) + abs2(g)
         along = _all_but_one(range(stack, g.ndim))
         largest = [jnp.max(nu, axis=axes, initial=0, keepdims=True) for axes in along]
         u = stack_put_back(_over_root_or_zero(g, nu), self.axes)
@@ -290,9 +288,8 @@ def adafactor(
     it and T5X in the decay, which is multiplied by the learning rate, and in its place after the
     momentum (T5X: inside): equal while it is constant.
     """
-    parts: list[GradientTransformation] = [
-        scale_by_factored_rms(decay_rate, eps, clipping_threshold, factored, factor_small, axes)
-    ]
+    rms = scale_by_factored_rms(decay_rate, eps, clipping_threshold, factored, factor_small, axes)
+    parts: list[GradientTransformation] = [rms]
     if multiply_by_parameter_scale:
         parts.append(scale_by_param_block_rms(min_scale, axes))
     if momentum is not None:

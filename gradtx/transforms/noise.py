@@ -80,8 +80,7 @@ class differentially_private_aggregate(Clocked):
         refuse_missing(self, updates, {"params": params})
         batch, size = self._examples(updates, params)
         arrays = [g for g in batch if is_inexact(g)]
-        dtype = widest(arrays)
-        numbers = narrowed(for_all_arrays(self, at.count), dtype)
+        numbers = narrowed(for_all_arrays(self, at.count), widest(arrays))
         treedef = jax.tree.structure(updates, is_leaf=is_none)
         if arrays:
             lengths = jax.vmap(global_norm)(arrays)
