@@ -112,11 +112,10 @@ class scale_by_shampoo(Rule):
         x, m, short = (_as_blocks(a, *parts) for a in (x, m, short))
         sums = averages((slots.left, slots.right), x, self.b2, _weight_of_new(self.b2))
         correction = _sum_of_weights(self.b2, step.t)
-        late = jnp.zeros_like(step.t)
-        if self.stagger:
-            late = numbers_of_matrices(step.place, x.shape[:-2]).astype(step.t.dtype)
+        stack = x.shape[:-2]
+        late = numbers_of_matrices(step.place, stack).astype(step.t.dtype) if self.stagger else 0
         begun = step.t >= self.every + jnp.mod(late, self.every)  # from the first root on
-        turns = begun & due(step.t, step.place, self.every, x.shape[:-2], self.stagger)
+        turns = begun & due(step.t, step.place, self.every, stack, self.stagger)
         usual = 1 / (2 * max(1, sum(map(has_matrix, sums))))
         exponent = usual if self.exponent is None else self.exponent
 
@@ -129,7 +128,7 @@ class scale_by_shampoo(Rule):
         d = on_both_sides(left_root, m, right_root)
         if self.graft is not None:
             d = d * (frobenius_norm(short) * inverse(frobenius_norm(d)))
-        begun = jnp.broadcast_to(begun, x.shape[:-2])[..., None, None]
+        begun = jnp.broadcast_to(begun, stack)[..., None, None]
         u = from_matrices([_from_blocks(jnp.where(begun, d, short), shape)], how)
         sides = placed(slots[2:], (*sums, left_root, right_root))
         return u, self.Slots(mu, nu, *sides)

@@ -96,16 +96,17 @@ class differentially_private_aggregate(Clocked):
         leaves, treedef = jax.tree.flatten(updates, is_leaf=is_none)
         given = params is not None
         ps = aligned(self, treedef, params, "parameters") if given else [None] * len(leaves)
-        pairs = [(g, p) for g, p in zip(leaves, ps, strict=True) if p is not None and is_inexact(g)]
-        if all(jnp.shape(g) == jnp.shape(p) for g, p in pairs):
+        named = zip(named_leaves(updates), ps, strict=True)
+        pairs = [(path, g, p) for (path, g), p in named if p is not None and is_inexact(g)]
+        odd = [
+            f"at {path!r} it is {list(jnp.shape(g))}, the parameter {list(jnp.shape(p))}"
+            for path, g, p in pairs
+            if jnp.shape(g) != jnp.shape(p)
+        ]
+        if not odd:
             return [jnp.asarray(g)[None] if is_inexact(g) else g for g in leaves], 1
-        sizes = {jnp.shape(g)[:1] for g, _ in pairs}
-        if len(sizes) > 1 or any(jnp.shape(g)[1:] != jnp.shape(p) for g, p in pairs):
-            odd = [
-                f"at {path!r} it is {list(jnp.shape(g))}, the parameter {list(jnp.shape(p))}"
-                for (path, g), p in zip(named_leaves(updates), ps, strict=True)
-                if p is not None and is_inexact(g) and jnp.shape(g) != jnp.shape(p)
-            ]
+        sizes = {jnp.shape(g)[:1] for _, g, _ in pairs}
+        if len(sizes) > 1 or any(jnp.shape(g)[1:] != jnp.shape(p) for _, g, p in pairs):
             seen = f"the update has no common axis of examples: {'; '.join(odd)}"
             do = "Pass gradients with one leading axis more, as jax.vmap(jax.grad(loss)) makes"
             raise value_error(f"{self}.update", seen, do)
