@@ -9,17 +9,17 @@ What g is divided by tells them apart, with v = sum of |g|^2 or its moving avera
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jax import Array
 
 from gradtx.chain import chain
+from gradtx.optimizers.decoupled import descending
 from gradtx.rule import Hyper, HyperField, Rule, Square, Step
 from gradtx.struct import static, within
 from gradtx.transform import GradientTransformation
 from gradtx.transforms.momentum import scale_by_momentum
-from gradtx.transforms.scale import scale_by_learning_rate
 from gradtx.tree import abs2, one_minus_power, real_zeros_like, root
 
 
@@ -44,6 +44,11 @@ class scale_by_adagrad(Rule):
         return g / (root(total) + self.eps), self.Slots(total)
 
 
+def _weight_sum(self: Any, t: Array) -> Any:
+    """What averages are divided by: the sum of their weights, if their bias is corrected."""
+    return one_minus_power(self.decay, t) if self.bias_correction else 1
+
+
 class scale_by_rms(Rule):
     """Divides by the root of the mean square: nu = decay nu + (1 - decay) |g|^2.
 
@@ -63,13 +68,11 @@ class scale_by_rms(Rule):
     def init_leaf(self, p: Array) -> Slots:
         return self.Slots(real_zeros_like(p) + self.initial_scale)
 
-    def shared(self, t: Array) -> Array:
-        return one_minus_power(self.decay, t)
+    shared = _weight_sum
 
     def update_leaf(self, g: Array, slots: Slots, p: Array, step: Step) -> tuple[Array, Slots]:
         nu = self.decay * slots.nu + (1 - self.decay) * abs2(g)
-        square = nu / step.shared if self.bias_correction else nu
-        return g / _root_with_eps(square, self.eps, self.eps_in_sqrt), self.Slots(nu)
+        return g / _root_with_eps(nu / step.shared, self.eps, self.eps_in_sqrt), self.Slots(nu)
 
 
 class scale_by_stddev(Rule):
@@ -92,14 +95,12 @@ class scale_by_stddev(Rule):
     def init_leaf(self, p: Array) -> Slots:
         return self.Slots(jnp.zeros_like(p), real_zeros_like(p) + self.initial_scale)
 
-    def shared(self, t: Array) -> Array:
-        return one_minus_power(self.decay, t)
+    shared = _weight_sum
 
     def update_leaf(self, g: Array, slots: Slots, p: Array, step: Step) -> tuple[Array, Slots]:
         mu = self.decay * slots.mu + (1 - self.decay) * g
         nu = self.decay * slots.nu + (1 - self.decay) * abs2(g)
-        weight_sum = step.shared if self.bias_correction else 1
-        variance = jnp.maximum(nu / weight_sum - abs2(mu / weight_sum), 0)
+        variance = jnp.maximum(nu / step.shared - abs2(mu / step.shared), 0)
         return g / _root_with_eps(variance, self.eps, self.eps_in_sqrt), self.Slots(mu, nu)
 
 
@@ -137,9 +138,7 @@ def adagrad(
     learning_rate: Hyper, initial_accumulator_value: Hyper = 0.0, eps: Hyper = 1e-10
 ) -> GradientTransformation:
     """Adagrad: `scale_by_adagrad`, then the learning rate."""
-    return chain(
-        scale_by_adagrad(initial_accumulator_value, eps), scale_by_learning_rate(learning_rate)
-    )
+    return descending(scale_by_adagrad(initial_accumulator_value, eps), learning_rate)
 
 
 def rmsprop(
@@ -159,11 +158,10 @@ def rmsprop(
     while it is constant; the same as PyTorch.
     """
     normalize = scale_by_stddev if centered else scale_by_rms
-    divide = normalize(decay, eps, initial_scale, eps_in_sqrt, bias_correction)
-    descend = scale_by_learning_rate(learning_rate)
-    if momentum is None:
-        return chain(divide, descend)
-    return chain(divide, scale_by_momentum(momentum, nesterov), descend)
+    direction = normalize(decay, eps, initial_scale, eps_in_sqrt, bias_correction)
+    if momentum is not None:
+        direction = chain(direction, scale_by_momentum(momentum, nesterov))
+    return descending(direction, learning_rate)
 
 
 def adadelta(
@@ -173,4 +171,4 @@ def adadelta(
 
     Differs from Optax, whose default has no learning rate and climbs.
     """
-    return chain(scale_by_adadelta(rho, eps), scale_by_learning_rate(learning_rate))
+    return descending(scale_by_adadelta(rho, eps), learning_rate)

@@ -14,13 +14,11 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
-from gradtx.chain import chain
-from gradtx.optimizers.decoupled import decoupled
+from gradtx.optimizers.decoupled import decoupled, descending
 from gradtx.paths import Labels
 from gradtx.rule import Hyper, HyperField, Rule, Square, Step
 from gradtx.struct import within
 from gradtx.transform import GradientTransformation
-from gradtx.transforms.scale import scale_by_learning_rate
 from gradtx.tree import abs2, modulus, one_minus_power, real_dtype, real_zeros_like, root
 
 
@@ -110,11 +108,10 @@ class scale_by_warmed_nadam(Rule):
         return self.Slots(jnp.zeros_like(p), real_zeros_like(p), jnp.zeros((), real_dtype(p.dtype)))
 
     def shared(self, t: Array) -> tuple[Array, Array, Array]:
-        now, ahead = (
-            self.b1 * (1 - 0.5 * jnp.exp(step * self.momentum_decay * math.log(0.96)))
-            for step in (t, t + 1)
-        )
-        return now, ahead, one_minus_power(self.b2, t)
+        def m(t: Array) -> Array:
+            return self.b1 * (1 - 0.5 * jnp.exp(t * self.momentum_decay * math.log(0.96)))
+
+        return m(t), m(t + 1), one_minus_power(self.b2, t)
 
     def update_leaf(self, g: Array, slots: Slots, p: Array, step: Step) -> tuple[Array, Slots]:
         now, ahead, c2 = step.shared
@@ -157,7 +154,7 @@ def adam(
     eps_root: Hyper = 0.0,
 ) -> GradientTransformation:
     """Adam: `scale_by_adam`, then the learning rate (1e-3 in the paper)."""
-    return chain(scale_by_adam(b1, b2, eps, eps_root), scale_by_learning_rate(learning_rate))
+    return descending(scale_by_adam(b1, b2, eps, eps_root), learning_rate)
 
 
 def adamw(
@@ -197,8 +194,7 @@ def nadam(
 
     With a `momentum_decay` it is `scale_by_warmed_nadam`: 4e-3 gives that of PyTorch.
     """
-    direction = _nadam(b1, b2, eps, eps_root, momentum_decay)
-    return chain(direction, scale_by_learning_rate(learning_rate))
+    return descending(_nadam(b1, b2, eps, eps_root, momentum_decay), learning_rate)
 
 
 def nadamw(
@@ -220,7 +216,7 @@ def adamax(
     learning_rate: Hyper, b1: Hyper = 0.9, b2: Hyper = 0.999, eps: Hyper = 1e-8
 ) -> GradientTransformation:
     """AdaMax: `scale_by_adamax`, then the learning rate (2e-3 in the paper)."""
-    return chain(scale_by_adamax(b1, b2, eps), scale_by_learning_rate(learning_rate))
+    return descending(scale_by_adamax(b1, b2, eps), learning_rate)
 
 
 def adamaxw(

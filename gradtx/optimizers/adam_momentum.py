@@ -17,13 +17,12 @@ from jax import Array
 from gradtx.axes import unstacked_axes
 from gradtx.chain import chain
 from gradtx.hyper import AxesField, AxesOf
-from gradtx.optimizers.adam import Moments, corrections, scale_by_adam
-from gradtx.optimizers.decoupled import decoupled
+from gradtx.optimizers.adam import Moments, corrections, moments, scale_by_adam
+from gradtx.optimizers.decoupled import decoupled, descending
 from gradtx.paths import Labels, only_where
 from gradtx.rule import Hyper, HyperField, Rule, Square, Step
 from gradtx.struct import static, within
 from gradtx.transform import GradientTransformation
-from gradtx.transforms.scale import scale_by_learning_rate
 from gradtx.tree import abs2, norm, one_minus_power, root
 
 
@@ -101,9 +100,8 @@ class scale_by_ademamix(Rule):
     shared = corrections
 
     def update_leaf(self, g: Array, slots: Slots, p: Array, step: Step) -> tuple[Array, Slots]:
-        mu = self.b1 * slots.mu + (1 - self.b1) * g
+        mu, nu = moments(self, g, slots)
         mu_slow = self.b3 * slots.mu_slow + (1 - self.b3) * g
-        nu = self.b2 * slots.nu + (1 - self.b2) * abs2(g)
         c1, c2 = step.shared
         denominator = root(nu / c2 + self.eps_root) + self.eps
         return (mu / c1 + self.alpha * mu_slow) / denominator, self.Slots(mu, mu_slow, nu)
@@ -269,7 +267,7 @@ def qhadam(
     eps: Hyper = 1e-8,
 ) -> GradientTransformation:
     """QHAdam: `scale_by_qhadam`, then the learning rate."""
-    return chain(scale_by_qhadam(b1, b2, nu1, nu2, eps), scale_by_learning_rate(learning_rate))
+    return descending(scale_by_qhadam(b1, b2, nu1, nu2, eps), learning_rate)
 
 
 def mars(
@@ -286,7 +284,5 @@ def mars(
 
     The authors leave arrays of one axis to `adamw(learning_rate, 0.9, 0.95)`: see `partition`.
     """
-    return chain(
-        correct_variance(b1, gamma, axes),
-        decoupled(scale_by_adam(b1, b2, eps), learning_rate, weight_decay, mask),
-    )
+    adamw = decoupled(scale_by_adam(b1, b2, eps), learning_rate, weight_decay, mask)
+    return chain(correct_variance(b1, gamma, axes), adamw)

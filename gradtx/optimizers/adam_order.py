@@ -10,12 +10,11 @@ from __future__ import annotations
 import jax.numpy as jnp
 from jax import Array
 
-from gradtx.chain import chain
 from gradtx.optimizers.adam import Moments, corrections
+from gradtx.optimizers.decoupled import descending
 from gradtx.rule import Hyper, HyperField, Rule, Step
 from gradtx.struct import within
 from gradtx.transform import GradientTransformation
-from gradtx.transforms.scale import scale_by_learning_rate
 from gradtx.tree import abs2, modulus, one_minus_power, root
 
 
@@ -105,7 +104,7 @@ def laprop(
     learning_rate: Hyper, b1: Hyper = 0.9, b2: Hyper = 0.999, eps: Hyper = 1e-15
 ) -> GradientTransformation:
     """LaProp: `scale_by_laprop`, then the learning rate (4e-4 in the paper)."""
-    return chain(scale_by_laprop(b1, b2, eps), scale_by_learning_rate(learning_rate))
+    return descending(scale_by_laprop(b1, b2, eps), learning_rate)
 
 
 def adopt(
@@ -116,11 +115,11 @@ def adopt(
     clip_power: Hyper = 0.25,
 ) -> GradientTransformation:
     """ADOPT: `scale_by_adopt`, then the learning rate."""
-    return chain(scale_by_adopt(b1, b2, eps, clip_power), scale_by_learning_rate(learning_rate))
+    return descending(scale_by_adopt(b1, b2, eps, clip_power), learning_rate)
 
 
 def acprop(
     learning_rate: Hyper, b1: Hyper = 0.9, b2: Hyper = 0.999, eps: Hyper = 1e-16
 ) -> GradientTransformation:
     """ACProp: `scale_by_acprop`, then the learning rate."""
-    return chain(scale_by_acprop(b1, b2, eps), scale_by_learning_rate(learning_rate))
+    return descending(scale_by_acprop(b1, b2, eps), learning_rate)

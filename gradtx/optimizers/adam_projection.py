@@ -12,14 +12,13 @@ import jax.numpy as jnp
 from jax import Array
 
 from gradtx.axes import unstacked_axes
-from gradtx.chain import chain
 from gradtx.hyper import AxesField, AxesOf
 from gradtx.optimizers.adam import Moments, corrections, moments
+from gradtx.optimizers.decoupled import descending
 from gradtx.paths import Labels, only_where
 from gradtx.rule import Hyper, HyperField, Rule, Step
 from gradtx.struct import within
 from gradtx.transform import GradientTransformation
-from gradtx.transforms.scale import scale_by_learning_rate
 from gradtx.tree import inner, norm, root
 
 
@@ -81,7 +80,5 @@ def adamp(
 ) -> GradientTransformation:
     """AdamP: `scale_by_adamp`, decay included, then the learning rate."""
     weight_decay = only_where(mask, weight_decay)
-    return chain(
-        scale_by_adamp(b1, b2, eps, delta, wd_ratio, weight_decay, axes),
-        scale_by_learning_rate(learning_rate),
-    )
+    direction = scale_by_adamp(b1, b2, eps, delta, wd_ratio, weight_decay, axes)
+    return descending(direction, learning_rate)

@@ -17,17 +17,14 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from gradtx.axes import unstacked_axes
-from gradtx.chain import chain
 from gradtx.hyper import AxesField, AxesOf
 from gradtx.optimizers.adam import Moments, corrections, moments
+from gradtx.optimizers.decoupled import descending
 from gradtx.paths import Labels, only_where
 from gradtx.rule import Hyper, HyperField, Rule, Square, Step
 from gradtx.struct import static, within
 from gradtx.transform import GradientTransformation
-from gradtx.transforms.scale import scale_by_learning_rate
-from gradtx.tree import abs2, modulus, one_minus_power, real_zeros_like, root
-
-FORMS = ("paper", "torch", "max_of_corrected")
+from gradtx.tree import abs2, modulus, real_zeros_like, root
 
 
 class scale_by_amsgrad(Rule):
@@ -42,7 +39,7 @@ class scale_by_amsgrad(Rule):
     b2: HyperField = within("[0, 1)", default=0.999)  # decay of nu
     eps: HyperField = within("[0, inf)", default=1e-8)  # added to the root
     eps_root: HyperField = within("[0, inf)", default=0.0)  # added under the root
-    form: str = static(default="paper", among=FORMS)
+    form: str = static(default="paper", among=("paper", "torch", "max_of_corrected"))
 
     class Slots(NamedTuple):
         mu: Array
@@ -52,7 +49,7 @@ class scale_by_amsgrad(Rule):
     def shared(self, t: Array) -> tuple[Any, Any, Any]:
         if self.form == "paper":
             return 1, 1, 1
-        c1, c2 = one_minus_power(self.b1, t), one_minus_power(self.b2, t)
+        c1, c2 = corrections(self, t)
         return (c1, 1, c2) if self.form == "torch" else (c1, c2, 1)
 
     def update_leaf(self, g: Array, slots: Slots, p: Array, step: Step) -> tuple[Array, Slots]:
@@ -109,11 +106,7 @@ class scale_by_yogi(Rule):
         return Moments(jnp.zeros_like(p), real_zeros_like(p) + self.initial_accumulator_value)
 
     def shared(self, t: Array) -> tuple[Any, Any]:
-        return (
-            (one_minus_power(self.b1, t), one_minus_power(self.b2, t))
-            if self.bias_correction
-            else (1, 1)
-        )
+        return corrections(self, t) if self.bias_correction else (1, 1)
 
     def update_leaf(self, g: Array, slots: Moments, p: Array, step: Step) -> tuple[Array, Moments]:
         mu = self.b1 * slots.mu + (1 - self.b1) * g
@@ -152,7 +145,7 @@ class scale_by_radam(Rule):
         trusted = rho > jnp.maximum(self.threshold, 4)
         rho, most = jnp.where(trusted, rho, 5), jnp.where(trusted, most, 6)
         squared = (rho - 4) / (most - 4) * ((rho - 2) / (most - 2)) * (most / rho)
-        return one_minus_power(self.b1, t), one_minus_power(self.b2, t), trusted, jnp.sqrt(squared)
+        return *corrections(self, t), trusted, jnp.sqrt(squared)
 
     def update_leaf(self, g: Array, slots: Moments, p: Array, step: Step) -> tuple[Array, Moments]:
         mu, nu = moments(self, g, slots)
@@ -192,7 +185,7 @@ class scale_by_adam_atan2(Rule):
         # Always a, but XLA does not know that t > 0: it would multiply a constant a with the
         # learning rate, and jit would change last digits.
         a = jnp.where(t > 0, self.a, 0)
-        return one_minus_power(self.b1, t), one_minus_power(self.b2, t), a
+        return *corrections(self, t), a
 
     def update_leaf(self, g: Array, slots: Moments, p: Array, step: Step) -> tuple[Array, Moments]:
         mu, nu = moments(self, g, slots)
@@ -247,9 +240,7 @@ def amsgrad(
     form: str = "paper",
 ) -> GradientTransformation:
     """AMSGrad: `scale_by_amsgrad` in one of its three forms, then the learning rate."""
-    return chain(
-        scale_by_amsgrad(b1, b2, eps, eps_root, form), scale_by_learning_rate(learning_rate)
-    )
+    return descending(scale_by_amsgrad(b1, b2, eps, eps_root, form), learning_rate)
 
 
 def adabelief(
@@ -260,7 +251,7 @@ def adabelief(
     eps_root: Hyper = 1e-16,
 ) -> GradientTransformation:
     """AdaBelief: `scale_by_belief`, then the learning rate."""
-    return chain(scale_by_belief(b1, b2, eps, eps_root), scale_by_learning_rate(learning_rate))
+    return descending(scale_by_belief(b1, b2, eps, eps_root), learning_rate)
 
 
 def yogi(
@@ -272,10 +263,8 @@ def yogi(
     bias_correction: bool = False,
 ) -> GradientTransformation:
     """Yogi: `scale_by_yogi`, then the learning rate (1e-2 in the paper)."""
-    return chain(
-        scale_by_yogi(b1, b2, eps, initial_accumulator_value, bias_correction),
-        scale_by_learning_rate(learning_rate),
-    )
+    direction = scale_by_yogi(b1, b2, eps, initial_accumulator_value, bias_correction)
+    return descending(direction, learning_rate)
 
 
 def radam(
@@ -287,16 +276,14 @@ def radam(
     threshold: Hyper = 4.0,
 ) -> GradientTransformation:
     """RAdam: `scale_by_radam`, then the learning rate."""
-    return chain(
-        scale_by_radam(b1, b2, eps, eps_root, threshold), scale_by_learning_rate(learning_rate)
-    )
+    return descending(scale_by_radam(b1, b2, eps, eps_root, threshold), learning_rate)
 
 
 def adam_atan2(
     learning_rate: Hyper, b1: Hyper = 0.9, b2: Hyper = 0.999, a: Hyper = 4 / math.pi, b: Hyper = 1.0
 ) -> GradientTransformation:
     """Adam-atan2: `scale_by_adam_atan2`, then the learning rate."""
-    return chain(scale_by_adam_atan2(b1, b2, a, b), scale_by_learning_rate(learning_rate))
+    return descending(scale_by_adam_atan2(b1, b2, a, b), learning_rate)
 
 
 def stable_adamw(
@@ -310,7 +297,4 @@ def stable_adamw(
 ) -> GradientTransformation:
     """StableAdamW: `scale_by_stable_adamw`, decay included, then the learning rate."""
     weight_decay = only_where(mask, weight_decay)
-    return chain(
-        scale_by_stable_adamw(b1, b2, eps, weight_decay, axes),
-        scale_by_learning_rate(learning_rate),
-    )
+    return descending(scale_by_stable_adamw(b1, b2, eps, weight_decay, axes), learning_rate)

@@ -14,11 +14,10 @@ from typing import ClassVar, NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
-from gradtx.chain import chain
+from gradtx.optimizers.decoupled import descending, turned
 from gradtx.rule import Copy, Hyper, HyperField, Rule, Square, Step
 from gradtx.struct import within
 from gradtx.transform import GradientTransformation
-from gradtx.transforms.scale import scale, scale_by_learning_rate
 from gradtx.tree import abs2, cube_root, modulus, real_zeros_like, root
 
 
@@ -110,7 +109,7 @@ def madgrad(
     learning_rate: Hyper = 1e-2, momentum: Hyper = 0.9, eps: Hyper = 1e-6
 ) -> GradientTransformation:
     """MADGRAD: `scale_by_madgrad`, which has the learning rate, with its sign turned."""
-    return chain(scale_by_madgrad(learning_rate, momentum, eps), scale(-1.0))
+    return turned(scale_by_madgrad(learning_rate, momentum, eps))
 
 
 def cocob(
@@ -120,11 +119,11 @@ def cocob(
 
     Differs from Optax, which scales the gradients by it: that changes nothing but eps.
     """
-    return chain(scale_by_cocob(alpha, eps), scale_by_learning_rate(learning_rate))
+    return descending(scale_by_cocob(alpha, eps), learning_rate)
 
 
 def optimistic_gradient_descent(
     learning_rate: Hyper, alpha: Hyper = 1.0, beta: Hyper = 1.0
 ) -> GradientTransformation:
     """Optimistic gradient descent: `scale_by_optimistic_gradient`, then the learning rate."""
-    return chain(scale_by_optimistic_gradient(alpha, beta), scale_by_learning_rate(learning_rate))
+    return descending(scale_by_optimistic_gradient(alpha, beta), learning_rate)

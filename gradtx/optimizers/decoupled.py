@@ -1,4 +1,4 @@
-"""Decoupled decay: what every optimizer with a W in its name has in common."""
+"""How ready-made optimizers end: what makes a descent of a direction."""
 
 from __future__ import annotations
 
@@ -7,7 +7,17 @@ from gradtx.hyper import Hyper
 from gradtx.paths import Labels, only_where
 from gradtx.transform import GradientTransformation
 from gradtx.transforms.decay import add_decayed_weights
-from gradtx.transforms.scale import scale_by_learning_rate
+from gradtx.transforms.scale import scale, scale_by_learning_rate
+
+
+def descending(direction: GradientTransformation, learning_rate: Hyper) -> chain:
+    """A direction, then the learning rate."""
+    return chain(direction, scale_by_learning_rate(learning_rate))
+
+
+def turned(direction: GradientTransformation) -> chain:
+    """A direction that has the learning rate in it, with its sign turned."""
+    return chain(direction, scale(-1.0))
 
 
 def decoupled(

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from gradtx.chain import chain
 from gradtx.hyper import Hyper
 from gradtx.interop import AnyTransformation
+from gradtx.optimizers.decoupled import descending
 from gradtx.transforms.momentum import scale_by_momentum
-from gradtx.transforms.scale import scale_by_learning_rate
 from gradtx.wrappers.outer import outer
 
 
@@ -18,4 +17,4 @@ def diloco(
     Douillard+ 2023, 2311.08105 (every = 500); Kallusky+ 2025, 2510.15830, call it SNOO.
     """
     nesterov = scale_by_momentum(momentum, nesterov=True)
-    return outer(inner, chain(nesterov, scale_by_learning_rate(learning_rate)), every)
+    return outer(inner, descending(nesterov, learning_rate), every)

@@ -16,11 +16,10 @@ from typing import Any, ClassVar, NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
-from gradtx.chain import chain
+from gradtx.optimizers.decoupled import turned
 from gradtx.rule import Copy, Hyper, HyperField, JointRule, Square, Step
 from gradtx.struct import static, within
 from gradtx.transform import GradientTransformation
-from gradtx.transforms.scale import scale
 from gradtx.tree import abs2, inner, modulus, one_minus_power, root
 
 NO_LIMIT = 1e30  # of growth: more than any estimate grows by in a step, and finite in float32
@@ -31,11 +30,6 @@ def _correction(rule: Any, t: Array) -> Any:
     if not rule.use_bias_correction:
         return 1.0
     return root(one_minus_power(rule.b2, t)) / one_minus_power(rule.b1, t)
-
-
-class DadaptGlobals(NamedTuple):
-    estim_lr: Array  # d
-    numerator: Array
 
 
 class EstimateSums(NamedTuple):
@@ -75,14 +69,17 @@ class scale_by_dadapt_adam(JointRule):
         nu: Square
         s: Array
 
-    Globals = DadaptGlobals
+    class Globals(NamedTuple):
+        estim_lr: Array  # d
+        numerator: Array
+
     Sums = EstimateSums
     needs: ClassVar[tuple[str, ...]] = ("params",)
 
-    def init_globals(self) -> DadaptGlobals:
-        return DadaptGlobals(self.estim_lr0, 0.0)  # pyright: ignore[reportArgumentType]
+    def init_globals(self) -> Globals:
+        return self.Globals(self.estim_lr0, 0.0)  # pyright: ignore[reportArgumentType]
 
-    def prepare(self, globals_: DadaptGlobals, t: Array) -> DadaptKnown:
+    def prepare(self, globals_: Globals, t: Array) -> DadaptKnown:
         weight = globals_.estim_lr * self.learning_rate * _correction(self, t)
         q = root(jnp.asarray(self.b2))
         return DadaptKnown(weight, q, (1 - self.b2) / (1 + q))
@@ -93,15 +90,15 @@ class scale_by_dadapt_adam(JointRule):
         return EstimateSums(numerator, jnp.sum(modulus(s)))
 
     def decide(
-        self, sums: EstimateSums, globals_: DadaptGlobals, t: Array, **extra: Any
-    ) -> tuple[DadaptGlobals, Any]:
+        self, sums: EstimateSums, globals_: Globals, t: Array, **extra: Any
+    ) -> tuple[Globals, Any]:
         known = self.prepare(globals_, t)
         d, q = globals_.estim_lr, known.root_b2
         numerator = q * globals_.numerator + known.rest * known.weight * sums.numerator
         started = sums.l1 > 0
         estimate = numerator / (known.rest * jnp.where(started, sums.l1, 1))
         grown = jnp.maximum(d, jnp.minimum(estimate, d * self.growth_rate))
-        new = DadaptGlobals(jnp.where(started, grown, d), numerator)
+        new = self.Globals(jnp.where(started, grown, d), numerator)
         # Zero weights where all gradients are zero. They depend on both sums, so that XLA writes
         # the slots after it has read the old ones, and makes no copy.
         some = started & ~jnp.isnan(sums.numerator)
@@ -114,12 +111,6 @@ class scale_by_dadapt_adam(JointRule):
         nu = self.b2 * slots.nu + of_square * abs2(g)
         s = known.root_b2 * slots.s + known.rest * known.weight * g
         return mu / (root(nu) + self.eps) + decay * p, self.Slots(mu, nu, s)
-
-
-class ProdigyGlobals(NamedTuple):
-    estim_lr: Array  # d
-    estim_max: Array  # the largest estimate so far
-    numerator: Array
 
 
 class ProdigyKnown(NamedTuple):
@@ -158,15 +149,18 @@ class scale_by_prodigy(JointRule):
         s: Array
         x0: Copy
 
-    Globals = ProdigyGlobals
+    class Globals(NamedTuple):
+        estim_lr: Array  # d
+        estim_max: Array  # the largest estimate so far
+        numerator: Array
+
     Sums = EstimateSums
     needs: ClassVar[tuple[str, ...]] = ("params",)
 
-    def init_globals(self) -> ProdigyGlobals:
-        d0: Any = self.estim_lr0
-        return ProdigyGlobals(d0, d0, 0.0)  # pyright: ignore[reportArgumentType]
+    def init_globals(self) -> Globals:
+        return self.Globals(self.estim_lr0, self.estim_lr0, 0.0)  # pyright: ignore[reportArgumentType]
 
-    def prepare(self, globals_: ProdigyGlobals, t: Array) -> ProdigyKnown:
+    def prepare(self, globals_: Globals, t: Array) -> ProdigyKnown:
         d = globals_.estim_lr
         rate = d * self.learning_rate * _correction(self, t)
         return ProdigyKnown(d, rate, d / self.estim_lr0 * rate, root(jnp.asarray(self.b2)))
@@ -176,8 +170,8 @@ class scale_by_prodigy(JointRule):
         return EstimateSums(inner(g, slots.x0 - p), jnp.sum(modulus(s)))
 
     def decide(
-        self, sums: EstimateSums, globals_: ProdigyGlobals, t: Array, **extra: Any
-    ) -> tuple[ProdigyGlobals, Any]:
+        self, sums: EstimateSums, globals_: Globals, t: Array, **extra: Any
+    ) -> tuple[Globals, Any]:
         known = self.prepare(globals_, t)
         started = sums.l1 > 0
         numerator = known.root_b2 * globals_.numerator + known.weight * sums.numerator
@@ -186,9 +180,8 @@ class scale_by_prodigy(JointRule):
         d = jnp.where(known.d == self.estim_lr0, jnp.maximum(known.d, estimate), known.d)
         largest = jnp.maximum(globals_.estim_max, estimate)
         found = jnp.minimum(largest, d * self.growth_rate), largest, numerator
-        new = ProdigyGlobals(
-            *(jnp.where(started, x, y) for x, y in zip(found, globals_, strict=True))
-        )
+        pairs = zip(found, globals_, strict=True)
+        new = self.Globals(*(jnp.where(started, x, y) for x, y in pairs))
         return new, (known, jnp.where(started, known.rate, 0), new.estim_lr * self.eps)
 
     def update_leaf(self, g: Array, slots: Slots, p: Array, step: Step) -> tuple[Array, Slots]:
@@ -212,12 +205,10 @@ def dadapt_adamw(
     use_bias_correction: bool = False,
 ) -> GradientTransformation:
     """D-Adapted AdamW: minus `scale_by_dadapt_adam`, which has the learning rate in it."""
-    return chain(
-        scale_by_dadapt_adam(
-            learning_rate, b1, b2, eps, estim_lr0, weight_decay, growth_rate, use_bias_correction
-        ),
-        scale(-1.0),
+    direction = scale_by_dadapt_adam(
+        learning_rate, b1, b2, eps, estim_lr0, weight_decay, growth_rate, use_bias_correction
     )
+    return turned(direction)
 
 
 def prodigy(
@@ -232,17 +223,5 @@ def prodigy(
     use_bias_correction: bool = False,
 ) -> GradientTransformation:
     """Prodigy: minus `scale_by_prodigy`, which has the learning rate in it."""
-    return chain(
-        scale_by_prodigy(
-            learning_rate,
-            b1,
-            b2,
-            eps,
-            estim_lr0,
-            estim_lr_coef,
-            weight_decay,
-            growth_rate,
-            use_bias_correction,
-        ),
-        scale(-1.0),
-    )
+    rest = estim_lr0, estim_lr_coef, weight_decay, growth_rate, use_bias_correction
+    return turned(scale_by_prodigy(learning_rate, b1, b2, eps, *rest))

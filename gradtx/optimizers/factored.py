@@ -10,6 +10,7 @@ What is remembered of |g|^2 for an n by m matrix tells them apart:
 
 from __future__ import annotations
 
+import functools
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -19,7 +20,7 @@ from gradtx.chain import chain
 from gradtx.engine.placement import placed
 from gradtx.hyper import AxesField, AxesOf
 from gradtx.optimizers.adam import corrections
-from gradtx.optimizers.decoupled import decoupled
+from gradtx.optimizers.decoupled import decoupled, descending
 from gradtx.optimizers.factoring import (
     Sides,
     Squares,
@@ -68,9 +69,8 @@ class scale_by_factored_rms(Rule):
         return sides_of(self.axes, shape, self.factor_small) if self.factored else None
 
     def init_leaf(self, p: Array) -> Slots:
-        p = stack_in_front(p, self.axes)
-        means, v = zeros_of(p, self._sides(p.shape))
-        return self.Slots(means, stack_put_back(v, self.axes) if v.ndim else v)
+        sides = self._sides(stack_in_front(p, self.axes).shape)
+        return self.Slots(*zeros_of(p, self.axes, sides))
 
     def shared(self, t: Array) -> Array:
         return t**-self.decay_rate
@@ -78,15 +78,13 @@ class scale_by_factored_rms(Rule):
     def update_leaf(self, g: Array, slots: Slots, p: Array, step: Step) -> tuple[Array, Slots]:
         stack, g = len(stacked(self.axes, g.ndim)), stack_in_front(g, self.axes)
         sides = self._sides(g.shape)
-        old = stack_in_front(slots.v, self.axes) if sides is None else slots.v
-        v = Squares.from_slots(slots.means, old, g.shape, sides).averaged(
-            g, self.eps, step.shared, sides
-        )
+        v = Squares.from_slots(slots.means, slots.v, g.shape, self.axes, sides)
+        v = v.averaged(g, self.eps, step.shared, sides)
         u, square = v.normalized(g, sides)
         if self.clipping_threshold is not None:
             u = u * _clip_factor(square, self.clipping_threshold, stack)
-        full = stack_put_back(v.full, self.axes) if sides is None else v.full
-        (means,) = placed([slots.means], [v.means(sides)])
+        means, full = v.slots(self.axes, sides)
+        (means,) = placed([slots.means], [means])
         return stack_put_back(u, self.axes), self.Slots(means, full)
 
 
@@ -119,29 +117,26 @@ class scale_by_came(Rule):
         instability: Square  # the means of |U - mu|^2
 
     def init_leaf(self, p: Array) -> Slots:
-        front = stack_in_front(p, self.axes)
-        means, v = zeros_of(front, sides_of(self.axes, front.shape))
-        v = stack_put_back(v, self.axes) if v.ndim else v
+        sides = sides_of(self.axes, stack_in_front(p, self.axes).shape)
+        means, v = zeros_of(p, self.axes, sides)
         return self.Slots(jnp.zeros_like(p), means, v, means)
 
     def update_leaf(self, g: Array, slots: Slots, p: Array, step: Step) -> tuple[Array, Slots]:
         stack, g = len(stacked(self.axes, g.ndim)), stack_in_front(g, self.axes)
         sides = sides_of(self.axes, g.shape)
-        old = stack_in_front(slots.v, self.axes) if sides is None else slots.v
-        v = Squares.from_slots(slots.means, old, g.shape, sides)
+        v = Squares.from_slots(slots.means, slots.v, g.shape, self.axes, sides)
         v = v.averaged(g, self.eps, 1 - self.b2, sides)
         u, square = v.normalized(g, sides)
         u = u * _clip_factor(square, self.clipping_threshold, stack)
         mu = self.b1 * stack_in_front(slots.mu, self.axes) + (1 - self.b1) * u
-        back = stack_put_back(mu, self.axes)
+        back, (means, full) = stack_put_back(mu, self.axes), v.slots(self.axes, sides)
         if sides is None:
-            full = stack_put_back(v.full, self.axes)
-            return back, self.Slots(back, slots.means, full, slots.instability)
-        s = Squares.from_slots(slots.instability, v.full, g.shape, sides)
+            return back, self.Slots(back, means, full, slots.instability)
+        s = Squares.from_slots(slots.instability, full, g.shape, self.axes, sides)
         s = s.averaged(u - mu, self.eps_instability, 1 - self.b3, sides)
         u = stack_put_back(s.normalized(mu, sides)[0], self.axes)
-        means = placed([slots.means, slots.instability], [v.means(sides), s.means(sides)])
-        return u, self.Slots(back, means[0], v.full, means[1])
+        means = placed([slots.means, slots.instability], [means, s.slots(self.axes, sides)[0]])
+        return u, self.Slots(back, means[0], full, means[1])
 
 
 # Upper bounds -----------------------------------------------------------------------------------
@@ -164,10 +159,8 @@ class scale_by_sm3(Rule):
         stack, front = len(stacked(self.axes, p.ndim)), stack_in_front(p, self.axes)
         if p.ndim - stack < 2:
             return self.Slots(real_zeros_like(p))
-        bounds = [
-            jnp.zeros(shape, real_dtype(p.dtype)) for shape in _line_shapes(front.shape, stack)
-        ]
-        return self.Slots(packed(bounds, stack))
+        shapes = _line_shapes(front.shape, stack)
+        return self.Slots(packed([jnp.zeros(x, real_dtype(p.dtype)) for x in shapes], stack))
 
     def update_leaf(self, g: Array, slots: Slots, p: Array, step: Step) -> tuple[Array, Slots]:
         stack = len(stacked(self.axes, g.ndim))
@@ -176,23 +169,20 @@ class scale_by_sm3(Rule):
             return _over_root_or_zero(g, nu), self.Slots(nu)
         g = stack_in_front(g, self.axes)
         bounds = unpacked(slots.bounds, _line_shapes(g.shape, stack), stack)
-        nu = bounds[0]
-        for bound in bounds[1:]:
-            nu = jnp.minimum(*jnp.broadcast_arrays(nu, bound))
-        nu = nu + abs2(g)
-        inside = range(stack, g.ndim)
-        largest = [
-            jnp.max(nu, axis=tuple(j for j in inside if j != i), initial=0, keepdims=True)
-            for i in inside
-        ]
+        nu = functools.reduce(jnp.minimum, jnp.broadcast_arrays(*bounds)) + abs2(g)
+        along = _all_but_one(range(stack, g.ndim))
+        largest = [jnp.max(nu, axis=axes, initial=0, keepdims=True) for axes in along]
         u = stack_put_back(_over_root_or_zero(g, nu), self.axes)
         return u, self.Slots(*placed(slots, [packed(largest, stack)]))
 
 
 def _line_shapes(shape: tuple[int, ...], stack: int) -> list[tuple[int, ...]]:
     """For each axis behind the stacked ones, the shape that has no other of them."""
-    inside = range(stack, len(shape))
-    return [reduced_shape(shape, tuple(j for j in inside if j != i)) for i in inside]
+    return [reduced_shape(shape, along) for along in _all_but_one(range(stack, len(shape)))]
+
+
+def _all_but_one(axes: range) -> list[tuple[int, ...]]:
+    return [tuple(j for j in axes if j != i) for i in axes]
 
 
 def _over_root_or_zero(g: Array, nu: Array) -> Array:
@@ -229,7 +219,9 @@ class scale_by_adam_mini(Rule):
     def init_leaf(self, p: Array) -> Slots:
         along = self._along(p.ndim)
         blocks = mean(real_zeros_like(p), along)
-        return self.Slots(jnp.zeros_like(p), blocks.reshape(_shape_of_blocks(p.shape, along)))
+        # One number for a whole array is a scalar; other blocks keep the number of axes.
+        shape = () if len(along) == p.ndim else blocks.shape
+        return self.Slots(jnp.zeros_like(p), blocks.reshape(shape))
 
     shared = corrections
 
@@ -241,13 +233,6 @@ class scale_by_adam_mini(Rule):
         c1, c2 = step.shared
         u = mu * (1 / (c1 * (root(nu / c2) + self.eps)))
         return u, self.Slots(mu, nu.reshape(slots.nu.shape))
-
-
-def _shape_of_blocks(shape: tuple[int, ...], along: tuple[int, ...]) -> tuple[int, ...]:
-    """One number for a whole array is a scalar; other blocks keep the number of axes."""
-    if len(along) == len(shape):
-        return ()
-    return tuple(1 if i in along else n for i, n in enumerate(shape))
 
 
 class average_updates(Rule):
@@ -303,9 +288,8 @@ def adafactor(
     it and T5X in the decay, which is multiplied by the learning rate, and in its place after the
     momentum (T5X: inside): equal while it is constant.
     """
-    parts: list[GradientTransformation] = [
-        scale_by_factored_rms(decay_rate, eps, clipping_threshold, factored, factor_small, axes)
-    ]
+    rms = scale_by_factored_rms(decay_rate, eps, clipping_threshold, factored, factor_small, axes)
+    parts: list[GradientTransformation] = [rms]
     if multiply_by_parameter_scale:
         parts.append(scale_by_param_block_rms(min_scale, axes))
     if momentum is not None:
@@ -335,9 +319,7 @@ def came(
 
 def sm3(learning_rate: Hyper, momentum: Hyper = 0.9, axes: AxesOf = None) -> GradientTransformation:
     """SM3: `scale_by_sm3`, an average of the updates, then the learning rate."""
-    return chain(
-        scale_by_sm3(axes), average_updates(momentum), scale_by_learning_rate(learning_rate)
-    )
+    return descending(chain(scale_by_sm3(axes), average_updates(momentum)), learning_rate)
 
 
 def adam_mini(

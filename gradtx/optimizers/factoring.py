@@ -45,12 +45,9 @@ def sides_of(axes: Axes | None, shape: tuple[int, ...], small: bool = True) -> S
     """
     if len(shape) < 2:
         return None
-    stack = len(stacked(axes, len(shape)))
     inside = "io" if axes is None else axes.letters.replace("b", "")
-    letters = "b" * (len(shape) - 2 if axes is None else stack) + inside
-    rows, columns = (
-        tuple(i for i, name in enumerate(letters) if name == side) for side in ("i", "o")
-    )
+    front = Axes(inside.rjust(len(shape), "b"))
+    rows, columns = front.of("i"), front.of("o")
     enough = small or min(math.prod(shape[i] for i in side) for side in (rows, columns)) >= LARGE
     return (rows, columns) if rows and columns and enough else None
 
@@ -69,9 +66,8 @@ def unpacked(x: Array, shapes: list[tuple[int, ...]], stack: int) -> list[Array]
     """What was packed, in these shapes."""
     sizes = [math.prod(shape[stack:]) for shape in shapes]
     ends = [sum(sizes[: k + 1]) for k in range(len(sizes) - 1)]
-    return [
-        part.reshape(shape) for part, shape in zip(jnp.split(x, ends, axis=-1), shapes, strict=True)
-    ]
+    parts = zip(jnp.split(x, ends, axis=-1), shapes, strict=True)
+    return [part.reshape(shape) for part, shape in parts]
 
 
 def reduced_shape(shape: tuple[int, ...], axes: tuple[int, ...]) -> tuple[int, ...]:
@@ -122,13 +118,14 @@ def number_stacked(sides: Sides) -> int:
     return min(*sides[0], *sides[1])
 
 
-def zeros_of(p: Array, sides: Sides | None) -> tuple[Array, Array]:
+def zeros_of(p: Array, axes: Axes | None, sides: Sides | None) -> tuple[Array, Array]:
     """Slots for the means of rows and columns, and for all entries of what has no sides."""
-    nothing = jnp.zeros((), real_dtype(p.dtype))
+    nothing, zeros = jnp.zeros((), real_dtype(p.dtype)), real_zeros_like(p)
     if sides is None:
-        return nothing, real_zeros_like(p)
-    zeros = [mean(real_zeros_like(p), side) for side in (sides[1], sides[0])]
-    return packed(zeros, number_stacked(sides)), nothing
+        return nothing, zeros
+    zeros = stack_in_front(zeros, axes)
+    means = [mean(zeros, side) for side in (sides[1], sides[0])]
+    return packed(means, number_stacked(sides)), nothing
 
 
 class Squares(NamedTuple):
@@ -139,18 +136,19 @@ class Squares(NamedTuple):
     full: Array
 
     @staticmethod
-    def from_slots(means: Array, full: Array, shape: tuple[int, ...], sides: Sides | None) -> Any:
+    def from_slots(
+        means: Array, full: Array, shape: tuple[int, ...], axes: Axes | None, sides: Sides | None
+    ) -> Squares:
         if sides is None:
-            return Squares(means, means, full)
-        row, column = unpacked(
-            means,
-            [reduced_shape(shape, sides[1]), reduced_shape(shape, sides[0])],
-            number_stacked(sides),
-        )
+            return Squares(means, means, stack_in_front(full, axes))
+        shapes = [reduced_shape(shape, side) for side in (sides[1], sides[0])]
+        row, column = unpacked(means, shapes, number_stacked(sides))
         return Squares(row, column, full)
 
-    def means(self, sides: Sides | None) -> Array:
-        return self.row if sides is None else packed([self.row, self.column], number_stacked(sides))
+    def slots(self, axes: Axes | None, sides: Sides | None) -> tuple[Array, Array]:
+        if sides is None:
+            return self.row, stack_put_back(self.full, axes)
+        return packed([self.row, self.column], number_stacked(sides)), self.full
 
     def averaged(self, x: Array, eps: Array, weight: Array, sides: Sides | None) -> Squares:
         """The average in which |x|^2 + eps has this weight."""

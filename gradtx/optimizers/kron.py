@@ -27,13 +27,7 @@ from gradtx.engine.keys import random_key
 from gradtx.engine.placement import placed
 from gradtx.hyper import AxesField
 from gradtx.optimizers.roles import Matrices, routed
-from gradtx.optimizers.sides import (
-    SIDES,
-    Pair,
-    numbers_of_matrices,
-    refreshed,
-    side_shapes,
-)
+from gradtx.optimizers.sides import SIDES, Pair, numbers_of_matrices, refreshed, side_shapes
 from gradtx.paths import Labels
 from gradtx.rule import Hyper, HyperField, OptionalHyperField, Rule, Step
 from gradtx.schedules.decay import exponential_decay
@@ -88,14 +82,11 @@ class scale_by_kron(Rule):
     def init_leaf(self, p: Array) -> Slots:
         *stack, n, m = shape_of_matrices(self.axes, p.shape, "scale_by_kron")
         shapes = side_shapes(self.sides, n, m, LONGEST if self.max_dim is None else self.max_dim)
-        full = [shape[0] for shape in shapes]
-        left, right = (
-            jnp.broadcast_to(jnp.eye(k, dtype=p.dtype) if k else jnp.ones(side, p.dtype), shape)
-            for k, side, shape in (
-                (full[0], n, (*stack, n, n) if full[0] else (*stack, n)),
-                (full[1], m, (*stack, m, m) if full[1] else (*stack, m)),
-            )
+        ones = (
+            jnp.eye(k, dtype=p.dtype) if side[0] else jnp.ones(k, p.dtype)
+            for k, side in zip((n, m), shapes, strict=True)
         )
+        left, right = (jnp.broadcast_to(one, (*stack, *one.shape)) for one in ones)
         return self.Slots(jnp.zeros_like(p), left, right, jnp.zeros(stack, real_dtype(p.dtype)))
 
     def update_leaf(self, g: Array, slots: Slots, p: Array, step: Step) -> tuple[Array, Slots]:
@@ -117,32 +108,28 @@ class scale_by_kron(Rule):
         def learned(old: Pair, x: Array) -> Pair:
             return self._learned(old, x, v.astype(x.dtype))
 
-        if self.stagger:
-            new = refreshed(turns, learned, old, x)
-        else:
-            new = refreshed(turns.reshape(-1)[0], learned, old, x)
-        left, right = placed(old, new)
-        u = _applied(left, right, x, back=False)
-        u = _applied(left, right, u, back=True)
+        turns = turns if self.stagger else turns.reshape(-1)[0]
+        left, right = placed(old, refreshed(turns, learned, old, x))
+        u = _applied(left, right, _applied(left, right, x, back=False), back=True)
         size = frobenius_norm(u) / math.sqrt(x.shape[-2] * x.shape[-1])
         u = u * jnp.where(size > self.clip, self.clip * inverse(size), 1)
         return from_matrices([u], how), self.Slots(mu, left, right, carried)
 
     def _learned(self, old: Pair, x: Array, v: Array) -> Pair:
         """Both factors after a step of descent; no derivative is taken of them."""
-        x, (left, right) = lax.stop_gradient((x, old))
+        x, old = lax.stop_gradient((x, old))
+        left, right = old
         v = jnp.broadcast_to(v, x.shape)
         a = _applied(left, right, x + self.damping * v, back=False)
         b = _solved(left, right, v)
         rate = lax.stop_gradient(self.precond_lr)
-        new_left = _descended(left, a, b, rate)
-        new_right = _descended(right, adjoint(a), adjoint(b), rate)
-        new_left, new_right = _balanced(new_left, new_right, x.ndim)
-        kept = jnp.logical_and(*(_all_finite(q, x.ndim) for q in (new_left, new_right)))
-        return (
-            jnp.where(_with_axes_of(kept, left), new_left, left),
-            jnp.where(_with_axes_of(kept, right), new_right, right),
+        new = _descended(left, a, b, rate), _descended(right, adjoint(a), adjoint(b), rate)
+        new = _balanced(*new, x.ndim)
+        kept = jnp.logical_and(*(_all_finite(q, x.ndim) for q in new))
+        left, right = (
+            jnp.where(_with_axes_of(kept, a), b, a) for a, b in zip(old, new, strict=True)
         )
+        return left, right
 
 
 def _is_diagonal(side: Array, x: Array) -> bool:
@@ -161,11 +148,11 @@ def _applied(left: Array, right: Array, x: Array, back: bool) -> Array:
 
 
 _solve_right = in_turn(lax.linalg.triangular_solve)
-_solve_left = in_turn(
-    lambda a, b: lax.linalg.triangular_solve(
-        a, b, left_side=True, transpose_a=True, conjugate_a=True
-    )
-)
+
+
+@in_turn
+def _solve_left(a: Array, b: Array) -> Array:
+    return lax.linalg.triangular_solve(a, b, left_side=True, transpose_a=True, conjugate_a=True)
 
 
 def _solved(left: Array, right: Array, v: Array) -> Array:

@@ -17,19 +17,23 @@ from typing import Any, ClassVar, NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
-from gradtx.axes import unstacked_axes
 from gradtx.chain import chain
 from gradtx.hyper import AxesField, AxesOf
 from gradtx.optimizers.adam import scale_by_adam
+from gradtx.optimizers.decoupled import descending, turned
 from gradtx.paths import Labels, only_where
 from gradtx.rule import Hyper, HyperField, Rule, Square, Step
 from gradtx.struct import within
 from gradtx.transform import GradientTransformation
 from gradtx.transforms.decay import add_decayed_weights
 from gradtx.transforms.momentum import scale_by_momentum
-from gradtx.transforms.norms import block_norm, ratio_or_one, scale_by_trust_ratio
-from gradtx.transforms.scale import scale, scale_by_learning_rate
-from gradtx.tree import real_dtype, root
+from gradtx.transforms.norms import (
+    block_norm,
+    ratio_or_one,
+    scale_by_trust_ratio,
+    zero_for_each_block,
+)
+from gradtx.tree import root
 
 
 class scale_by_lars(Rule):
@@ -77,9 +81,7 @@ class scale_by_novograd(Rule):
     needs: ClassVar[tuple[str, ...]] = ("params",)
 
     def init_leaf(self, p: Array) -> Slots:
-        inside = unstacked_axes(self.axes, p.ndim)
-        stack = tuple(n for i, n in enumerate(p.shape) if i not in inside)
-        return self.Slots(jnp.zeros_like(p), jnp.zeros(stack, real_dtype(p.dtype)))
+        return self.Slots(jnp.zeros_like(p), zero_for_each_block(p, self.axes))
 
     def update_leaf(self, g: Array, slots: Slots, p: Array, step: Step) -> tuple[Array, Slots]:
         lengths = block_norm(g, self.axes)
@@ -131,11 +133,8 @@ def lars(
     """
     weight_decay = only_where(weight_decay_mask, weight_decay)
     trust_coefficient = only_where(trust_ratio_mask, trust_coefficient, None)
-    return chain(
-        scale_by_lars(weight_decay, trust_coefficient, eps, axes),
-        scale_by_learning_rate(learning_rate),
-        scale_by_momentum(momentum, nesterov),
-    )
+    direction = scale_by_lars(weight_decay, trust_coefficient, eps, axes)
+    return chain(descending(direction, learning_rate), scale_by_momentum(momentum, nesterov))
 
 
 def lamb(
@@ -153,13 +152,9 @@ def lamb(
     Differs from Optax in the default decay (none there), from Keras, which decays after the trust
     ratio, and from NVIDIA's, which clips the global norm first: chain `clip_by_global_norm(1.0)`.
     """
-    weight_decay = only_where(mask, weight_decay)
-    return chain(
-        scale_by_adam(b1, b2, eps, eps_root),
-        add_decayed_weights(weight_decay),
-        scale_by_trust_ratio(axes=axes),
-        scale_by_learning_rate(learning_rate),
-    )
+    decay = add_decayed_weights(only_where(mask, weight_decay))
+    direction = chain(scale_by_adam(b1, b2, eps, eps_root), decay, scale_by_trust_ratio(axes=axes))
+    return descending(direction, learning_rate)
 
 
 def novograd(
@@ -171,11 +166,9 @@ def novograd(
     axes: AxesOf = None,
 ) -> GradientTransformation:
     """NovoGrad: `scale_by_novograd`, then the learning rate (0.01 in the paper)."""
-    return chain(
-        scale_by_novograd(b1, b2, eps, weight_decay, axes), scale_by_learning_rate(learning_rate)
-    )
+    return descending(scale_by_novograd(b1, b2, eps, weight_decay, axes), learning_rate)
 
 
 def fromage(learning_rate: Hyper, axes: AxesOf = None) -> GradientTransformation:
     """Fromage: `scale_by_fromage` downhill; the learning rate (0.01 in the paper) is an angle."""
-    return chain(scale_by_fromage(learning_rate, axes), scale(-1.0))
+    return turned(scale_by_fromage(learning_rate, axes))

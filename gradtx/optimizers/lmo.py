@@ -15,8 +15,6 @@ from gradtx.rule import BatchedRule, HyperField, Step
 from gradtx.struct import static, within
 from gradtx.tree import inverse, norm
 
-NORMS = ("spectral", "columns", "sign")
-
 
 class scale_by_lmo(BatchedRule):
     """The point of a norm ball that lies farthest along an average of the gradients, times radius.
@@ -29,7 +27,7 @@ class scale_by_lmo(BatchedRule):
 
     radius: HyperField = within("[0, inf)", default=1.0)
     decay: HyperField = within("[0, 1)", default=0.9)  # one minus the paper's alpha
-    norm: str = static(default="spectral", among=NORMS)
+    norm: str = static(default="spectral", among=("spectral", "columns", "sign"))
     polar: Polar = static(default=newton_schulz())
     axes: AxesField = None  # an `Axes`
 
@@ -44,7 +42,7 @@ class scale_by_lmo(BatchedRule):
         self, g: Array, slots: Momentum, p: Array, step: Step
     ) -> tuple[list[Array], Array]:
         d = self.decay * slots.mu + (1 - self.decay) * g
-        if self._without_axes:
+        if self.norm == "sign" and self.axes is None:
             return [], d
         return as_matrices(d, layout(self.axes, g.shape, "scale_by_lmo")), d
 
@@ -57,11 +55,7 @@ class scale_by_lmo(BatchedRule):
         return math.sqrt(m / n) * self.polar.factor(x)
 
     def after_leaf(self, results: list[Array], kept: Array) -> tuple[Array, Momentum]:
-        if self._without_axes:
+        if not results:
             return self.radius * jnp.sign(kept), Momentum(kept)
         far = from_matrices(results, layout(self.axes, kept.shape, "scale_by_lmo"))
         return self.radius * far, Momentum(kept)
-
-    @property
-    def _without_axes(self) -> bool:
-        return self.norm == "sign" and self.axes is None

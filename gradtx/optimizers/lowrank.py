@@ -38,7 +38,6 @@ from gradtx.transform import GradientTransformation
 from gradtx.tree import abs2, inverse, real_dtype, root
 
 RANK = 128
-PER = ("channel", "tensor")
 
 
 def _rank(rule: Any, short: int) -> int:
@@ -102,15 +101,14 @@ class scale_by_galore(Rule):
         (x,) = as_matrices(g, how)
         y = _wide(x)
         turns = due(step.t - 1, step.place, self.every, y.shape[:-2], self.stagger) | (step.t == 1)
-        (basis,) = refreshed(turns, _largest_directions, (slots.basis,), y)
+        basis = refreshed(turns, _largest_directions, slots.basis, y)
         z, mu, nu = _adam(self, product(adjoint(basis), y), slots, step.t)
         u = self.scale * product(basis, z)
         return from_matrices([_shaped_like(u, x)], how), self.Slots(*placed(slots, (mu, nu, basis)))
 
 
-def _largest_directions(old: tuple[Array], y: Array) -> tuple[Array]:
+def _largest_directions(basis: Array, y: Array) -> Array:
     """The largest left singular vectors, with the phases of the old ones; of zeros the old ones."""
-    (basis,) = old
     y, basis = lax.stop_gradient((y, basis))
     size = jnp.max(jnp.abs(y), axis=(-2, -1), keepdims=True)
     y = y * inverse(size)
@@ -118,7 +116,7 @@ def _largest_directions(old: tuple[Array], y: Array) -> tuple[Array]:
     along = jnp.sum(jnp.conj(new) * basis, axis=-2, keepdims=True)
     weight = root(abs2(along))
     new = new * jnp.where(weight > 0, along * inverse(weight), 1)
-    return (jnp.where(size > 0, new, basis),)
+    return jnp.where(size > 0, new, basis)
 
 
 class scale_by_apollo(Rule):
@@ -141,7 +139,7 @@ class scale_by_apollo(Rule):
     seed: int | Array = random_key(default=0)
     # None: 128, and never more than the shorter side.
     rank: int | None = static(default=None, within="[1, inf)")
-    per: str = static(default="channel", among=PER)  # or "tensor"
+    per: str = static(default="channel", among=("channel", "tensor"))
     axes: AxesField = None  # an `Axes`
 
     class Slots(NamedTuple):

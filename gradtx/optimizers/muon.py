@@ -36,22 +36,25 @@ class Momentum(NamedTuple):
     mu: Array
 
 
-def direction_and_momentum(
-    momentum: str, nesterov: bool, beta: Array, g: Array, mu: Array, t: Array
-) -> tuple[Array, Array]:
+def direction_and_momentum(rule: Any, g: Array, mu: Array, t: Array) -> tuple[Array, Array]:
     """The direction and the new momentum, in one of the forms in use.
 
     lerp: mu = beta mu + (1 - beta) g, and looking ahead beta mu + (1 - beta) g with the new mu.
     trace: mu = beta mu + g, and beta mu + g. corrected: as lerp, but mu over 1 - beta^t, and
     looking ahead beta mu / (1 - beta^(t+1)) + (1 - beta) g / (1 - beta^t).
     """
-    weight = 1 if momentum == "trace" else 1 - beta
+    beta, weight = rule.beta, 1 if rule.momentum == "trace" else 1 - rule.beta
     mu = beta * mu + weight * g
-    if momentum == "corrected":
-        if not nesterov:
+    if rule.momentum == "corrected":
+        if not rule.nesterov:
             return mu / one_minus_power(beta, t), mu
         return beta * mu / one_minus_power(beta, t + 1) + weight * g / one_minus_power(beta, t), mu
-    return (beta * mu + weight * g if nesterov else mu), mu
+    return (beta * mu + weight * g if rule.nesterov else mu), mu
+
+
+def orthogonal_factor(self: Any, x: Array) -> Array:
+    """`together` of a rule that asks nothing else of its matrices."""
+    return self.polar.factor(x)
 
 
 def shape_factor(scale: str | None, n: int, m: int, rms: Any) -> Any:
@@ -63,7 +66,7 @@ def shape_factor(scale: str | None, n: int, m: int, rms: Any) -> Any:
         return math.sqrt(m / n)
     if scale == "match_rms_adamw":
         return rms * math.sqrt(max(n, m))
-    return None
+    return 1
 
 
 def scaled_to_rms(x: Array, rms: Any) -> Array:
@@ -100,7 +103,7 @@ class scale_by_muon(BatchedRule):
     def before_leaf(
         self, g: Array, slots: Momentum, p: Array, step: Step
     ) -> tuple[list[Array], Array]:
-        u, mu = direction_and_momentum(self.momentum, self.nesterov, self.beta, g, slots.mu, step.t)
+        u, mu = direction_and_momentum(self, g, slots.mu, step.t)
         return as_matrices(u, layout(self.axes, g.shape, "scale_by_muon")), mu
 
     def together(self, x: Array) -> Array:
@@ -116,8 +119,7 @@ class scale_by_muon(BatchedRule):
     def _sized(self, o: Array) -> Array:
         if self.scale == "rms":
             return scaled_to_rms(o, self.rms)
-        factor = shape_factor(self.scale, o.shape[-2], o.shape[-1], self.rms)
-        return o if factor is None else o * factor
+        return o * shape_factor(self.scale, o.shape[-2], o.shape[-1], self.rms)
 
 
 class scale_by_normuon(BatchedRule):
@@ -146,15 +148,12 @@ class scale_by_normuon(BatchedRule):
         *stack, _, m = shape_of_matrices(self.axes, p.shape, "scale_by_normuon")
         return self.Slots(jnp.zeros_like(p), jnp.zeros((*stack, m), real_dtype(p.dtype)))
 
-    def before_leaf(
-        self, g: Array, slots: Slots, p: Array, step: Step
-    ) -> tuple[list[Array], Slots]:
-        u, mu = direction_and_momentum(self.momentum, self.nesterov, self.beta, g, slots.mu, step.t)
+    def before_leaf(self, g: Array, slots: Slots, p: Any, step: Step) -> tuple[list[Array], Slots]:
+        u, mu = direction_and_momentum(self, g, slots.mu, step.t)
         how = layout(self.axes, g.shape, "scale_by_normuon")
         return as_matrices(u, how), slots._replace(mu=mu)
 
-    def together(self, x: Array) -> Array:
-        return self.polar.factor(x)
+    together = orthogonal_factor
 
     def after_leaf(self, results: list[Array], kept: Slots) -> tuple[Array, Slots]:
         (o,) = results
@@ -165,11 +164,7 @@ class scale_by_normuon(BatchedRule):
             even = scaled_to_rms(even, self.rms)
         else:
             factor = shape_factor(self.scale, o.shape[-2], o.shape[-1], self.rms)
-            even = even * (
-                frobenius_norm(o)
-                * inverse(frobenius_norm(even))
-                * (1 if factor is None else factor)
-            )
+            even = even * (frobenius_norm(o) * inverse(frobenius_norm(even)) * factor)
         how = layout(self.axes, kept.mu.shape, "scale_by_normuon")
         return from_matrices([even], how), kept._replace(nu=nu)
 
@@ -200,15 +195,12 @@ class scale_by_adamuon(BatchedRule):
         layout(self.axes, p.shape, "scale_by_adamuon")
         return self.Slots(jnp.zeros_like(p), real_zeros_like(p))
 
-    def before_leaf(
-        self, g: Array, slots: Slots, p: Array, step: Step
-    ) -> tuple[list[Array], Slots]:
-        u, mu = direction_and_momentum(self.momentum, self.nesterov, self.beta, g, slots.mu, step.t)
+    def before_leaf(self, g: Array, slots: Slots, p: Any, step: Step) -> tuple[list[Array], Slots]:
+        u, mu = direction_and_momentum(self, g, slots.mu, step.t)
         how = layout(self.axes, g.shape, "scale_by_adamuon")
         return as_matrices(jnp.sign(u) if self.signed else u, how), slots._replace(mu=mu)
 
-    def together(self, x: Array) -> Array:
-        return self.polar.factor(x)
+    together = orthogonal_factor
 
     def after_leaf(self, results: list[Array], kept: Slots) -> tuple[Array, Slots]:
         how = layout(self.axes, kept.mu.shape, "scale_by_adamuon")
@@ -245,17 +237,16 @@ class scale_by_adago(BatchedRule):
     def before_leaf(
         self, g: Array, slots: Slots, p: Array, step: Step
     ) -> tuple[list[Array], tuple[Array, Slots]]:
-        u, mu = direction_and_momentum(self.momentum, self.nesterov, self.beta, g, slots.mu, step.t)
+        u, mu = direction_and_momentum(self, g, slots.mu, step.t)
         how = layout(self.axes, g.shape, "scale_by_adago")
         (x,) = as_matrices(g, how)
-        size = jnp.squeeze(norm(x, (x.ndim - 2, x.ndim - 1)), (-2, -1))
-        size = jnp.minimum(size, self.gamma)
+        length = norm(x, (x.ndim - 2, x.ndim - 1))
+        size = jnp.minimum(jnp.squeeze(length, (-2, -1)), self.gamma)
         total = slots.total + lax.square(size)
         rate = jnp.maximum(self.floor, size * inverse(root(total)))
         return as_matrices(u, how), (rate, self.Slots(mu, total))
 
-    def together(self, x: Array) -> Array:
-        return self.polar.factor(x)
+    together = orthogonal_factor
 
     def after_leaf(self, results: list[Array], kept: tuple[Array, Slots]) -> tuple[Array, Slots]:
         (o,), (step, slots) = results, kept

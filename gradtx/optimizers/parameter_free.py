@@ -18,28 +18,16 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from gradtx.axes import unstacked_axes
-from gradtx.chain import chain
 from gradtx.hyper import AxesField, AxesOf
+from gradtx.optimizers.decoupled import descending
 from gradtx.rule import Copy, Hyper, HyperField, JointRule, Rule, Square, Step
 from gradtx.struct import within
 from gradtx.transform import GradientTransformation
-from gradtx.transforms.scale import scale_by_learning_rate
 from gradtx.tree import abs2, real_zeros_like, root
 
 
 class DogSlots(NamedTuple):
     x0: Copy
-
-
-class DogGlobals(NamedTuple):
-    max_dist: Array
-    sum_of_squares: Array
-
-
-class DogSums(NamedTuple):
-    distance: Array  # |x - x0|^2
-    gradient: Array  # |g|^2
-    parameter: Array  # |x|^2 at the first step, then zero
 
 
 class scale_by_dog(JointRule):
@@ -54,25 +42,33 @@ class scale_by_dog(JointRule):
     eps: HyperField = within("(0, inf)", default=1e-8)
 
     Slots = DogSlots
-    Globals = DogGlobals
-    Sums = DogSums
+
+    class Globals(NamedTuple):
+        max_dist: Array
+        sum_of_squares: Array
+
+    class Sums(NamedTuple):
+        distance: Array  # |x - x0|^2
+        gradient: Array  # |g|^2
+        parameter: Array  # |x|^2 at the first step, then zero
+
     needs: ClassVar[tuple[str, ...]] = ("params",)
 
-    def prepare(self, globals_: DogGlobals, t: Array) -> Array:
+    def prepare(self, globals_: Globals, t: Array) -> Array:
         return t
 
-    def measure_leaf(self, g: Array, slots: DogSlots, p: Array, known: Array) -> DogSums:
+    def measure_leaf(self, g: Array, slots: DogSlots, p: Array, known: Array) -> Sums:
         size = lax.cond(known == 1, lambda p: jnp.sum(abs2(p)), lambda p: jnp.zeros_like(known), p)
-        return DogSums(jnp.sum(abs2(p - slots.x0)), jnp.sum(abs2(g)), size)
+        return self.Sums(jnp.sum(abs2(p - slots.x0)), jnp.sum(abs2(g)), size)
 
     def decide(
-        self, sums: DogSums, globals_: DogGlobals, t: Array, **extra: Any
-    ) -> tuple[DogGlobals, Array]:
+        self, sums: Sums, globals_: Globals, t: Array, **extra: Any
+    ) -> tuple[Globals, Array]:
         start = self.reps_rel * (1 + root(sums.parameter))
         least = jnp.where(t == 1, start, globals_.max_dist)
         distance = jnp.maximum(least, root(sums.distance))
         total = globals_.sum_of_squares + sums.gradient
-        return DogGlobals(distance, total), distance / root(total + self.eps)
+        return self.Globals(distance, total), distance / root(total + self.eps)
 
 
 class scale_by_ldog(Rule):
@@ -107,16 +103,6 @@ class scale_by_ldog(Rule):
         return factor * g, self.Slots(slots.x0, distance, total)
 
 
-class DowgGlobals(NamedTuple):
-    estim_sq_dist: Array
-    weighted_sum: Array
-
-
-class DowgSums(NamedTuple):
-    distance: Array  # |x - x0|^2
-    gradient: Array  # |g|^2
-
-
 class scale_by_dowg(JointRule):
     """Multiplies by distance over weighted gradients: u = r / (sqrt(v) + eps) g.
 
@@ -128,22 +114,29 @@ class scale_by_dowg(JointRule):
     eps: HyperField = within("(0, inf)", default=1e-4)
 
     Slots = DogSlots
-    Globals = DowgGlobals
-    Sums = DowgSums
+
+    class Globals(NamedTuple):
+        estim_sq_dist: Array
+        weighted_sum: Array
+
+    class Sums(NamedTuple):
+        distance: Array  # |x - x0|^2
+        gradient: Array  # |g|^2
+
     needs: ClassVar[tuple[str, ...]] = ("params",)
 
-    def init_globals(self) -> DowgGlobals:
-        return DowgGlobals(self.init_estim_sq_dist, 0.0)  # pyright: ignore[reportArgumentType]
+    def init_globals(self) -> Globals:
+        return self.Globals(self.init_estim_sq_dist, 0.0)  # pyright: ignore[reportArgumentType]
 
-    def measure_leaf(self, g: Array, slots: DogSlots, p: Array, known: Any) -> DowgSums:
-        return DowgSums(jnp.sum(abs2(p - slots.x0)), jnp.sum(abs2(g)))
+    def measure_leaf(self, g: Array, slots: DogSlots, p: Array, known: Any) -> Sums:
+        return self.Sums(jnp.sum(abs2(p - slots.x0)), jnp.sum(abs2(g)))
 
     def decide(
-        self, sums: DowgSums, globals_: DowgGlobals, t: Array, **extra: Any
-    ) -> tuple[DowgGlobals, Array]:
+        self, sums: Sums, globals_: Globals, t: Array, **extra: Any
+    ) -> tuple[Globals, Array]:
         distance = jnp.maximum(globals_.estim_sq_dist, sums.distance)
         total = globals_.weighted_sum + distance * sums.gradient
-        return DowgGlobals(distance, total), distance / (root(total) + self.eps)
+        return self.Globals(distance, total), distance / (root(total) + self.eps)
 
 
 # Optimizers ------------------------------------------------------------------------------------
@@ -153,18 +146,18 @@ def dog(
     learning_rate: Hyper = 1.0, reps_rel: Hyper = 1e-6, eps: Hyper = 1e-8
 ) -> GradientTransformation:
     """DoG: `scale_by_dog`, then the learning rate."""
-    return chain(scale_by_dog(reps_rel, eps), scale_by_learning_rate(learning_rate))
+    return descending(scale_by_dog(reps_rel, eps), learning_rate)
 
 
 def ldog(
     learning_rate: Hyper = 1.0, reps_rel: Hyper = 1e-6, eps: Hyper = 1e-8, axes: AxesOf = None
 ) -> GradientTransformation:
     """L-DoG: `scale_by_ldog`, then the learning rate."""
-    return chain(scale_by_ldog(reps_rel, eps, axes), scale_by_learning_rate(learning_rate))
+    return descending(scale_by_ldog(reps_rel, eps, axes), learning_rate)
 
 
 def dowg(
     learning_rate: Hyper = 1.0, init_estim_sq_dist: Hyper = 1e-4, eps: Hyper = 1e-4
 ) -> GradientTransformation:
     """DoWG: `scale_by_dowg`, then the learning rate."""
-    return chain(scale_by_dowg(init_estim_sq_dist, eps), scale_by_learning_rate(learning_rate))
+    return descending(scale_by_dowg(init_estim_sq_dist, eps), learning_rate)

@@ -24,9 +24,9 @@ import numpy as np
 from jax import Array, lax
 from jax.typing import DTypeLike
 
+from gradtx.axes import frobenius_norm
 from gradtx.engine.batches import one_by_one
 from gradtx.struct import FrozenTree, Struct, nearest, static, value_error
-from gradtx.tree import abs2, root
 
 Triple = tuple[float, float, float]
 Polynomials = tuple[Triple, ...]
@@ -246,14 +246,11 @@ class newton_schulz(Struct):
     form: str = static(default="auto", among=("auto", "plain", "gram"))
 
     def check(self) -> None:
-        wrong = fault(self._polynomials(), self.arithmetic)
+        wrong = fault(polynomials_of(self.ns_coeffs, self.ns_steps), self.arithmetic)
         if wrong is not None:
             sound = [k for k, v in COEFFICIENTS.items() if fault(v, self.arithmetic) is None]
             seen = f"in {self.arithmetic} {wrong}"
             raise value_error(self, seen, f"Take one of {', '.join(sound)}")
-
-    def _polynomials(self) -> Polynomials:
-        return polynomials_of(self.ns_coeffs, self.ns_steps)
 
     def factor(self, x: Array) -> Array:
         if 0 in x.shape:
@@ -265,7 +262,7 @@ class newton_schulz(Struct):
     def _iterated(self, x: Array) -> Array:
         if self.arithmetic != "float32" and jnp.iscomplexobj(x):
             raise ValueError(f"complex matrices have no arithmetic in {self.arithmetic}")
-        polynomials, (n, m) = self._polynomials(), x.shape[-2:]
+        polynomials, (n, m) = polynomials_of(self.ns_coeffs, self.ns_steps), x.shape[-2:]
         groups = grouped(polynomials, _eps(x.dtype, self.arithmetic))
         fewer = products(n, m, groups, True) < products(n, m, groups, False)
         if self.form == "gram" or (self.form == "auto" and fewer):
@@ -324,5 +321,4 @@ def _normalized(x: Array, eps: float) -> Array:
     size = lax.stop_gradient(jnp.max(largest, axis=(-2, -1), keepdims=True))
     size = jnp.where(size > 0, jnp.maximum(size, 4 * jnp.finfo(size.dtype).tiny), 1)
     scaled = x * (1 / size)
-    length = root(jnp.sum(abs2(scaled), axis=(-2, -1), keepdims=True))
-    return scaled * (1 / (length + eps / size))
+    return scaled * (1 / (frobenius_norm(scaled) + eps / size))

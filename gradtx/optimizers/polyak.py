@@ -14,12 +14,11 @@ from typing import Any, ClassVar, NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
-from gradtx.chain import chain
 from gradtx.optimizers.adam import Moments, moments
+from gradtx.optimizers.decoupled import descending, turned
 from gradtx.rule import Hyper, HyperField, JointRule, LengthSums, NoNumbers, Step, measure_length
 from gradtx.struct import static, within
 from gradtx.transform import GradientTransformation
-from gradtx.transforms.scale import scale, scale_by_learning_rate
 from gradtx.tree import abs2, inner, one_minus_power, root
 
 
@@ -65,12 +64,6 @@ class MomoSums(NamedTuple):
     square: Array  # |mu|^2 in the metric
     along: Array  # <mu, x>
     inner: Array  # <g, x>
-
-
-class MomoShared(NamedTuple):
-    known: Any
-    tau: Array
-    shrink: Array
 
 
 def _momo_step(
@@ -132,14 +125,15 @@ class scale_by_momo(JointRule):
 
     def decide(
         self, sums: MomoSums, globals_: MomoGlobals, t: Array, **extra: Any
-    ) -> tuple[MomoGlobals, MomoShared]:
+    ) -> tuple[MomoGlobals, tuple[Array, Array, Array]]:
         decay = self.prepare(globals_, t)
         new, tau, shrink = _momo_step(self, sums, globals_, decay, 1.0, extra["value"])
-        return new, MomoShared(decay, tau, shrink)
+        return new, (decay, tau, shrink)
 
     def update_leaf(self, g: Array, slots: Slots, p: Array, step: Step) -> tuple[Array, Slots]:
-        mu = step.shared.known * slots.mu + (1 - step.shared.known) * g
-        return step.shared.shrink * p + step.shared.tau * mu, self.Slots(mu)
+        decay, tau, shrink = step.shared
+        mu = decay * slots.mu + (1 - decay) * g
+        return shrink * p + tau * mu, self.Slots(mu)
 
 
 class scale_by_momo_adam(JointRule):
@@ -179,14 +173,15 @@ class scale_by_momo_adam(JointRule):
 
     def decide(
         self, sums: MomoSums, globals_: MomoGlobals, t: Array, **extra: Any
-    ) -> tuple[MomoGlobals, MomoShared]:
+    ) -> tuple[MomoGlobals, tuple[Array, Array, Array]]:
         weight_sum = one_minus_power(self.b1, t)  # pyright: ignore[reportArgumentType]
         new, tau, shrink = _momo_step(self, sums, globals_, self.b1, weight_sum, extra["value"])
-        return new, MomoShared(self.prepare(globals_, t), tau, shrink)
+        return new, (self.prepare(globals_, t), tau, shrink)
 
     def update_leaf(self, g: Array, slots: Moments, p: Array, step: Step) -> tuple[Array, Moments]:
-        new, direction = self._moments(g, slots, step.shared.known)
-        return step.shared.shrink * p + step.shared.tau * direction, new
+        known, tau, shrink = step.shared
+        new, direction = self._moments(g, slots, known)
+        return shrink * p + tau * direction, new
 
 
 def polyak_sgd(
@@ -198,10 +193,8 @@ def polyak_sgd(
     variant: str = "sps",
 ) -> GradientTransformation:
     """Polyak's step size: `scale_by_polyak`, then the learning rate, which is 1 in the paper."""
-    return chain(
-        scale_by_polyak(scaling, max_learning_rate, f_min, eps, variant),
-        scale_by_learning_rate(learning_rate),
-    )
+    direction = scale_by_polyak(scaling, max_learning_rate, f_min, eps, variant)
+    return descending(direction, learning_rate)
 
 
 def momo(
@@ -212,9 +205,7 @@ def momo(
     adapt_lower_bound: bool = False,
 ) -> GradientTransformation:
     """MoMo: `scale_by_momo`, which has the learning rate, with its sign turned."""
-    return chain(
-        scale_by_momo(learning_rate, b1, lower_bound, weight_decay, adapt_lower_bound), scale(-1.0)
-    )
+    return turned(scale_by_momo(learning_rate, b1, lower_bound, weight_decay, adapt_lower_bound))
 
 
 def momo_adam(
@@ -227,9 +218,6 @@ def momo_adam(
     adapt_lower_bound: bool = False,
 ) -> GradientTransformation:
     """MoMo-Adam: `scale_by_momo_adam`, which has the learning rate, with its sign turned."""
-    return chain(
-        scale_by_momo_adam(
-            learning_rate, b1, b2, eps, lower_bound, weight_decay, adapt_lower_bound
-        ),
-        scale(-1.0),
+    return turned(
+        scale_by_momo_adam(learning_rate, b1, b2, eps, lower_bound, weight_decay, adapt_lower_bound)
     )

@@ -10,12 +10,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from gradtx.chain import chain
 from gradtx.optimizers.adagrad import scale_by_rms
+from gradtx.optimizers.decoupled import decoupled, descending
 from gradtx.rule import Hyper
 from gradtx.schedules.warmup import power_schedule
 from gradtx.transforms.decay import add_decayed_weights
-from gradtx.transforms.scale import scale_by_learning_rate
 from gradtx.wrappers.schedule_free import schedule_free
 
 
@@ -39,8 +38,8 @@ def schedule_free_sgd(
 
     `warmup_steps` raises the rate as t / warmup_steps, t from 1 (Optax begins with zero).
     """
-    rate = scale_by_learning_rate(_warmed(learning_rate, warmup_steps))
-    inner = chain(add_decayed_weights(weight_decay), rate)
+    decay = add_decayed_weights(weight_decay)
+    inner = descending(decay, _warmed(learning_rate, warmup_steps))
     return schedule_free(inner, b1=b1, weight_lr_power=weight_lr_power, r=r)
 
 
@@ -59,9 +58,6 @@ def schedule_free_adamw(
     The chain is `scale_by_rms` (bias-corrected, eps outside the root), weight decay, learning rate;
     `warmup_steps` as in `schedule_free_sgd`.
     """
-    inner = chain(
-        scale_by_rms(b2, eps, eps_in_sqrt=False, bias_correction=True),
-        add_decayed_weights(weight_decay),
-        scale_by_learning_rate(_warmed(learning_rate, warmup_steps)),
-    )
+    direction = scale_by_rms(b2, eps, eps_in_sqrt=False, bias_correction=True)
+    inner = decoupled(direction, _warmed(learning_rate, warmup_steps), weight_decay)
     return schedule_free(inner, b1=b1, weight_lr_power=weight_lr_power, r=r)

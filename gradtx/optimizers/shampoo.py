@@ -27,22 +27,18 @@ from gradtx.optimizers.sides import (
     due,
     grams,
     has_matrix,
-    identities,
     inverse_root,
     numbers_of_matrices,
     on_both_sides,
     refreshed,
     scaled_identity,
-    side_shapes,
-    zeros,
+    zeros_and_identities,
 )
 from gradtx.paths import Labels
 from gradtx.rule import Hyper, HyperField, OptionalHyperField, Rule, Square, Step
 from gradtx.struct import static, value_error, within
 from gradtx.transform import GradientTransformation
 from gradtx.tree import abs2, inverse, one_minus_power, real_dtype, real_zeros_like, root
-
-GRAFTS = (None, "sgd", "adagrad", "rmsprop", "adam")
 
 
 class scale_by_shampoo(Rule):
@@ -62,7 +58,7 @@ class scale_by_shampoo(Rule):
     graft_eps: HyperField = within("(0, inf)", default=1e-8)
     exponent: OptionalHyperField = within("[0, inf)", default=None)  # e, if it is not the usual one
     every: HyperField = within("(0, inf)", default=10)  # steps from one root to the next
-    graft: str | None = static(default="adam", among=GRAFTS)
+    graft: str | None = static(default="adam", among=(None, "sgd", "adagrad", "rmsprop", "adam"))
     # Larger matrices are cut into equal blocks.
     block_size: int | None = static(default=None, within="[1, inf)")
     stagger: bool = static(default=True)  # False: all matrices in the same step
@@ -98,15 +94,11 @@ class scale_by_shampoo(Rule):
     def init_leaf(self, p: Array) -> Slots:
         *stack, n, m = shape_of_matrices(self.axes, p.shape, "scale_by_shampoo")
         a, b = self._blocks(n, m)
-        shapes = side_shapes(self.sides, -(-n // a), -(-m // b), self.max_dim, diagonal=True)
-        stack = (*stack, a, b)
+        shape = (*stack, a, b, -(-n // a), -(-m // b))
+        sides = zeros_and_identities(shape, p.dtype, self.sides, self.max_dim, diagonal=True)
         squares = self.graft not in (None, "sgd")
-        return self.Slots(
-            jnp.zeros_like(p),
-            real_zeros_like(p) if squares else jnp.zeros((0,), real_dtype(p.dtype)),
-            *zeros(stack, shapes, p.dtype),
-            *identities(stack, shapes, p.dtype),
-        )
+        nu = real_zeros_like(p) if squares else jnp.zeros((0,), real_dtype(p.dtype))
+        return self.Slots(jnp.zeros_like(p), nu, *sides)
 
     def update_leaf(self, g: Array, slots: Slots, p: Array, step: Step) -> tuple[Array, Slots]:
         if g.size == 0:
@@ -118,19 +110,14 @@ class scale_by_shampoo(Rule):
         (x,), (m,), (short,) = (as_matrices(a, how) for a in (g, mean, simple))
         shape, parts = x.shape[-2:], self._blocks(*x.shape[-2:])
         x, m, short = (_as_blocks(a, *parts) for a in (x, m, short))
-        old = slots.left, slots.right
-        sums = averages(old, grams(x, *old), self.b2, _weight_of_new(self.b2))
+        sums = averages((slots.left, slots.right), x, self.b2, _weight_of_new(self.b2))
         correction = _sum_of_weights(self.b2, step.t)
-        late = (
-            numbers_of_matrices(step.place, x.shape[:-2]).astype(step.t.dtype)
-            if self.stagger
-            else jnp.zeros_like(step.t)
-        )
+        stack = x.shape[:-2]
+        late = numbers_of_matrices(step.place, stack).astype(step.t.dtype) if self.stagger else 0
         begun = step.t >= self.every + jnp.mod(late, self.every)  # from the first root on
-        turns = begun & due(step.t, step.place, self.every, x.shape[:-2], self.stagger)
-        exponent = self.exponent
-        if exponent is None:
-            exponent = 1 / (2 * max(1, sum(map(has_matrix, sums))))
+        turns = begun & due(step.t, step.place, self.every, stack, self.stagger)
+        usual = 1 / (2 * max(1, sum(map(has_matrix, sums))))
+        exponent = usual if self.exponent is None else self.exponent
 
         def roots(old: Pair, left: Array, right: Array) -> Pair:
             means = left / correction, right / correction
@@ -141,7 +128,7 @@ class scale_by_shampoo(Rule):
         d = on_both_sides(left_root, m, right_root)
         if self.graft is not None:
             d = d * (frobenius_norm(short) * inverse(frobenius_norm(d)))
-        begun = jnp.broadcast_to(begun, x.shape[:-2])[..., None, None]
+        begun = jnp.broadcast_to(begun, stack)[..., None, None]
         u = from_matrices([_from_blocks(jnp.where(begun, d, short), shape)], how)
         sides = placed(slots[2:], (*sums, left_root, right_root))
         return u, self.Slots(mu, nu, *sides)
@@ -163,15 +150,12 @@ def _weight_of_new(decay: Any) -> Array:
 
 def _sum_of_weights(decay: Any, t: Array) -> Array:
     averaged = jnp.less(decay, 1)
-    return jnp.where(
-        averaged, one_minus_power(jnp.where(averaged, decay, 0.5).astype(t.dtype), t), 1
-    )
+    below_one = jnp.where(averaged, decay, 0.5).astype(t.dtype)
+    return jnp.where(averaged, one_minus_power(below_one, t), 1)
 
 
 def _as_blocks(x: Array, a: int, b: int) -> Array:
     """[..., n, m] as blocks [..., a, b, n / a, m / b], padded with zeros."""
-    if a == b == 1:
-        return x[..., None, None, :, :]
     *stack, n, m = x.shape
     rows, columns = -(-n // a), -(-m // b)
     x = jnp.pad(x, [(0, 0)] * len(stack) + [(0, a * rows - n), (0, b * columns - m)])
@@ -217,13 +201,9 @@ class scale_by_kl_shampoo(Rule):
     numbered: ClassVar[bool] = True
 
     def init_leaf(self, p: Array) -> Slots:
-        *stack, n, m = shape_of_matrices(self.axes, p.shape, "scale_by_kl_shampoo")
-        shapes = side_shapes(self.sides, n, m, self.max_dim, diagonal=True)
-        return self.Slots(
-            jnp.zeros_like(p),
-            *zeros(tuple(stack), shapes, p.dtype),
-            *identities(tuple(stack), shapes, p.dtype),
-        )
+        shape = shape_of_matrices(self.axes, p.shape, "scale_by_kl_shampoo")
+        sides = zeros_and_identities(shape, p.dtype, self.sides, self.max_dim, diagonal=True)
+        return self.Slots(jnp.zeros_like(p), *sides)
 
     def update_leaf(self, g: Array, slots: Slots, p: Array, step: Step) -> tuple[Array, Slots]:
         if g.size == 0:
@@ -233,18 +213,15 @@ class scale_by_kl_shampoo(Rule):
         (x,), (mean,) = as_matrices(g, how), as_matrices(mu / one_minus_power(self.b1, step.t), how)
         n, m = x.shape[-2:]
         old = slots.left, slots.right
-        count = max(1, sum(map(has_matrix, old)))
         # A side of zeros has seen no gradient yet.
         new_here = [jnp.all(a == 0, axis=(-2, -1), keepdims=True) for a in old if has_matrix(a)]
         first = new_here[0] if new_here else jnp.zeros((*x.shape[:-2], 1, 1), bool)
         power = jnp.sum(abs2(x), axis=(-2, -1), keepdims=True) / (n * m)
-        size = root(power) if count == 2 else power
+        size = root(power) if all(map(has_matrix, old)) else power
         some = inverse(root(size))
         start = [jnp.where(first, scaled_identity(size, a), a) for a in old]
-        roots = [
-            jnp.where(first, scaled_identity(some, a), a)
-            for a in (slots.left_root, slots.right_root)
-        ]
+        old_roots = slots.left_root, slots.right_root
+        roots = [jnp.where(first, scaled_identity(some, a), a) for a in old_roots]
         by_right = on_both_sides(_left_alone(roots[0]), x, roots[1]) * m**-0.5
         by_left = on_both_sides(roots[0], x, _left_alone(roots[1])) * n**-0.5
         new = grams(by_right, *start)[0], grams(by_left, *start)[1]

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from jax import Array, lax
 from jax.typing import DTypeLike
@@ -38,29 +39,28 @@ def side_shapes(sides: str, n: int, m: int, max_dim: int | None, diagonal: bool 
     `max_dim`, or it keeps a diagonal.
     """
     longest = LONGEST if max_dim is None else max_dim
-    wanted = {
-        "both": (True, True),
-        "shorter": (n <= m, m < n),
-        "inputs": (True, False),
-        "outputs": (False, True),
-    }[sides]
+    left = sides in ("both", "inputs") or (sides == "shorter" and n <= m)
+    right = sides in ("both", "outputs") or (sides == "shorter" and m < n)
 
     def shape(k: int, asked: bool) -> tuple[int, int]:
         if not asked or k <= 1 or (k > longest and not diagonal):
             return 0, 0
         return (k if k <= longest else 1), k
 
-    return shape(n, wanted[0]), shape(m, wanted[1])
+    return shape(n, left), shape(m, right)
 
 
-def zeros(stack: tuple[int, ...], shapes: Shapes, dtype: DTypeLike) -> Pair:
-    left, right = (jnp.zeros((*stack, *shape), dtype) for shape in shapes)
-    return left, right
+def zeros_and_identities(
+    shape: Sequence[int], dtype: DTypeLike, sides: str, max_dim: int | None, diagonal: bool = False
+) -> tuple[Array, ...]:
+    """Averages of both sides of matrices [..., n, m] before the first step, then what acts there.
 
-
-def identities(stack: tuple[int, ...], shapes: Shapes, dtype: DTypeLike) -> Pair:
-    left, right = (_identity((*stack, *shape), dtype) for shape in shapes)
-    return left, right
+    That is a basis or a root.
+    """
+    *stack, n, m = shape
+    shapes = [(*stack, *side) for side in side_shapes(sides, n, m, max_dim, diagonal)]
+    zeros = (jnp.zeros(side, dtype) for side in shapes)
+    return *zeros, *(_identity(side, dtype) for side in shapes)
 
 
 def _identity(shape: tuple[int, ...], dtype: DTypeLike) -> Array:
@@ -119,8 +119,9 @@ def _eps(x: Array) -> float:
     return float(jnp.finfo(x.dtype).eps)
 
 
-def averages(old: Pair, new: Pair, decay: Any, weight: Any) -> Pair:
-    left, right = (decay * a + weight * b for a, b in zip(old, new, strict=True))
+def averages(old: Pair, x: Array, decay: Any, weight: Any) -> Pair:
+    """Those of X X^H and X^H X, once this X is in them."""
+    left, right = (decay * a + weight * b for a, b in zip(old, grams(x, *old), strict=True))
     return left, right
 
 
@@ -133,9 +134,8 @@ def due(count: Array, number: Any, every: Any, stack: tuple[int, ...], stagger: 
     Staggered, array after array is one step later, and so is matrix after matrix of a stack: a
     stack has the turns of the list of its layers. Else all have theirs at once.
     """
-    if not stagger:
-        return jnp.mod(count, every) < 1
-    return jnp.mod(count - numbers_of_matrices(number, stack).astype(count.dtype), every) < 1
+    late = numbers_of_matrices(number, stack).astype(count.dtype) if stagger else 0
+    return jnp.mod(count - late, every) < 1
 
 
 def numbers_of_matrices(number: Any, stack: tuple[int, ...]) -> Array:
@@ -155,17 +155,10 @@ def refreshed(turns: Array, function: Callable[..., Any], old: Any, *args: Any) 
 
     if turns.ndim == 0:
         return lax.cond(turns, function, kept, old, *args)
-    stack = turns.shape
-    flat = _reshaped((turns, old, args), len(stack), (math.prod(stack),))
+    stack, k = turns.shape, turns.ndim
+    flat = jax.tree.map(lambda x: x.reshape(turns.size, *x.shape[k:]), (turns, old, args))
     new = lax.map(lambda row: lax.cond(row[0], function, kept, row[1], *row[2]), flat)
-    return _reshaped(new, 1, stack)
-
-
-def _reshaped(values: Any, axes: int, stack: tuple[int, ...]) -> Any:
-    """The first axes of every array in the place of others."""
-    if isinstance(values, tuple):
-        return tuple(_reshaped(x, axes, stack) for x in values)
-    return values.reshape(*stack, *values.shape[axes:])
+    return jax.tree.map(lambda x: x.reshape(*stack, *x.shape[1:]), new)
 
 
 # Bases and roots: no derivative is taken, that of eigenvectors has poles where values are equal ---
@@ -258,11 +251,7 @@ def _coupled_newton(a: Array, size: Array, p: int, ridge: Array) -> Array:
         power = functools.reduce(product, [t] * p)
         return product(x, t), product(power, m), away(m), steps + 1
 
-    first = (
-        start ** (1 / p) * eye,
-        start * a,
-        jnp.full((), jnp.inf, size.dtype),
-        jnp.zeros((), jnp.int32),
-    )
+    far, none = jnp.full((), jnp.inf, size.dtype), jnp.zeros((), jnp.int32)
+    first = start ** (1 / p) * eye, start * a, far, none
     x = lax.while_loop(unfinished, step, first)[0]
     return x * (whole ** (-1 / p)).astype(x.dtype)

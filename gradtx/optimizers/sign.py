@@ -18,13 +18,11 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
-from gradtx.chain import chain
-from gradtx.optimizers.decoupled import decoupled
+from gradtx.optimizers.decoupled import decoupled, descending, turned
 from gradtx.paths import Labels
 from gradtx.rule import Hyper, HyperField, Rule, Step
 from gradtx.struct import within
 from gradtx.transform import GradientTransformation
-from gradtx.transforms.scale import scale, scale_by_learning_rate
 from gradtx.tree import abs2, real_zeros_like
 
 
@@ -87,9 +85,8 @@ class scale_by_rprop(Rule):
 
     class Slots(NamedTuple):
         step_sizes: Array  # in units of twice the learning rate
-        signs: (
-            Array  # of the gradient before, zero where they had changed, twice that while they last
-        )
+        # Of the gradient before, zero where they had changed, twice that while they last.
+        signs: Array
 
     def check(self) -> None:
         self.require_order("min_step_size", "max_step_size")
@@ -107,20 +104,19 @@ class scale_by_rprop(Rule):
         factor = jnp.where(abs2(signs) > 2, self.eta_plus, changed)
         old, rate = slots.step_sizes, 2 * self.learning_rate
         unit = jnp.maximum(rate, 1e-30)
-        d = old + (
-            jnp.clip(old * factor, self.min_step_size / unit, self.max_step_size / unit) - old
-        )
+        new = jnp.clip(old * factor, self.min_step_size / unit, self.max_step_size / unit)
+        d = old + (new - old)
         return jnp.sign(signs) * (rate * d), self.Slots(d, signs)
 
 
 def sign_sgd(learning_rate: Hyper) -> GradientTransformation:
     """signSGD: `scale_by_sign`, then the learning rate."""
-    return chain(scale_by_sign(), scale_by_learning_rate(learning_rate))
+    return descending(scale_by_sign(), learning_rate)
 
 
 def signum(learning_rate: Hyper, b1: Hyper = 0.9) -> GradientTransformation:
     """Signum: `scale_by_signum`, then the learning rate."""
-    return chain(scale_by_signum(b1), scale_by_learning_rate(learning_rate))
+    return descending(scale_by_signum(b1), learning_rate)
 
 
 def lion(
@@ -155,7 +151,4 @@ def rprop(
     max_step_size: Hyper = 50.0,
 ) -> GradientTransformation:
     """Rprop for full batches: `scale_by_rprop` downhill; the learning rate is its first step."""
-    return chain(
-        scale_by_rprop(learning_rate, eta_minus, eta_plus, min_step_size, max_step_size),
-        scale(-1.0),
-    )
+    return turned(scale_by_rprop(learning_rate, eta_minus, eta_plus, min_step_size, max_step_size))

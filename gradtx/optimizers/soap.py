@@ -27,16 +27,13 @@ from gradtx.optimizers.sides import (
     averages,
     due,
     eigenbasis,
-    grams,
     has_matrix,
-    identities,
     on_both_sides,
     power_step,
     refreshed,
     same_order,
-    side_shapes,
     without_rounding,
-    zeros,
+    zeros_and_identities,
 )
 from gradtx.paths import Labels
 from gradtx.rule import Hyper, HyperField, Rule, Square, Step
@@ -77,14 +74,9 @@ class scale_by_soap(Rule):
     numbered: ClassVar[bool] = True
 
     def init_leaf(self, p: Array) -> Slots:
-        *stack, n, m = shape_of_matrices(self.axes, p.shape, "scale_by_soap")
-        shapes = side_shapes(self.sides, n, m, self.max_dim)
-        return self.Slots(
-            jnp.zeros_like(p),
-            real_zeros_like(p),
-            *zeros(tuple(stack), shapes, p.dtype),
-            *identities(tuple(stack), shapes, p.dtype),
-        )
+        shape = shape_of_matrices(self.axes, p.shape, "scale_by_soap")
+        sides = zeros_and_identities(shape, p.dtype, self.sides, self.max_dim)
+        return self.Slots(jnp.zeros_like(p), real_zeros_like(p), *sides)
 
     def update_leaf(self, g: Array, slots: Slots, p: Array, step: Step) -> tuple[Array, Slots]:
         if g.size == 0:
@@ -98,10 +90,8 @@ class scale_by_soap(Rule):
         k = jnp.maximum(step.t - 1, 1)
         correction = root(one_minus_power(self.b2, k)) / one_minus_power(self.b1, k)
         u = on_both_sides(bases[0], correction * (mu / (root(nu) + self.eps)), adjoint(bases[1]))
-        old = slots.left, slots.right
-        new = averages(old, grams(x, *old), self.shampoo_beta, 1 - self.shampoo_beta)
-        stack = x.shape[:-2]
-        turns = due(step.t - 1, step.place, self.every, stack, self.stagger) | first
+        new = averages((slots.left, slots.right), x, self.shampoo_beta, 1 - self.shampoo_beta)
+        turns = due(step.t - 1, step.place, self.every, x.shape[:-2], self.stagger) | first
         firsts = jnp.broadcast_to(first, turns.shape)
         mu, nu, *bases = refreshed(turns, _in_next_bases, (mu, nu, *bases), *new, firsts)
         mu, nu = (from_matrices([a], how) for a in (mu, nu))
@@ -112,20 +102,16 @@ class scale_by_soap(Rule):
 def _in_next_bases(old: Any, left: Array, right: Array, first: Array) -> Any:
     """Both moments in the next bases, and these bases."""
     mu, nu, *bases = old
-    found = []
-    for side, (a, basis) in enumerate(zip((left, right), bases, strict=True)):
-        if not has_matrix(a):
-            found.append(basis)
-            continue
-        new, order = lax.cond(first, _first_basis, power_step, a, basis)
-        turn = product(adjoint(new), basis)
-        if side == 0:
-            mu, nu = product(turn, mu), jnp.take_along_axis(nu, order[..., :, None], axis=-2)
-        else:
-            mu = product(mu, adjoint(turn))
-            nu = jnp.take_along_axis(nu, order[..., None, :], axis=-1)
-        found.append(new)
-    return (mu, nu, *found)
+    for side, a in enumerate((left, right)):
+        if has_matrix(a):
+            new, order = lax.cond(first, _first_basis, power_step, a, bases[side])
+            turn, bases[side] = product(adjoint(new), bases[side]), new
+            if side == 0:
+                mu, nu = product(turn, mu), jnp.take_along_axis(nu, order[..., :, None], axis=-2)
+            else:
+                mu = product(mu, adjoint(turn))
+                nu = jnp.take_along_axis(nu, order[..., None, :], axis=-1)
+    return (mu, nu, *bases)
 
 
 def _first_basis(a: Array, basis: Array) -> Pair:
@@ -160,13 +146,9 @@ class scale_by_splus(Rule):
     numbered: ClassVar[bool] = True
 
     def init_leaf(self, p: Array) -> Slots:
-        *stack, n, m = shape_of_matrices(self.axes, p.shape, "scale_by_splus")
-        shapes = side_shapes(self.sides, n, m, self.max_dim)
-        return self.Slots(
-            jnp.zeros_like(p),
-            *zeros(tuple(stack), shapes, p.dtype),
-            *identities(tuple(stack), shapes, p.dtype),
-        )
+        shape = shape_of_matrices(self.axes, p.shape, "scale_by_splus")
+        sides = zeros_and_identities(shape, p.dtype, self.sides, self.max_dim)
+        return self.Slots(jnp.zeros_like(p), *sides)
 
     def update_leaf(self, g: Array, slots: Slots, p: Array, step: Step) -> tuple[Array, Slots]:
         if g.size == 0:
@@ -174,8 +156,7 @@ class scale_by_splus(Rule):
         how = layout(self.axes, g.shape, "scale_by_splus")
         mu = self.b1 * slots.mu + (1 - self.b1) * g
         (x,), (average,) = as_matrices(g, how), as_matrices(mu, how)
-        old = slots.left, slots.right
-        left, right = averages(old, grams(x, *old), self.b2, 1 - self.b2)
+        left, right = averages((slots.left, slots.right), x, self.b2, 1 - self.b2)
         turns = due(step.t - 1, step.place, self.every, x.shape[:-2], self.stagger) | (step.t == 1)
         bases = refreshed(turns, _eigenbases, (slots.left_basis, slots.right_basis), left, right)
         signs = jnp.sign(without_rounding(on_both_sides(adjoint(bases[0]), average, bases[1])))

@@ -114,16 +114,12 @@ class join_schedules(Schedule):
 
     def check(self) -> None:
         if len(self.schedules) != len(self.boundaries) + 1:
-            raise value_error(
-                self,
-                f"{len(self.schedules)} schedules and {len(self.boundaries)} boundaries",
-                "Give one boundary fewer than schedules",
-            )
+            seen = f"{len(self.schedules)} schedules and {len(self.boundaries)} boundaries"
+            raise value_error(self, seen, "Give one boundary fewer than schedules")
         known = [number for _, number in numbers(self.boundaries)]
         if known != sorted(known):
-            raise value_error(
-                self, f"boundaries are {shown(self.boundaries)}", "Give them in rising order"
-            )
+            seen = f"boundaries are {shown(self.boundaries)}"
+            raise value_error(self, seen, "Give them in rising order")
 
     def __call__(self, count: Any) -> Array:
         value = self.schedules[0](count)
@@ -139,11 +135,9 @@ def _as_schedule(value: Any) -> Schedule | Static:
     if callable(value):
         return with_functions_wrapped(value, "join_schedules", "one of the schedules")
     if value is None or np.ndim(value) or isinstance(value, str | bytes | Struct):
-        raise type_error(
-            "join_schedules",
-            f"one of the schedules is {shown(value)}",
-            "Give schedules, functions of the count or numbers",
-        )
+        seen = f"one of the schedules is {shown(value)}"
+        do = "Give schedules, functions of the count or numbers"
+        raise type_error("join_schedules", seen, do)
     return constant_schedule(value)
 
 
@@ -164,12 +158,7 @@ class clipped(Schedule):
         return f"{_operand(self.schedule)}.clip({self.min!r}, {self.max!r})"
 
 
-_OPERATORS = {
-    "+": operator.add,
-    "-": operator.sub,
-    "*": operator.mul,
-    "/": operator.truediv,
-}
+_OPERATORS = {"+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.truediv}
 
 
 class combined(Schedule):

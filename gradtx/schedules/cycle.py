@@ -7,6 +7,7 @@ warm_restarts  sgdr                   a cosine down, again and again from the to
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -131,8 +132,5 @@ def sgdr_schedule(cosine_kwargs: Iterable[Mapping[str, Any]]) -> Schedule:
     Loshchilov & Hutter 2016, 1608.03983. `warm_restarts_schedule` is the form with a rule.
     """
     cycles = [warmup_cosine_decay_schedule(**arguments) for arguments in cosine_kwargs]
-    boundaries, end = [], 0
-    for cycle in cycles[:-1]:
-        end = end + cycle.decay_steps
-        boundaries.append(end)
-    return join_schedules(cycles, boundaries)
+    ends = itertools.accumulate(cycle.decay_steps for cycle in cycles[:-1])
+    return join_schedules(cycles, list(ends))

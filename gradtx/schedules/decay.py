@@ -147,11 +147,8 @@ class piecewise_constant_schedule(Schedule):
     def check(self) -> None:
         boundaries, scales = self.boundaries_and_scales
         if len(boundaries) != len(scales):
-            raise value_error(
-                self,
-                f"{len(boundaries)} boundaries and {len(scales)} scales",
-                "Give one scale for each boundary",
-            )
+            seen = f"{len(boundaries)} boundaries and {len(scales)} scales"
+            raise value_error(self, seen, "Give one scale for each boundary")
 
     def __call__(self, count: Any) -> Array:
         value = jnp.asarray(self.init_value, jnp.result_type(float))

@@ -17,6 +17,14 @@ from gradtx.schedules.steps import minus, passed, shares
 from gradtx.struct import static, value_error, whole, within
 
 
+def _up_and_down(schedule: Any, count: Any, left: Array) -> Array:
+    """A straight warm-up to the peak; after it the share `left` of the peak, else the end."""
+    up = shares(count, schedule.warmup_steps)
+    rising = between(schedule.peak_value, schedule.init_value, *up)
+    falling = between(schedule.peak_value, schedule.end_value, left)
+    return jnp.where(passed(count, schedule.warmup_steps) < 0, rising, falling)
+
+
 class warmup_cosine_decay_schedule(Schedule):
     """Linear from `init_value` to `peak_value`, then a cosine down to `end_value`.
 
@@ -33,18 +41,13 @@ class warmup_cosine_decay_schedule(Schedule):
     def check(self) -> None:
         lengths = known(self.warmup_steps, self.decay_steps)
         if lengths and lengths[0] > lengths[1]:
-            raise value_error(
-                self,
-                "the warm-up is longer than the run",
-                "Count the whole run in decay_steps, warm-up included",
-            )
+            do = "Count the whole run in decay_steps, warm-up included"
+            raise value_error(self, "the warm-up is longer than the run", do)
 
     def __call__(self, count: Any) -> Array:
-        rising = between(self.peak_value, self.init_value, *shares(count, self.warmup_steps))
         length = minus(self.decay_steps, self.warmup_steps)
-        weight = power(cosine(*shares(count, length, self.warmup_steps)), self.exponent)
-        falling = between(self.peak_value, self.end_value, weight)
-        return jnp.where(passed(count, self.warmup_steps) < 0, rising, falling)
+        left = cosine(*shares(count, length, self.warmup_steps))
+        return _up_and_down(self, count, power(left, self.exponent))
 
 
 FALLS = ("linear", "1-sqrt", "cosine", "square", "1-square")
@@ -68,15 +71,10 @@ class wsd_schedule(Schedule):
     def check(self) -> None:
         lengths = known(self.warmup_steps, self.decay_steps, self.total_steps)
         if lengths and lengths[0] + lengths[1] > lengths[2]:
-            raise value_error(
-                self,
-                "warm-up and decay are longer than the run",
-                "Count the whole run in total_steps, warm-up and decay included",
-            )
+            do = "Count the whole run in total_steps, warm-up and decay included"
+            raise value_error(self, "warm-up and decay are longer than the run", do)
 
     def __call__(self, count: Any) -> Array:
-        rising = between(self.peak_value, self.init_value, *shares(count, self.warmup_steps))
         begin = minus(self.total_steps, self.decay_steps)
         share, left = shares(count, self.decay_steps, begin)
-        falling = between(self.peak_value, self.end_value, RISES[self.decay](left, share))
-        return jnp.where(passed(count, self.warmup_steps) < 0, rising, falling)
+        return _up_and_down(self, count, RISES[self.decay](left, share))

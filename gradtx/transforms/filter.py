@@ -20,7 +20,8 @@ from gradtx.axes import unstacked_axes
 from gradtx.hyper import AxesField
 from gradtx.rule import HyperField, JointRule, LengthSums, Rule, Square, Step, measure_length
 from gradtx.struct import static, within
-from gradtx.tree import abs2, mean_and_deviation, norm, real_dtype, root
+from gradtx.transforms.norms import zero_for_each_block
+from gradtx.tree import abs2, mean_and_deviation, norm, root
 
 
 class grokfast(Rule):
@@ -59,9 +60,7 @@ class clip_by_norm_ema(Rule):
         usual: Array
 
     def init_leaf(self, p: Array) -> Slots:
-        axes = unstacked_axes(self.axes, p.ndim)
-        kept = tuple(n for i, n in enumerate(p.shape) if i not in axes)
-        return self.Slots(jnp.zeros(kept, real_dtype(p.dtype)))
+        return self.Slots(zero_for_each_block(p, self.axes))
 
     def update_leaf(self, g: Array, slots: Slots, p: Array, step: Step) -> tuple[Array, Slots]:
         axes = unstacked_axes(self.axes, g.ndim)
@@ -76,11 +75,6 @@ class clip_by_norm_ema(Rule):
         return g * shrink, self.Slots(jnp.squeeze(new, axes))
 
 
-class ZclipGlobals(NamedTuple):
-    mean: Array
-    deviation: Array
-
-
 class zclip(JointRule):
     """Clips the global norm n where z = (n - mean) / deviation is above `z_threshold`.
 
@@ -93,14 +87,17 @@ class zclip(JointRule):
     decay: HyperField = within("[0, 1)", default=0.97)
     warmup_steps: HyperField = within("(0, inf)", default=25)
 
-    Globals = ZclipGlobals
+    class Globals(NamedTuple):
+        mean: Array
+        deviation: Array
+
     Sums = LengthSums
 
     measure_leaf = measure_length
 
     def decide(
-        self, sums: LengthSums, globals_: ZclipGlobals, t: Array, **extra: Any
-    ) -> tuple[ZclipGlobals, Array]:
+        self, sums: LengthSums, globals_: Globals, t: Array, **extra: Any
+    ) -> tuple[Globals, Array]:
         length, old = sums.length, globals_
         warm = t <= self.warmup_steps
         off, limit = length - old.mean, self.z_threshold * old.deviation
@@ -108,12 +105,7 @@ class zclip(JointRule):
         clipped = old.mean + limit * (limit / jnp.where(far, off, 1))
         after = jnp.where(far, clipped, length)
         factor = jnp.where(far, after / jnp.where(far, length, 1), 1)
-        return ZclipGlobals(*mean_and_deviation(*old, after, t, warm, self.decay)), factor
-
-
-class PercentileGlobals(NamedTuple):
-    norms: Array  # the last ones, around a ring
-    seen: Array  # norms that went into it
+        return self.Globals(*mean_and_deviation(*old, after, t, warm, self.decay)), factor
 
 
 class clip_by_percentile(JointRule):
@@ -127,25 +119,26 @@ class clip_by_percentile(JointRule):
     percentile: HyperField = within("[0, 100]", default=10.0)
     window: int = static(default=100, within="[1, inf)")
 
-    Globals = PercentileGlobals
+    class Globals(NamedTuple):
+        norms: Array  # the last ones, around a ring
+        seen: Array  # norms that went into it
+
     Sums = LengthSums
 
-    def init_globals(self) -> PercentileGlobals:
-        return PercentileGlobals(jnp.zeros(self.window), jnp.zeros(()))
+    def init_globals(self) -> Globals:
+        return self.Globals(jnp.zeros(self.window), jnp.zeros(()))
 
     measure_leaf = measure_length
 
     def decide(
-        self, sums: LengthSums, globals_: PercentileGlobals, t: Array, **extra: Any
-    ) -> tuple[PercentileGlobals, Array]:
+        self, sums: LengthSums, globals_: Globals, t: Array, **extra: Any
+    ) -> tuple[Globals, Array]:
         length, old = sums.length, globals_
         places = jnp.arange(self.window, dtype=t.dtype)
         counts = (length > 0) & jnp.isfinite(length)
         here = counts & (places == old.seen % self.window)
-        new = PercentileGlobals(
-            jnp.where(here, jax.lax.stop_gradient(length), old.norms),
-            old.seen + counts.astype(t.dtype),
-        )
+        norms = jnp.where(here, jax.lax.stop_gradient(length), old.norms)
+        new = self.Globals(norms, old.seen + counts.astype(t.dtype))
         last = jnp.maximum(jnp.minimum(new.seen, self.window) - 1, 0)
         ordered = jnp.sort(jnp.where(places <= last, new.norms, jnp.inf))
         place = self.percentile / 100 * last

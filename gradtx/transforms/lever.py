@@ -14,11 +14,12 @@ from typing import Any, ClassVar, NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
-from gradtx.axes import Axes, input_output_axes, unstacked_axes
+from gradtx.axes import input_output_axes, unstacked_axes
 from gradtx.hyper import AxesField
 from gradtx.rule import HyperField, Rule, Step
 from gradtx.struct import within
-from gradtx.tree import inner, inverse, norm, real_dtype, root
+from gradtx.transforms.norms import zero_for_each_block
+from gradtx.tree import inner, inverse, norm, root
 
 
 class hyperball(Rule):
@@ -40,9 +41,7 @@ class hyperball(Rule):
 
     def init_leaf(self, p: Array) -> Slots:
         # The first step finds it, so that shapes are enough for init.
-        axes = unstacked_axes(self.axes, p.ndim)
-        kept = tuple(n for i, n in enumerate(p.shape) if i not in axes)
-        return self.Slots(jnp.zeros(kept, real_dtype(p.dtype)))
+        return self.Slots(zero_for_each_block(p, self.axes))
 
     def update_leaf(self, g: Array, slots: Slots, p: Array, step: Step) -> tuple[Array, Slots]:
         axes = unstacked_axes(self.axes, g.ndim)
@@ -73,17 +72,13 @@ class floor_by_weight(Rule):
     needs: ClassVar[tuple[str, ...]] = ("params",)
 
     def update_leaf(self, g: Array, slots: Any, p: Array, step: Step) -> tuple[Array, Any]:
-        row = _row_axes(self.axes, g.ndim, "floor_by_weight")
+        if self.axes is None and g.ndim < 2:
+            row = tuple(range(g.ndim))
+        else:
+            row = input_output_axes(self.axes, g.ndim, "floor_by_weight").of("i")
         length = norm(g, row)
         least = self.ratio * norm(p, row)
         return g * jnp.where(length > 0, jnp.maximum(1, least * inverse(length)), 1), slots
-
-
-def _row_axes(axes: Axes | None, ndim: int, owner: str) -> tuple[int, ...]:
-    """The axes over which the norm of a row runs."""
-    if axes is None and ndim < 2:
-        return tuple(range(ndim))
-    return input_output_axes(axes, ndim, owner).of("i")
 
 
 class radial_brake(Rule):

@@ -22,7 +22,7 @@ from gradtx.paths import aligned
 from gradtx.rule import HyperField, Rule, Step
 from gradtx.struct import value_error, within
 from gradtx.transform import Clocked, State
-from gradtx.tree import Tree, global_norm, is_inexact, is_none, named_leaves, root, wide, widest
+from gradtx.tree import Tree, as_came, global_norm, is_inexact, is_none, named_leaves, root, widest
 
 
 class add_noise(Rule):
@@ -64,9 +64,8 @@ class differentially_private_aggregate(Clocked):
 
     l2_norm_clip: HyperField = within("(0, inf)")
     noise_multiplier: HyperField = within("[0, inf)")
-    key: int | Array = (
-        random_key()
-    )  # without a default: noise that anybody can draw protects nobody
+    # Without a default: noise that anybody can draw protects nobody.
+    key: int | Array = random_key()
 
     needs: ClassVar[tuple[str, ...]] = ("params",)
     random: ClassVar[bool] = True
@@ -81,8 +80,7 @@ class differentially_private_aggregate(Clocked):
         refuse_missing(self, updates, {"params": params})
         batch, size = self._examples(updates, params)
         arrays = [g for g in batch if is_inexact(g)]
-        dtype = widest(arrays)
-        numbers = narrowed(for_all_arrays(self, at.count), dtype)
+        numbers = narrowed(for_all_arrays(self, at.count), widest(arrays))
         treedef = jax.tree.structure(updates, is_leaf=is_none)
         if arrays:
             lengths = jax.vmap(global_norm)(arrays)
@@ -91,35 +89,32 @@ class differentially_private_aggregate(Clocked):
         deviation = numbers.noise_multiplier * numbers.l2_norm_clip / size
         noise = Running(_gaussian(self.key), _gaussian.Part(), at, deviation)
         noisy, _ = run([noise], treedef.unflatten(batch), params)
-        return jax.tree.map(
-            lambda u, g: u.astype(jnp.result_type(g)) if is_inexact(u) else u, noisy, updates
-        ), state
+        return as_came(noisy, updates), state
 
     def _examples(self, updates: Tree, params: Tree | None) -> tuple[list[Any], int]:
         """The arrays with a leading axis of examples, and how many these are."""
         leaves, treedef = jax.tree.flatten(updates, is_leaf=is_none)
         given = params is not None
         ps = aligned(self, treedef, params, "parameters") if given else [None] * len(leaves)
-        pairs = [(g, p) for g, p in zip(leaves, ps, strict=True) if p is not None and is_inexact(g)]
-        if all(jnp.shape(g) == jnp.shape(p) for g, p in pairs):
+        named = zip(named_leaves(updates), ps, strict=True)
+        pairs = [(path, g, p) for (path, g), p in named if p is not None and is_inexact(g)]
+        odd = [
+            f"at {path!r} it is {list(jnp.shape(g))}, the parameter {list(jnp.shape(p))}"
+            for path, g, p in pairs
+            if jnp.shape(g) != jnp.shape(p)
+        ]
+        if not odd:
             return [jnp.asarray(g)[None] if is_inexact(g) else g for g in leaves], 1
-        sizes = {jnp.shape(g)[:1] for g, _ in pairs}
-        if len(sizes) > 1 or any(jnp.shape(g)[1:] != jnp.shape(p) for g, p in pairs):
-            odd = [
-                f"at {path!r} it is {list(jnp.shape(g))}, the parameter {list(jnp.shape(p))}"
-                for (path, g), p in zip(named_leaves(updates), ps, strict=True)
-                if p is not None and is_inexact(g) and jnp.shape(g) != jnp.shape(p)
-            ]
-            raise value_error(
-                f"{self}.update",
-                f"the update has no common axis of examples: {'; '.join(odd)}",
-                "Pass gradients with one leading axis more, as jax.vmap(jax.grad(loss)) makes",
-            )
+        sizes = {jnp.shape(g)[:1] for _, g, _ in pairs}
+        if len(sizes) > 1 or any(jnp.shape(g)[1:] != jnp.shape(p) for _, g, p in pairs):
+            seen = f"the update has no common axis of examples: {'; '.join(odd)}"
+            do = "Pass gradients with one leading axis more, as jax.vmap(jax.grad(loss)) makes"
+            raise value_error(f"{self}.update", seen, do)
         return leaves, next(iter(sizes))[0]
 
 
 def _weighted(g: Array, weights: Array) -> Array:
     """The sum over the first axis with these weights, in wide arithmetic."""
-    g = g.astype(wide(g.dtype))
+    g = g.astype(widest([g]))
     weights = weights.astype(g.dtype).reshape([-1] + [1] * (g.ndim - 1))
     return jnp.sum(g * weights, axis=0)

@@ -15,6 +15,7 @@ from gradtx.axes import input_output_axes
 from gradtx.hyper import AxesField
 from gradtx.rule import JointRule, LengthSums, NoNumbers, Rule, Step, measure_length
 from gradtx.transforms.norms import number_along
+from gradtx.tree import inverse
 
 
 class normalize(JointRule):
@@ -30,8 +31,7 @@ class normalize(JointRule):
     def decide(
         self, sums: LengthSums, globals_: NoNumbers, t: Array, **extra: Any
     ) -> tuple[NoNumbers, Array]:
-        sound = sums.length > 4 * jnp.finfo(t.dtype).tiny  # its inverse is a number
-        return globals_, jnp.where(sound, 1 / jnp.where(sound, sums.length, 1), 0)
+        return globals_, inverse(sums.length)
 
 
 class centralize(Rule):

@@ -22,7 +22,7 @@ from gradtx.axes import input_output_axes, unstacked_axes
 from gradtx.hyper import AxesField
 from gradtx.rule import HyperField, Rule, Step
 from gradtx.struct import within
-from gradtx.tree import norm
+from gradtx.tree import norm, real_dtype
 
 
 def block_norm(x: Array, axes: Any) -> Array:
@@ -33,6 +33,13 @@ def block_norm(x: Array, axes: Any) -> Array:
 def block_rms(x: Array, axes: Any) -> Array:
     """The root mean square of every block of `x`, which keeps its number of axes."""
     return block_norm(x, axes) / math.sqrt(number_along(x, unstacked_axes(axes, x.ndim)))
+
+
+def zero_for_each_block(x: Array, axes: Any) -> Array:
+    """Real zeros, one for every block of `x`: a scalar where nothing is stacked."""
+    inside = unstacked_axes(axes, x.ndim)
+    stack = tuple(n for i, n in enumerate(x.shape) if i not in inside)
+    return jnp.zeros(stack, real_dtype(x.dtype))
 
 
 def number_along(x: Array, axes: tuple[int, ...]) -> int:

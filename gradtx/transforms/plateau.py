@@ -12,15 +12,6 @@ from gradtx.rule import HyperField, JointRule
 from gradtx.struct import within
 
 
-class PlateauGlobals(NamedTuple):
-    scale: Array
-    best_value: Array
-    plateau_count: Array  # values without an improvement
-    cooldown_count: Array  # values that are still left out
-    seen: Array  # values in the present average
-    avg_value: Array
-
-
 class reduce_on_plateau(JointRule):
     """Multiplies updates by a scale that falls when `value=` has not improved for a while.
 
@@ -38,16 +29,23 @@ class reduce_on_plateau(JointRule):
     accumulation_size: HyperField = within("(0, inf)", default=1)
     min_scale: HyperField = within("[0, 1]", default=0.0)
 
-    Globals = PlateauGlobals
+    class Globals(NamedTuple):
+        scale: Array
+        best_value: Array
+        plateau_count: Array  # values without an improvement
+        cooldown_count: Array  # values that are still left out
+        seen: Array  # values in the present average
+        avg_value: Array
+
     needs: ClassVar[tuple[str, ...]] = ("value",)
 
-    def init_globals(self) -> PlateauGlobals:
+    def init_globals(self) -> Globals:
         largest = float(np.finfo(np.float32).max)  # inf would not survive arithmetic
-        return PlateauGlobals(1.0, largest, 0.0, 0.0, 0.0, 0.0)  # pyright: ignore[reportArgumentType]
+        return self.Globals(1.0, largest, 0.0, 0.0, 0.0, 0.0)  # pyright: ignore[reportArgumentType]
 
     def decide(
-        self, sums: Any, globals_: PlateauGlobals, t: Array, **extra: Array
-    ) -> tuple[PlateauGlobals, Array]:
+        self, sums: Any, globals_: Globals, t: Array, **extra: Array
+    ) -> tuple[Globals, Array]:
         old = globals_
         seen = old.seen + 1
         average = old.avg_value + (extra["value"] - old.avg_value) / seen
@@ -56,7 +54,7 @@ class reduce_on_plateau(JointRule):
         cooling = old.cooldown_count > 0
         waited = jnp.where(better | cooling, 0, old.plateau_count + 1)
         lower = waited >= self.patience
-        decided = PlateauGlobals(
+        decided = self.Globals(
             jnp.where(lower, jnp.maximum(old.scale * self.factor, self.min_scale), old.scale),
             jnp.where(better, average, old.best_value),
             jnp.where(lower, 0, waited),
@@ -65,7 +63,5 @@ class reduce_on_plateau(JointRule):
             jnp.zeros_like(average),
         )
         waiting = old._replace(seen=seen, avg_value=average)
-        new = PlateauGlobals(
-            *(jnp.where(full, x, y) for x, y in zip(decided, waiting, strict=True))
-        )
+        new = self.Globals(*(jnp.where(full, x, y) for x, y in zip(decided, waiting, strict=True)))
         return new, new.scale

@@ -15,7 +15,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import jax.numpy as jnp
-from jax import Array
+from jax import Array, lax
 
 from gradtx.axes import unstacked_axes
 from gradtx.hyper import AxesField
@@ -163,9 +163,7 @@ def _threshold(x: Array, scale: Array, axes: tuple[int, ...]) -> Array:
     rows = jnp.transpose(x, (*kept, *axes)).reshape([x.shape[i] for i in kept] + [-1])
     falling = -jnp.sort(-rows, axis=-1)
     excess = jnp.cumsum(falling, axis=-1) - scale
-    rank = jnp.arange(1, rows.shape[-1] + 1, dtype=x.dtype)
-    rank = jnp.broadcast_to(rank, rows.shape)
+    rank = lax.broadcasted_iota(x.dtype, rows.shape, rows.ndim - 1) + 1
     number = jnp.maximum(jnp.sum(falling * rank > excess, axis=-1, keepdims=True), 1)
-    return (jnp.take_along_axis(excess, number - 1, axis=-1) / number.astype(x.dtype)).reshape(
-        shape
-    )
+    theta = jnp.take_along_axis(excess, number - 1, axis=-1) / number.astype(x.dtype)
+    return theta.reshape(shape)
