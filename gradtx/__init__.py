@@ -54,6 +54,10 @@ from gradtx.wrappers.average import (
     power_law as power_law,
 )
 from gradtx.wrappers.cautious import cautious as cautious
+from gradtx.wrappers.inject import (
+    hyperparams as hyperparams,
+    inject_hyperparams as inject_hyperparams,
+)
 from gradtx.wrappers.mechanic import mechanic as mechanic
 from gradtx.wrappers.monitor import metrics as metrics, monitor as monitor
 from gradtx.wrappers.outer import (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import jax
 
@@ -110,6 +110,10 @@ class chain(Clocked):
         yield self, at
         for name, part in self.parts.items():
             yield from part.moments(at.inside(name), None if state is None else state[name])
+
+    def in_state(self, state: State) -> Self:
+        parts = {name: part.in_state(state[name]) for name, part in self.parts.items()}
+        return self.with_fields(parts=Table(parts))
 
     def routes(self, params: Tree) -> list[Route]:
         through = [part.routes(params) for part in self.parts.values()]

@@ -154,9 +154,7 @@ COUNTERPARTS = {
     "scale_by_schedule": "scale, or scale_by_learning_rate: any number may be a schedule",
     "scale_by_distance_over_gradients": "scale_by_dog",
     "additive_weight_decay": "add_decayed_weights",
-    "inject_hyperparams": "nothing: every hyperparameter is data, see tx.replace and "
-    "tx.hyperparameters",
-    "inject_stateful_hyperparams": "nothing: every hyperparameter is data, see tx.replace",
+    "inject_stateful_hyperparams": "inject_hyperparams",
     "named_chain": "chain with keywords: chain(clip=clip(1.0), adam=adam(1e-3))",
     "flatten": "nothing: equal arrays are traced once",
     "stateless": _ARRAYS_ALONE,

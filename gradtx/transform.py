@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import abc
 import functools
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +21,7 @@ from jax.tree_util import DictKey, GetAttrKey
 
 from gradtx.engine.apply import apply_updates as apply_updates
 from gradtx.engine.front import asking, compiled as compiled
+from gradtx.engine.hyperparameters import in_use
 from gradtx.engine.init import whole
 from gradtx.engine.placement import zero_count
 from gradtx.engine.refusals import ORDER, kind_of_state, refuse_no_arrays
@@ -29,16 +29,12 @@ from gradtx.engine.slots import map_slots
 from gradtx.engine.step import At, next_count
 from gradtx.hyper import fields_of, refuse_no_axes
 from gradtx.paths import Route, by_path, label_tree, table
-from gradtx.schedules.base import Schedule, evaluate
 from gradtx.struct import (
-    Static,
     Struct,
-    fields_below,
     refuse_object,
     shown,
     type_error,
     value_error,
-    without_wrappers,
 )
 from gradtx.tree import P, Tree, U, is_none, named_leaves
 
@@ -199,25 +195,12 @@ class GradientTransformation(Struct, abc.ABC):
         """
         start = At(count if state is None else self.count(state))
         part = state if state is None else self._part_of(state)
-        counts = {at.place: at.count for _, at in self.moments(start, part)}
-        found: dict[tuple[str, ...], Any] = {}
-        for path, value, chooses_code in fields_below(self, whole=(Schedule,)):
-            if chooses_code or (isinstance(value, Struct) and not isinstance(value, _MOVING)):
-                continue
-            owner = next(path[:k] for k in range(len(path), -1, -1) if path[:k] in counts)
-            below = jax.tree.map(
-                lambda v, at=counts[owner]: evaluate(v, at),
-                value,
-                is_leaf=lambda v: isinstance(v, _MOVING),
-            )
-            for name, number in named_leaves(below):
-                if number is not None:
-                    found[(*path, name) if name else path] = _plain(number)
-        often = Counter(map(without_wrappers, found))
-        return {
-            ".".join(path if often[short := without_wrappers(path)] > 1 else short): number
-            for path, number in found.items()
-        }
+        tx = self if state is None else self.in_state(part)
+        return {name: _plain(number) for name, number in in_use(tx, start, part).items()}
+
+    def in_state(self, state: State) -> Self:
+        """Itself with the hyperparameters that parts of it keep in their state."""
+        return self
 
     def memory(self, params: Tree) -> dict[str, int]:
         """The bytes of state for such parameters, by the path of the slot, and their sum, "in all".
@@ -240,7 +223,6 @@ class GradientTransformation(Struct, abc.ABC):
         return 2
 
 
-_MOVING = (Schedule, Static)
 _COUNT = (DictKey("count"), GetAttrKey("count"))
 
 

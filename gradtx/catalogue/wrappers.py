@@ -9,6 +9,7 @@ from gradtx.wrappers.accumulate import accumulate
 from gradtx.wrappers.average import ema, lookahead, polyak_average
 from gradtx.wrappers.conditional import conditionally_mask, conditionally_transform, every
 from gradtx.wrappers.guard import apply_if_finite, dynamic_loss_scale, skip_outliers
+from gradtx.wrappers.inject import inject_hyperparams
 from gradtx.wrappers.monitor import monitor
 from gradtx.wrappers.offload import offload
 from gradtx.wrappers.outer import ema_nesterov
@@ -28,6 +29,7 @@ wrappers = family(
     row(partial(partition, {"*": adam(0.1)}), "every array has an optimizer of its own"),
     row(partial(masked, adam(0.1), "*"), "moves some arrays only"),
     row(partial(ema, adam(0.1)), "evaluates the newest parameters, averaged"),
+    row(partial(inject_hyperparams, adam(0.1)), "hyperparameters in the state"),
     row(partial(polyak_average, adam(0.1)), "evaluates the mean of the parameters"),
     row(partial(lookahead, adam(0.1), 2), "goes back half of the way"),
     # Temporary: the step, of which both the parameters and z are made

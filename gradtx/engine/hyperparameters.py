@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.tree_util import tree_leaves_with_path
 from jax.typing import DTypeLike
 
 from gradtx.axes import Axes
+from gradtx.engine.step import At
 from gradtx.paths import by_path, refuse_unused, route, spread
 from gradtx.schedules.base import Schedule, evaluate
-from gradtx.struct import NUMBERS, Static, Struct, shown, value_error
-from gradtx.tree import Tree, is_none, real_dtype
+from gradtx.struct import (
+    NUMBERS,
+    Static,
+    Struct,
+    fields_below,
+    shown,
+    value_error,
+    without_wrappers,
+)
+from gradtx.tree import Tree, is_none, path_string, real_dtype
 
 S = TypeVar("S", bound=Struct)
 T = TypeVar("T")
@@ -122,6 +133,45 @@ def _spread(struct: Struct, name: str, value: Any, count: Any, tree: Tree) -> li
         lambda v: _number(struct, name, v, count), value, is_leaf=lambda v: isinstance(v, _WHOLE)
     )
     return spread(f"{type(struct).__name__}({name}={shown(value)})", numbers, tree)
+
+
+# By name ---------------------------------------------------------------------------------------
+
+Path = tuple[str, ...]
+
+
+def entries(tx: Struct) -> dict[str, tuple[Path, Any]]:
+    """The path of every number and schedule in a transformation, and what stands there, by name.
+
+    The name leaves out what only stands around (`inner`), unless two would have the same.
+    """
+    found: dict[Path, Any] = {}
+    for path, value, chooses_code in fields_below(tx, whole=(Schedule,)):
+        if chooses_code or (isinstance(value, Struct) and not isinstance(value, _MOVING)):
+            continue
+        for below, entry in tree_leaves_with_path(value, is_leaf=lambda x: isinstance(x, _MOVING)):
+            found[(*path, path_string(below)) if below else path] = entry
+    often = Counter(map(without_wrappers, found))
+    short = {path: without_wrappers(path) for path in found}
+    names = {path: ".".join(path if often[short[path]] > 1 else short[path]) for path in found}
+    return {names[path]: (path, entry) for path, entry in found.items()}
+
+
+def in_use(tx: Any, at: At, state: Any) -> dict[str, Any]:
+    """The numbers of a transformation by name, schedules evaluated at the counts of its parts."""
+    counts = {moment.place: moment.count for _, moment in tx.moments(at, state)}
+
+    def count(path: Path) -> Any:
+        return next(counts[path[:k]] for k in range(len(path), -1, -1) if path[:k] in counts)
+
+    found = entries(tx).items()
+    return {name: evaluate(entry, count(path)) for name, (path, entry) in found}
+
+
+_MOVING = (Schedule, Static)
+
+
+# In the precision of an array ------------------------------------------------------------------
 
 
 def narrowed(values: T, dtype: DTypeLike) -> T:

@@ -58,7 +58,8 @@ Copy = Annotated[Array, "copy"]
 class Declared(NamedTuple):
     """What is known of a field of a state."""
 
-    kind: str  # "signed", "square" or "copy" for slots, "number", or "state" for one inside
+    # "signed", "square" or "copy" for slots, "number", "hyperparameter", or "state" for one inside
+    kind: str
     by_engine: bool = False  # whether the engine reads and writes it, in whatever format
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 import functools
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
@@ -239,6 +239,9 @@ class Wrapper(Clocked):
             inside = at.inside("inner")._replace(count=self.inner_count(at.count))
             yield from self.inner.moments(inside)
 
+    def in_state(self, state: State) -> Self:
+        return self.with_fields(inner=self.inner.in_state(state.inner))
+
     def routes(self, params: Tree) -> list[Route]:
         name = type(self).__name__
         return [r._replace(by=f"{name}({r.by})") for r in self.inner.routes(params)]
@@ -377,6 +380,9 @@ class Transparent(GradientTransformation):
 
     def _part_of(self, state: State) -> State:
         return self.inner._part_of(state)
+
+    def in_state(self, state: State) -> Self:
+        return self.with_fields(inner=self.inner.in_state(state))
 
     def init_part(self, params: Tree, at: At) -> State:
         return self.around_init(lambda p: self.inner.init_part(p, at), params)

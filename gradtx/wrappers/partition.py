@@ -7,7 +7,7 @@ it no state.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
@@ -29,7 +29,7 @@ from gradtx.paths import (
     refuse_unused,
     route,
 )
-from gradtx.struct import converted, shown, static, type_error, value_error
+from gradtx.struct import Table, converted, shown, static, type_error, value_error
 from gradtx.transform import Clocked, GradientTransformation, State, compiled, refuse_other_parts
 from gradtx.tree import Tree, U, is_inexact, is_none, named_leaves
 from gradtx.wrappers.base import Transparent
@@ -99,6 +99,10 @@ class partition(Clocked):
             for i, (k, route_) in enumerate(zip(keys, inside, strict=True)):
                 found[i] = route_.because(why[i]) if k == key else found[i]
         return found
+
+    def in_state(self, state: State) -> Self:
+        transforms = {key: tx.in_state(state[str(key)]) for key, tx in self.transforms.items()}
+        return self.with_fields(transforms=Table(transforms))
 
     def moments(
         self, at: At, state: State | None = None

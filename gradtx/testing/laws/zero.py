@@ -72,7 +72,8 @@ def zero_gradients_for_ever(e: Evidence) -> None:
     for left in (0.0, 1e-30, 1e-40):
 
         def late(path: Any, x: Any, left: float = left) -> Any:
-            if not is_inexact(x) and not is_count(path):
+            given = {getattr(key, "name", None) for key in path} & {"hyperparams", "schedules"}
+            if given or not (is_inexact(x) or is_count(path)):
                 return x  # whole numbers that are no counts may be codes of slots
             value = np.full_like(x, full) if is_count(path) else number(x) * left
             return jax.device_put(value.astype(x.dtype), x.sharding if x.committed else None)

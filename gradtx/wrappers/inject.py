@@ -1,0 +1,154 @@
+"""Hyperparameters in the state: for who holds an optimizer as a static value."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar, NamedTuple, Self
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from gradtx.engine.hyperparameters import entries, in_use
+from gradtx.engine.step import At
+from gradtx.struct import nearest, value_error
+from gradtx.transform import GradientTransformation, State
+from gradtx.tree import Tree, is_none
+from gradtx.wrappers.base import Wrapper
+
+
+class InjectOwn(NamedTuple):
+    """What `inject_hyperparams` keeps: numbers by the names that `tx.hyperparameters` gives."""
+
+    hyperparams: dict[
+        str, Any
+    ]  # in use at the last step; one that a schedule gives follows from it
+    schedules: dict[str, Any]  # the numbers of the schedules, such as "learning_rate.peak_value"
+
+
+class inject_hyperparams(Wrapper):
+    """Keeps all hyperparameters of `inner` in the state, where they are read, set and saved.
+
+    `state.hyperparams["learning_rate"] = 0.01` holds from the next update on, without a new trace,
+    where the optimizer itself is static (`TrainState` of Flax, `nnx.Optimizer`). Those that are
+    schedules show the value of the last step; what can be set is in `state.schedules`. The numbers
+    of the object are those of a fresh state. `hyperparams(state)` reads them through any wrappers.
+    Differs from Optax, which takes a function that makes an optimizer: this takes any optimizer.
+    """
+
+    Own = InjectOwn
+    kinds: ClassVar[Mapping[str, str]] = dict.fromkeys(InjectOwn._fields, "hyperparameter")
+
+    def init_own(self, params: Tree, at: At) -> InjectOwn:
+        leaves = jax.tree.leaves(self.inner)
+        schedules = {name: self._one(name, leaves[i]) for name, i in self._places()[1].items()}
+        return InjectOwn(self._numbers(at, None), schedules)
+
+    def _numbers(self, at: At, inner: State | None) -> dict[str, Array]:
+        """The numbers of `inner` in use, as strongly typed arrays, under the shortest names."""
+        found = in_use(self.inner, At(at.count), inner)
+        return {short: self._one(short, found[name]) for name, short in self._names().items()}
+
+    def _one(self, name: str, number: Any) -> Array:
+        """A number as it is kept. Raises `ValueError` for an array with axes."""
+        if jnp.ndim(number):
+            seen = f"{name} has shape {jnp.shape(number)}, a hyperparameter is one number"
+            raise value_error(self, seen, "Run a stack of optimizers under jax.vmap")
+        return _strong(number)
+
+    def _names(self) -> dict[str, str]:
+        """What each hyperparameter is called in the state: its last name where no other has it."""
+        names = list(entries(self.inner))
+        often = Counter(name.rsplit(".", 1)[-1] for name in names)
+        last = {name: name.rsplit(".", 1)[-1] for name in names}
+        return {name: name if often[last[name]] > 1 else last[name] for name in names}
+
+    def _places(self) -> tuple[dict[str, int], dict[str, int]]:
+        """Which leaf of `inner` each constant is, and each number of a schedule."""
+        leaves, treedef = jax.tree.flatten(self.inner)
+        constants, moving, names = {}, {}, self._names()
+        for name, (_, entry) in entries(treedef.unflatten(range(len(leaves)))).items():
+            if isinstance(entry, int):
+                constants[names[name]] = entry
+                continue
+            for path, i in jax.tree_util.tree_leaves_with_path(entry):
+                below = jax.tree_util.keystr(path, simple=True, separator=".")
+                moving[f"{names[name]}.{below}"] = i
+        return constants, moving
+
+    def in_state(self, state: State) -> Self:
+        """Itself with the numbers of a state."""
+        leaves, treedef = jax.tree.flatten(self.inner)
+        for kept, places in zip((state.hyperparams, state.schedules), self._places(), strict=True):
+            for name, i in places.items():
+                if name not in kept:
+                    seen = f"{name!r} is missing among the hyperparameters of the state"
+                    raise value_error(self, seen, "Set those that are there")
+                leaves[i] = jnp.asarray(kept[name]).astype(self._one(name, leaves[i]).dtype)
+        inner: GradientTransformation = treedef.unflatten(leaves)
+        return self.with_fields(inner=inner.in_state(state.inner))
+
+    def _refuse_unknown(self, state: State) -> None:
+        known = self._names().values()
+        for name in state.hyperparams:
+            if name not in known:
+                seen = f"there is no hyperparameter {name!r} to be set"
+                raise value_error(self, seen, nearest(name, known))
+
+    def update_part(
+        self, updates: Tree, state: State, params: Tree | None, at: At, extra: Mapping[str, Any]
+    ) -> tuple[Tree, State]:
+        self.refuse(updates, state, params, extra)
+        self._refuse_unknown(state)
+        tx = self.in_state(state)
+        updates, new = Wrapper.update_part(tx, updates, state, params, at, extra)
+        return updates, tx.with_numbers(new, state, at)
+
+    def step_part(
+        self, grads: Tree, state: State, params: Tree, at: At, extra: Mapping[str, Any]
+    ) -> tuple[Tree, State]:
+        self.refuse(grads, state, params, extra)
+        self._refuse_unknown(state)
+        tx = self.in_state(state)
+        params, new = Wrapper.step_part(tx, grads, state, params, at, extra)
+        return params, tx.with_numbers(new, state, at)
+
+    def with_numbers(self, new: State, before: State, at: At) -> State:
+        """The new state with the numbers that were in use for it."""
+        return new._replace(hyperparams=self._numbers(at, before.inner))
+
+    def evaluated(self, state: State, params: Tree, at: At) -> Tree:
+        return Wrapper.evaluated(self.in_state(state), state, params, at)
+
+    def moments(
+        self, at: At, state: State | None = None
+    ) -> Iterator[tuple[GradientTransformation, At]]:
+        return Wrapper.moments(self if state is None else self.in_state(state), at, state)
+
+
+def _strong(number: Any) -> Array:
+    """A number as an array of the widest dtype of its kind that JAX has; a random key as it is."""
+    array = jnp.asarray(number)
+    kinds = ((jnp.floating, float), (jnp.integer, int))
+    widest = next((k for kind, k in kinds if jnp.issubdtype(array.dtype, kind)), array.dtype)
+    return jax.lax.convert_element_type(array, jnp.result_type(widest))
+
+
+def hyperparams(state: State) -> dict[str, Array]:
+    """The hyperparameters in use at the last step, and the "count" of steps, through any wrappers.
+
+    Raises `ValueError` where no `inject_hyperparams` keeps them in the state.
+    """
+
+    def is_kept(x: Any) -> bool:
+        return isinstance(getattr(x, "hyperparams", None), dict)
+
+    found = [x for x in jax.tree.leaves(state, is_leaf=is_kept) if is_kept(x)]
+    if not found:
+        seen = "no hyperparameters are kept in the state"
+        raise value_error("hyperparams", seen, "Make the optimizer with inject_hyperparams(...)")
+    flat = jax.tree_util.tree_leaves_with_path(state, is_leaf=is_none)
+    counts = (x for path, x in flat if path and str(path[-1]).strip("[].'") == "count")
+    kept = {name: x for one in found for name, x in one.hyperparams.items()}
+    return {"count": next(counts), **kept}
