@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from gradtx.engine.beside import aligned
 from gradtx.engine.front import compiled
 from gradtx.engine.rounding import is_narrow, round_to, seed_from_key
-from gradtx.paths import aligned
 from gradtx.struct import type_error, value_error
 from gradtx.tree import P, Tree, is_inexact, is_none, named_leaves, path_salt, widest
 

@@ -9,13 +9,13 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
+from gradtx.engine.beside import aligned
 from gradtx.engine.hyperparameters import for_all_arrays, narrowed
 from gradtx.engine.leaf import promotion, wide_slots
 from gradtx.engine.refusals import explained, refuse_missing, refuse_mixed, refuse_other_state
 from gradtx.engine.run import in_precision, slots_of
 from gradtx.engine.slots import separate
 from gradtx.engine.step import At, next_count
-from gradtx.paths import aligned
 from gradtx.tree import Tree, global_norm, is_inexact, is_none, real_dtype_of, widest
 
 JointRule = Any

@@ -20,13 +20,13 @@ from jax import Array, lax
 from jax.typing import DTypeLike
 
 from gradtx.engine.batches import batching_pays, in_batches
+from gradtx.engine.beside import aligned
 from gradtx.engine.hyperparameters import narrowed, per_array, with_constants_inside
 from gradtx.engine.keys import array_key, salt
 from gradtx.engine.leaf import Job, after_batch, batched, before_batch, one_array
 from gradtx.engine.refusals import explained, refuse_missing, refuse_mixed, refuse_other_state
 from gradtx.engine.slots import is_stored, separate, together
 from gradtx.engine.step import At, Step, next_count
-from gradtx.paths import aligned
 from gradtx.tree import Tree, is_inexact, is_none, real_dtype, widest
 
 Rule = Any

@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from gradtx.engine.beside import aligned
 from gradtx.engine.codes import Stored
 from gradtx.engine.rounding import is_narrow
-from gradtx.paths import aligned
 from gradtx.tree import is_inexact, path_string, real_zeros_like
 
 

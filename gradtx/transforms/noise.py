@@ -13,12 +13,12 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from gradtx.engine.beside import aligned
 from gradtx.engine.hyperparameters import for_all_arrays, narrowed
 from gradtx.engine.keys import random_key
 from gradtx.engine.refusals import refuse_missing
 from gradtx.engine.run import Running, run
 from gradtx.engine.step import At
-from gradtx.paths import aligned
 from gradtx.rule import HyperField, Rule, Step
 from gradtx.struct import value_error, within
 from gradtx.transform import Clocked, State

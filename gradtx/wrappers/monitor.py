@@ -9,9 +9,10 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from gradtx.engine.beside import aligned
 from gradtx.engine.placement import ordered_after, zero_count
 from gradtx.engine.step import At
-from gradtx.paths import aligned, matches
+from gradtx.paths import matches
 from gradtx.struct import nearest, static, value_error
 from gradtx.transform import State
 from gradtx.tree import (

@@ -13,7 +13,7 @@ from gradtx.engine.host import KINDS, put
 from gradtx.struct import static, value_error
 from gradtx.transform import State, compiled
 from gradtx.tree import P, Tree, U
-from gradtx.wrappers.base import Transparent
+from gradtx.wrappers.transparent import Transparent
 
 
 class offload(Transparent):

@@ -13,16 +13,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gradtx.engine.beside import aligned, as_they_came, grown
 from gradtx.engine.step import At
 from gradtx.interop import all_as_transformations
 from gradtx.paths import (
     UNMOVED,
     Labels,
     Route,
-    aligned,
-    as_they_came,
     by_path,
-    grown,
     label_tree,
     matches,
     reasons,
@@ -32,8 +30,8 @@ from gradtx.paths import (
 from gradtx.struct import Table, converted, shown, static, type_error, value_error
 from gradtx.transform import Clocked, GradientTransformation, State, compiled, refuse_other_parts
 from gradtx.tree import Tree, U, is_inexact, is_none, named_leaves
-from gradtx.wrappers.base import Transparent
 from gradtx.wrappers.choice import only, with_leaves
+from gradtx.wrappers.transparent import Transparent
 
 
 class partition(Clocked):

@@ -21,11 +21,11 @@ import numpy as np
 from jax import Array, lax
 from jax.typing import DTypeLike
 
+from gradtx.engine.beside import aligned
 from gradtx.engine.keys import array_key, random_key
 from gradtx.engine.refusals import explained, refuse_mixed
 from gradtx.engine.rounding import is_narrow, round_to, seed_from_key
 from gradtx.engine.step import At
-from gradtx.paths import aligned
 from gradtx.rule import Rule, Step
 from gradtx.struct import static
 from gradtx.transform import State

@@ -14,11 +14,11 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
+from gradtx.engine.beside import aligned
 from gradtx.engine.hyperparameters import for_all_arrays
 from gradtx.engine.run import Running, run
 from gradtx.engine.step import At
 from gradtx.interop import AnyTransformation
-from gradtx.paths import aligned
 from gradtx.rule import Copy, Hyper, HyperField, OptionalHyperField, Rule, Step
 from gradtx.struct import static, within
 from gradtx.transform import State, apply_updates

@@ -38,7 +38,7 @@ from gradtx.rule import register_for_export
 from gradtx.struct import Struct, Table, converted, static, type_error, value_error
 from gradtx.transform import State
 from gradtx.tree import Tree, as_came, is_inexact, is_none, listed, wide
-from gradtx.wrappers.base import Transparent
+from gradtx.wrappers.transparent import Transparent
 
 for kind in (
     *(RandomlyRounded, Floats, RandomFloats),

@@ -28,7 +28,7 @@ from gradtx.transforms.clip import clip
 from gradtx.transforms.momentum import scale_by_momentum
 from gradtx.transforms.scale import scale
 from gradtx.tree import Tree
-from gradtx.wrappers.base import Transparent
+from gradtx.wrappers.transparent import Transparent
 
 
 def _refused(e: Evidence, grads: Tree, state: State, kinds: Any = (TypeError, ValueError)) -> Any:
