@@ -24,6 +24,7 @@ from gradtx.optimizers.sides import (
     SIDES,
     Pair,
     averages,
+    diagonals,
     due,
     grams,
     has_matrix,
@@ -32,6 +33,7 @@ from gradtx.optimizers.sides import (
     on_both_sides,
     refreshed,
     scaled_identity,
+    without_dead,
     zeros_and_identities,
 )
 from gradtx.paths import Labels
@@ -125,7 +127,7 @@ class scale_by_shampoo(Rule):
             return a, b
 
         left_root, right_root = refreshed(turns, roots, (slots.left_root, slots.right_root), *sums)
-        d = on_both_sides(left_root, m, right_root)
+        d = without_dead(on_both_sides(left_root, m, right_root), *diagonals(sums, m))
         if self.graft is not None:
             d = d * (frobenius_norm(short) * inverse(frobenius_norm(d)))
         begun = jnp.broadcast_to(begun, stack)[..., None, None]
@@ -235,6 +237,7 @@ class scale_by_kl_shampoo(Rule):
 
         roots = refreshed(turns, fresh, tuple(roots), left, right)
         u = on_both_sides(roots[0], mean, roots[1])
+        u = without_dead(u, *(jnp.max(abs2(mean), axis=axis) for axis in (-1, -2)))
         sides = placed(slots[1:], (left, right, *roots))
         return from_matrices([u], how), self.Slots(mu, *sides)
 

@@ -115,6 +115,27 @@ def without_rounding(x: Array) -> Array:
     return jnp.where(size > 4 * math.sqrt(sum(x.shape[-2:])) * _eps(size) * largest, x, 0)
 
 
+def without_dead(u: Array, rows: Array, columns: Array) -> Array:
+    """Matrices with zeros in the rows and columns for which there is a zero, as for dead units.
+
+    Turned into a basis and back, what never had a gradient would move by rounding.
+    """
+    return jnp.where((rows != 0)[..., :, None] & (columns != 0)[..., None, :], u, 0)
+
+
+def diagonals(sides: Pair, like: Array) -> tuple[Array, Array]:
+    """The diagonals of both sides of matrices, which are zero where no gradient was ever."""
+    rows, columns = (
+        a[..., 0, :] if is_diagonal(a) else jnp.diagonal(a, axis1=-2, axis2=-1) for a in sides
+    )
+    n, m = like.shape[-2:]
+    stack = like.shape[:-2]
+    return (
+        rows if has_matrix(sides[0]) else jnp.ones((*stack, n), like.dtype),
+        columns if has_matrix(sides[1]) else jnp.ones((*stack, m), like.dtype),
+    )
+
+
 def _eps(x: Array) -> float:
     return float(jnp.finfo(x.dtype).eps)
 

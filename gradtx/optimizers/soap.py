@@ -25,6 +25,7 @@ from gradtx.optimizers.sides import (
     SIDES,
     Pair,
     averages,
+    diagonals,
     due,
     eigenbasis,
     has_matrix,
@@ -32,6 +33,7 @@ from gradtx.optimizers.sides import (
     power_step,
     refreshed,
     same_order,
+    without_dead,
     without_rounding,
     zeros_and_identities,
 )
@@ -92,6 +94,7 @@ class scale_by_soap(Rule):
         u = on_both_sides(bases[0], correction * (mu / (root(nu) + self.eps)), adjoint(bases[1]))
         new = averages((slots.left, slots.right), x, self.shampoo_beta, 1 - self.shampoo_beta)
         turns = due(step.t - 1, step.place, self.every, x.shape[:-2], self.stagger) | first
+        u = without_dead(u, *diagonals(new, u))
         firsts = jnp.broadcast_to(first, turns.shape)
         mu, nu, *bases = refreshed(turns, _in_next_bases, (mu, nu, *bases), *new, firsts)
         mu, nu = (from_matrices([a], how) for a in (mu, nu))
@@ -111,7 +114,8 @@ def _in_next_bases(old: Any, left: Array, right: Array, first: Array) -> Any:
             else:
                 mu = product(mu, adjoint(turn))
                 nu = jnp.take_along_axis(nu, order[..., None, :], axis=-1)
-    return (mu, nu, *bases)
+    # Where no gradient was, rounding has left something in the momentum, but not in its divisor.
+    return (jnp.where(nu > 0, mu, 0), nu, *bases)
 
 
 def _first_basis(a: Array, basis: Array) -> Pair:
@@ -161,6 +165,7 @@ class scale_by_splus(Rule):
         bases = refreshed(turns, _eigenbases, (slots.left_basis, slots.right_basis), left, right)
         signs = jnp.sign(without_rounding(on_both_sides(adjoint(bases[0]), average, bases[1])))
         u = on_both_sides(bases[0], signs * (2 / sum(x.shape[-2:])), adjoint(bases[1]))
+        u = without_dead(u, *diagonals((left, right), u))
         sides = placed(slots[1:], (left, right, *bases))
         return from_matrices([u], how), self.Slots(mu, *sides)
 

@@ -6,6 +6,8 @@ zclip               clips the global norm where it is an outlier among the norms
 clip_by_percentile  clips the global norm to a percentile of the last norms
 clip_spikes         clips entries that are far above their root mean square
 zero_nans           puts zero in the place of NaN
+
+A norm that is not finite enters no average; what it decides about is as in `clip.py`.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from gradtx.axes import unstacked_axes
 from gradtx.hyper import AxesField
 from gradtx.rule import HyperField, JointRule, LengthSums, Rule, Square, Step, measure_length
 from gradtx.struct import static, within
-from gradtx.transforms.norms import zero_for_each_block
+from gradtx.transforms.norms import shrinking, zero_for_each_block
 from gradtx.tree import abs2, mean_and_deviation, norm, root
 
 
@@ -67,11 +69,12 @@ class clip_by_norm_ema(Rule):
         length, usual = norm(g, axes), jnp.expand_dims(slots.usual, axes)
         known, warm = usual > 0, step.t <= self.warmup_steps
         most = jnp.where(known, self.factor * usual, 1)
-        shrink = jnp.where(warm | ~known, 1, most / jnp.maximum(length, most))
+        shrink = shrinking(length, jnp.where(warm | ~known, jnp.inf, most))
         after = shrink * length
         average = self.decay * usual + (1 - self.decay) * after
         average = jnp.where(warm, jnp.minimum(usual, after), average)
-        new = jnp.where(length > 0, jnp.where(known, average, after), usual)
+        counts = (length > 0) & jnp.isfinite(length)
+        new = jnp.where(counts, jnp.where(known, average, after), usual)
         return g * shrink, self.Slots(jnp.squeeze(new, axes))
 
 
@@ -104,8 +107,11 @@ class zclip(JointRule):
         far = (off > limit) & (limit > 0) & ~warm
         clipped = old.mean + limit * (limit / jnp.where(far, off, 1))
         after = jnp.where(far, clipped, length)
-        factor = jnp.where(far, after / jnp.where(far, length, 1), 1)
-        return self.Globals(*mean_and_deviation(*old, after, t, warm, self.decay)), factor
+        sound = jnp.isfinite(length)
+        factor = jnp.where(far, after / jnp.where(far, length, 1), jnp.where(sound, 1, 0))
+        moments = mean_and_deviation(*old, jnp.where(sound, after, 0), t, warm, self.decay)
+        kept = (jnp.where(sound, new, x) for new, x in zip(moments, old, strict=True))
+        return self.Globals(*kept), jnp.where(sound, factor, 0)
 
 
 class clip_by_percentile(JointRule):
@@ -145,8 +151,7 @@ class clip_by_percentile(JointRule):
         low = jnp.minimum(jnp.floor(place), last)
         below, above = (ordered[x.astype(int)] for x in (low, jnp.minimum(low + 1, last)))
         most = below + (place - low) * (above - below)
-        far = counts & (length > most)
-        return new, jnp.where(far, most / jnp.where(far, length, 1), 1)
+        return new, shrinking(length, jnp.where(counts, most, jnp.inf))
 
 
 class clip_spikes(Rule):
@@ -165,9 +170,10 @@ class clip_spikes(Rule):
 
     def update_leaf(self, g: Array, slots: Slots, p: Array, step: Step) -> tuple[Array, Slots]:
         square, limit = abs2(g), self.threshold * slots.nu
-        spike = (limit > 0) & (square > limit)
+        spike, sound = (limit > 0) & (square > limit), jnp.isfinite(square)
         shrink = jnp.where(spike, root(limit / jnp.where(spike, square, 1)), 1)
-        nu = self.decay * slots.nu + (1 - self.decay) * jnp.where(spike, limit, square)
+        kept = jnp.where(spike, limit, jnp.where(sound, square, slots.nu))
+        nu = self.decay * slots.nu + (1 - self.decay) * kept
         return g * shrink, self.Slots(nu)
 
 

@@ -55,6 +55,17 @@ def unit_axes(axes: Any, ndim: int, owner: object) -> tuple[int, ...]:
     return axes.of("i") or unstacked_axes(axes, ndim)
 
 
+def shrinking(size: Array, most: Any) -> Array:
+    """The factor that brings a norm down to `most`: one for smaller norms, none where it is inf.
+
+    Zero where the norm is not finite: of what it scales, infinities and NaN become NaN, which
+    guards see, and the rest zero. So it is for every clip of a norm, and in PyTorch and Optax.
+    """
+    far = size > most
+    factor = jnp.where(far, most / jnp.where(far, size, 1), 1)
+    return jnp.where(jnp.isfinite(size), factor, 0)
+
+
 def ratio_or_one(a: Array, b: Array) -> Array:
     """a / b, but one where a norm is zero or the quotient would overflow."""
     sound = (a > 0) & (b > a / (jnp.finfo(a.dtype).max / 4))
@@ -68,11 +79,11 @@ class clip_by_block_rms(Rule):
     `axes`: a stack of layers is clipped layer by layer.
     """
 
-    threshold: HyperField = within("(0, inf)")
+    threshold: HyperField = within("(0, inf]")
     axes: AxesField = None  # an `Axes` where arrays are stacked
 
     def update_leaf(self, g: Array, slots: Any, p: Array, step: Step) -> tuple[Array, Any]:
-        return g * (self.threshold / jnp.maximum(block_rms(g, self.axes), self.threshold)), slots
+        return g * shrinking(block_rms(g, self.axes), self.threshold), slots
 
 
 class adaptive_grad_clip(Rule):
@@ -83,7 +94,7 @@ class adaptive_grad_clip(Rule):
     need `axes`. Differs from Optax, which guesses them.
     """
 
-    clipping: HyperField = within("(0, inf)")
+    clipping: HyperField = within("(0, inf]")
     eps: HyperField = within("(0, inf)", default=1e-3)
     axes: AxesField = None  # an `Axes` of inputs, outputs and stacked axes
 
@@ -92,7 +103,7 @@ class adaptive_grad_clip(Rule):
     def update_leaf(self, g: Array, slots: Any, p: Array, step: Step) -> tuple[Array, Any]:
         along = unit_axes(self.axes, g.ndim, "adaptive_grad_clip")
         most = self.clipping * jnp.maximum(norm(p, along), self.eps)
-        return g * (most / jnp.maximum(norm(g, along), most)), slots
+        return g * shrinking(norm(g, along), most), slots
 
 
 class scale_by_trust_ratio(Rule):

@@ -15,7 +15,7 @@ from gradtx.struct import within
 class reduce_on_plateau(JointRule):
     """Multiplies updates by a scale that falls when `value=` has not improved for a while.
 
-    An improvement is avg < (1 - rtol) best - atol, where avg is the mean of `accumulation_size`
+    An improvement is avg < best - rtol |best| - atol, where avg is the mean of `accumulation_size`
     values. After `patience` averages without one the scale is multiplied by `factor`, but stays at
     `min_scale`, and the next `cooldown` averages do not count. Pass `update(..., value=loss)`.
     Differs from PyTorch, which waits for one average more than `patience`.
@@ -50,7 +50,7 @@ class reduce_on_plateau(JointRule):
         seen = old.seen + 1
         average = old.avg_value + (extra["value"] - old.avg_value) / seen
         full = seen >= self.accumulation_size
-        better = average < (1 - self.rtol) * old.best_value - self.atol
+        better = average < old.best_value - self.rtol * jnp.abs(old.best_value) - self.atol
         cooling = old.cooldown_count > 0
         waited = jnp.where(better | cooling, 0, old.plateau_count + 1)
         lower = waited >= self.patience
