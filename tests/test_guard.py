@@ -212,3 +212,21 @@ def test_the_loss_scale_stays_above_its_least() -> None:
     for _ in range(3):
         _, state = tx.update(jnp.array([jnp.nan, 0.0]), state)
     assert float(gradtx.loss_scale(state)) == 1.0
+
+
+@pytest.mark.parametrize("times", [3.0, 100.0])
+@pytest.mark.parametrize("watch", ["norm", "value"])
+def test_skip_outliers_comes_back(watch: str, times: float) -> None:
+    """What is larger for good becomes the usual: a few steps are left out, not all for ever."""
+    tx = gradtx.skip_outliers(gradtx.sgd(0.1), warmup_steps=20, watch=watch)
+    params = {"w": jnp.ones(3)}
+    state, update, taken = tx.init(params), jax.jit(tx.update), []
+    for i in range(120):
+        size = (1 + 0.1 * np.random.default_rng(i).normal()) * (times if i >= 40 else 1.0)
+        grads = {"w": jnp.full(3, size, jnp.float32)}
+        _, state = update(grads, state, params, value=jnp.float32(size))
+        taken.append(int(state.gradient_step))
+    skipped = np.diff([0, *taken]) == 0
+    assert skipped[40:60].all()  # an outlier, at first
+    assert skipped[62:].mean() < 0.1
+    assert int(state.total_skipped) == skipped.sum()

@@ -78,15 +78,15 @@ class skip_outliers(Wrapper):
 
     With `watch="value"` it looks at the loss, which `update` then needs as `value=`. Mean and
     deviation are those of the first `warmup_steps` steps, which are all taken, then moving averages
-    over steps taken. What is not finite is always left out. Nothing is left out while all numbers
-    have been equal.
+    over steps taken. After `max_consecutive_skips` in a row the next finite step is taken and is
+    the new usual: the mean, and the deviation in proportion. What is not finite is always left out.
+    Nothing is left out while all numbers have been equal.
     """
 
     z_threshold: HyperField = within("(0, inf)", default=5.0)
     decay: HyperField = within("[0, 1)", default=0.99)
     warmup_steps: HyperField = within("(0, inf)", default=100)
-    # Then a finite step is the new usual.
-    max_consecutive_skips: HyperField = within("[0, inf]", default=float("inf"))
+    max_consecutive_skips: HyperField = within("[0, inf]", default=20.0)
     watch: str = static(default="norm", among=("norm", "value"))  # or "value"
 
     @property
@@ -122,6 +122,10 @@ class skip_outliers(Wrapper):
         mean, deviation = mean_and_deviation(
             state.mean, state.deviation, jnp.where(taken, seen, state.mean), t, warm, numbers.decay
         )
+        anew = taken & far
+        ratio = seen / jnp.where(state.mean != 0, jnp.abs(state.mean), 1)
+        wider = jnp.maximum(state.deviation, state.deviation * jnp.abs(ratio))
+        mean, deviation = jnp.where(anew, seen, mean), jnp.where(anew, wider, deviation)
         new = state._replace(
             mean=jnp.where(taken, mean, state.mean),
             deviation=jnp.where(taken, deviation, state.deviation),
