@@ -41,7 +41,7 @@ from gradtx.transform import GradientTransformation
 from gradtx.transforms.decay import add_decayed_weights
 from gradtx.transforms.norms import scale_by_param_block_rms, unit_axes
 from gradtx.transforms.scale import scale_by_learning_rate
-from gradtx.tree import abs2, real_dtype, real_zeros_like, root
+from gradtx.tree import abs2, one_minus_power, real_dtype, real_zeros_like, root
 
 
 class scale_by_factored_rms(Rule):
@@ -236,16 +236,23 @@ class scale_by_adam_mini(Rule):
 
 
 class average_updates(Rule):
-    """A moving average of the updates: mu = decay mu + (1 - decay) g, u = mu."""
+    """A moving average of the updates: mu = decay mu + (1 - decay) g, u = mu.
+
+    With `debias` u = mu / (1 - decay^t), as Optax's `ema`.
+    """
 
     decay: HyperField = within("[0, 1)", default=0.9)
+    debias: bool = static(default=False)
 
     class Slots(NamedTuple):
         mu: Array
 
+    def shared(self, t: Array) -> Array:
+        return one_minus_power(self.decay, t)
+
     def update_leaf(self, g: Array, slots: Slots, p: Array, step: Step) -> tuple[Array, Slots]:
         mu = self.decay * slots.mu + (1 - self.decay) * g
-        return mu, self.Slots(mu)
+        return mu / step.shared if self.debias else mu, self.Slots(mu)
 
 
 # Optimizers -------------------------------------------------------------------------------------

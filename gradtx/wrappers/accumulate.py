@@ -96,8 +96,9 @@ class accumulate(Wrapper):
     `weight=`, such as the number of examples or tokens of the micro-batch: the mean is then
     sum(w g) / sum(w). `inner` gets the mean of `value=` (given always or never) likewise, the whole
     weight as `weight`, and the last micro-batch's other arguments; its schedules count real steps.
-    With `every=1` there is neither cost nor state, unless `nonfinite` is given. Differs from
-    Optax's MultiSteps, which runs `inner` every time.
+    `last=True` ends a cycle early, where data end. With `every=1` there is neither cost nor state,
+    unless `nonfinite` or a sum is asked for. Differs from Optax's MultiSteps, which runs `inner`
+    every time.
     """
 
     # an integer, or a schedule of the count of real steps
@@ -105,13 +106,14 @@ class accumulate(Wrapper):
     # A micro-batch that is not finite: None looks for none; "drop" leaves it out of the mean;
     # "skip" leaves out the whole step; "flag" lets it in. All but None count them in the state.
     nonfinite: str | None = static(default=None, among=(None, *NONFINITE))
+    reduce: str = static(default="mean", among=("mean", "sum"))  # "sum": of w g
     noise_scale: bool = static(default=False)  # whether to measure it: see `noise_scale`
     # Of the averages that it is found from, over real steps.
     noise_decay: HyperField = within("[0, 1)", default=0.9)
 
     Own = AccumulateOwn
     kinds: ClassVar[Mapping[str, str]] = {"total": "signed", "noise": "state"}
-    wants: ClassVar[tuple[str, ...]] = ("weight", "value")
+    wants: ClassVar[tuple[str, ...]] = ("weight", "value", "last")
     skips: ClassVar[bool] = True
     late: ClassVar[tuple[str, ...]] = ("noise",)
 
@@ -125,7 +127,7 @@ class accumulate(Wrapper):
 
     @property
     def _is_inner(self) -> bool:
-        return self.every == Fixed(1) and self.nonfinite is None
+        return self.every == Fixed(1) and self.nonfinite is None and self.reduce == "mean"
 
     @property
     def skips_some(self) -> bool:
@@ -160,6 +162,8 @@ class accumulate(Wrapper):
         numbers = for_all_arrays(self, state.gradient_step)
         micro = next_count(state.mini_step)
         last = micro >= self._length(numbers.every)
+        if extra.get("last") is not None:
+            last = last | jnp.asarray(extra["last"], bool)
         goes_on = state.mini_step > 0
         given = {name: self._scalar(name, extra, real) for name in ("weight", "value")}
         weight, value = given["weight"], given["value"]
@@ -199,7 +203,8 @@ class accumulate(Wrapper):
             handed["value"] = new.value / safe
         if "weight" in handed:
             handed["weight"] = total_weight
-        return Turn(lambda: self._mean(new.total, safe, updates), new, handed, ready)
+        divisor = safe if self.reduce == "mean" else jnp.ones_like(safe)
+        return Turn(lambda: self._mean(new.total, divisor, updates), new, handed, ready)
 
     def learned(self, turn: Turn, at: At) -> dict[str, Any]:
         return {"noise": self._noise(turn.state)}
@@ -209,12 +214,11 @@ class accumulate(Wrapper):
         return count if every is None else count // every
 
     def _handed(self, extra: Mapping[str, Any]) -> dict[str, Any]:
-        """The arguments for `inner`: the weight is its own if it says that it wants one."""
+        """The arguments for `inner`: those of its own only if it says that it wants them too."""
         parts = [part for part, _ in self.inner.moments(At(0))]
-        wanted = any("weight" in (*part.needs, *part.wants) for part in parts)
-        return {name: x for name, x in extra.items() if name != "weight" or wanted} | (
-            {"weight": extra.get("weight")} if wanted else {}
-        )
+        wanted = {name for part in parts for name in (*part.needs, *part.wants)}
+        handed = {k: x for k, x in extra.items() if k not in ("weight", "last") or k in wanted}
+        return handed | ({"weight": extra.get("weight")} if "weight" in wanted else {})
 
     def _length(self, every: Any) -> Any:
         if isinstance(self.every, Fixed):

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 
@@ -31,10 +32,10 @@ from gradtx.engine.step import At, next_count
 from gradtx.rule import Copy, HyperField, Rule, Step
 from gradtx.schedules.base import Number, Schedule
 from gradtx.schedules.steps import as_steps
-from gradtx.struct import within
+from gradtx.struct import static, within
 from gradtx.transform import State
 from gradtx.tree import Tree, as_came, real_dtype
-from gradtx.wrappers.base import Wrapper
+from gradtx.wrappers.base import Taken, Wrapper
 from gradtx.wrappers.choice import shown
 
 # Decays ----------------------------------------------------------------------------------------
@@ -70,9 +71,12 @@ class power_law(Schedule):
 
 
 class _moving(Rule, called="ema"):
-    """Averages the parameters after t - 1 steps; those before the first are forgotten."""
+    """Averages the parameters from `start` on, one of `every`; those before are forgotten."""
 
     decay: HyperField
+    start: HyperField
+    every: HyperField
+    debias: bool = static(default=True)
 
     class Slots(NamedTuple):
         average: Array
@@ -84,10 +88,15 @@ class _moving(Rule, called="ema"):
         return self.Slots(jnp.zeros_like(p), jnp.zeros((), real_dtype(p.dtype)))
 
     def update_leaf(self, g: Array, slots: Slots, p: Array, step: Step) -> tuple[Array, Slots]:
-        first = step.count <= 1
+        since = step.count - whole_number(self.start)
+        first, counts = since <= 0, since % whole_number(self.every) == 0
         reached = self.decay * jnp.where(first, 0, slots.reached) + (1 - self.decay)
+        if not self.debias:
+            reached = jnp.where(first, 1 - self.decay, 1)
         some = reached > 0
         weight = jnp.where(some, (1 - self.decay) / jnp.where(some, reached, 1), 1)
+        weight = jnp.where(first | counts, weight, 0)
+        reached = jnp.where(first | counts, reached, slots.reached)
         # Ordered, or a donated step would overwrite the parameters that the average reads: a copy.
         average = _moved(slots.average, p, weight, first)
         return ordered_after(average, g), self.Slots(average, reached)
@@ -141,10 +150,14 @@ class ema(Averaging):
     `tx.eval_params(state, params)` is the average of p_1 ... p_t with weights decay^(t - i), which
     sum to one. A schedule of the decay is read at the number of steps that led to p; `half_life`
     and `power_law` are ready-made. Differs from Optax's `ema`, which averages updates. It averages
-    what `inner` says to evaluate.
+    what `inner` says to evaluate. `start=0, debias=False` is the average that begins at the initial
+    parameters, a = p_0, as diffusion models have it; with `every` the rest do not count.
     """
 
     decay: HyperField = within("[0, 1)", default=0.999)
+    start: HyperField = within("[0, inf)", default=1)  # steps before the first that counts
+    every: HyperField = within("[1, inf)", default=1)  # steps from one to the next
+    debias: bool = static(default=True)  # False: the first that counts has all the weight at first
 
     after = _moving
 
@@ -204,9 +217,29 @@ class lookahead(Wrapper):
 
     sync_period: HyperField = within("[1, inf)", default=5)  # steps from one return to the next
     slow_step_size: HyperField = within("[0, 1]", default=0.5)
+    reset_state: bool = static(default=False)  # whether `inner` begins anew after each
 
     after = _lookahead
     needs: ClassVar[tuple[str, ...]] = ("params",)
+
+    def finish(self, done: Taken, steps: Tree, state: State) -> tuple[Tree, State]:
+        steps, state = Wrapper.finish(self, done, steps, state)
+        if not self.reset_state:
+            return steps, state
+        due = is_due(self, "sync_period", done.at.count)
+        fresh = self.inner.init_part(done.params, done.at.inside("inner"))
+        inner = jax.tree.map(lambda new, old: jnp.where(due, new, old), fresh, state.inner)
+        return steps, state._replace(inner=inner)
+
+    def inner_at(self, state: State, at: At) -> At:
+        inside = Wrapper.inner_at(self, state, at)
+        return inside._replace(count=self.inner_count(at.count))
+
+    def inner_count(self, count: Any) -> Any:
+        """With `reset_state` also its clock begins anew."""
+        if not self.reset_state:
+            return count
+        return count % whole_number(for_all_arrays(self, count).sync_period)
 
     def evaluated(self, state: State, params: Tree, at: At) -> Tree:
         slow = shown(at.count > 0, state.own.slow, params)

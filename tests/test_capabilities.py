@@ -1,0 +1,113 @@
+"""Small things that people asked for: partial windows, sums, averages from the start, resets."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import gradtx as gx
+
+P = jnp.asarray([1.0, -2.0, 3.0])
+
+
+def grads(n):
+    return [jnp.asarray(np.random.default_rng(i).normal(size=3), jnp.float32) for i in range(n)]
+
+
+@pytest.mark.parametrize("traced", [False, True])
+def test_accumulate_uses_up_a_partial_window(traced):
+    """`last=True` takes the step with what there is, and a whole cycle follows."""
+    tx = gx.accumulate(gx.sgd(0.5), 4)
+    g, state = grads(9), tx.init(P)
+    last = [jnp.asarray(i == 5) if traced else i == 5 for i in range(9)]
+    steps = []
+    for gradient, ends in zip(g, last, strict=True):
+        u, state = tx.update(gradient, state, P, last=ends)
+        steps.append(u)
+    for i in (0, 1, 2, 4, 6, 7, 8):
+        np.testing.assert_array_equal(steps[i], 0)
+    np.testing.assert_allclose(steps[3], -0.5 * np.mean(g[:4], axis=0), rtol=1e-6)
+    np.testing.assert_allclose(steps[5], -0.5 * np.mean(g[4:6], axis=0), rtol=1e-6)
+    assert (int(state.gradient_step), int(state.mini_step)) == (2, 3)
+
+
+def test_a_partial_window_weighs_by_examples():
+    """The mean of what was seen, by `weight`; through wrappers, in `step` too."""
+    tx, g = gx.ema(gx.accumulate(gx.sgd(1.0), 4)), grads(2)
+    state = tx.init(P)
+    p, state = tx.step(g[0], state, P, weight=3.0)
+    p, state = tx.step(g[1], state, p, weight=1.0, last=True)
+    np.testing.assert_allclose(p, P - (3 * g[0] + g[1]) / 4, rtol=1e-6)
+
+
+def test_accumulate_sums():
+    """`reduce="sum"` hands on the sum of w g; one micro-batch a cycle too."""
+    g = grads(4)
+    for every, weights in ((2, (1.0, 1.0)), (2, (3.0, 0.5)), (1, (2.0,))):
+        tx = gx.accumulate(gx.sgd(1.0), every, reduce="sum")
+        state = tx.init(P)
+        for gradient, weight in zip(g, weights, strict=False):
+            u, state = tx.update(gradient, state, P, weight=weight)
+        expected = -sum(w * x for w, x in zip(weights, g, strict=False))
+        np.testing.assert_allclose(u, expected, rtol=1e-6)
+
+
+def path(tx, steps):
+    """The parameters and the averages after each step."""
+    p, state, seen, averages = P, tx.init(P), [P], [P]
+    for g in grads(steps):
+        p, state = tx.step(g, state, p)
+        seen.append(p)
+        averages.append(tx.eval_params(state, p))
+    return np.array(seen, float), np.array(averages, float)
+
+
+@pytest.mark.parametrize("debias", [True, False])
+@pytest.mark.parametrize(("start", "every"), [(0, 1), (1, 1), (3, 1), (0, 2), (3, 2), (2, 3)])
+def test_ema_from_a_start_one_of_every(start, every, debias):
+    """a = decay a + (1 - decay) p over those that count; the parameters before the first."""
+    decay = 0.7
+    tx = gx.ema(gx.sgd(0.1), decay, start=start, every=every, debias=debias)
+    seen, averages = path(tx, 9)
+    for t in range(1, 10):
+        counted = list(range(start, t + 1, every))
+        if not counted:
+            expected = seen[t]
+        else:
+            weights = (1 - decay) * decay ** np.arange(len(counted) - 1.0, -1, -1)
+            if not debias:
+                weights[0] = decay ** (len(counted) - 1)
+            expected = weights @ seen[counted] / weights.sum()
+        np.testing.assert_allclose(averages[t], expected, rtol=2e-6, err_msg=str(t))
+
+
+def test_average_updates_debiased_is_optax_ema():
+    """With `debias`, as in Optax; without, the plain average."""
+    for debias in (True, False):
+        ours, theirs = gx.average_updates(0.9, debias), optax.ema(0.9, debias)
+        a, b = ours.init(P), theirs.init(P)
+        for g in grads(4):
+            u, a = ours.update(g, a)
+            with jax.numpy_dtype_promotion("standard"):
+                v, b = theirs.update(g, b)
+            np.testing.assert_allclose(u, v, rtol=2e-6)
+
+
+def test_lookahead_resets_the_state():
+    """After each return `inner` begins anew, its count included; without it goes on."""
+    for reset in (True, False):
+        tx = gx.lookahead(gx.adam(0.1), 2, reset_state=reset)
+        p, state = P, tx.init(P)
+        for i, g in enumerate(grads(5)):
+            p, state = tx.step(g, state, p)
+            moments = jax.tree.leaves(state.inner["scale_by_adam"].mu)
+            assert all(bool((m == 0).all()) for m in moments) == (reset and i % 2 == 1)
+    tx = gx.lookahead(gx.adam(gx.linear_schedule(0.1, 0.0, 2)), 2, 1.0, reset_state=True)
+    p, state = P, tx.init(P)
+    for g in grads(5):
+        before = p
+        p, state = tx.step(g, state, p)
+    np.testing.assert_allclose(np.abs(p - before), 0.1, rtol=1e-4)  # as a first step of Adam
