@@ -87,3 +87,21 @@ def test_frozen_is_known_without_numbers():
     assert gx.masked(gx.sgd(1.0), "a", "pass").frozen(params) == [False] * 2
     assert gx.chain(gx.freeze("a"), gx.adamw(1.0)).frozen(params) == [False] * 2
     assert gx.ema(gx.freeze()).frozen(params) == [True, True]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_none_above_several_arrays(name):
+    """`None` as the gradient of a subtree beside an array that is frozen."""
+    tx = around(name)(gx.partition({"mask": gx.freeze(), "*": gx.adam(0.1)}))
+    below = {"a": jnp.ones(2), "b": jnp.ones(2)}
+    params = {"mask": jnp.asarray(HELD), "w": jnp.ones(3), "below": below}
+    grads = {"mask": jnp.ones(8), "w": jnp.ones(3), "below": None}
+    some = {"mask": jnp.ones(8), "w": params["w"], "below": below}
+    more = extras(tx, some, {**grads, "below": below})
+    state, new = tx.init(params), params
+    for _ in range(3):
+        new, state = tx.step(grads, state, new, **more)
+    np.testing.assert_array_equal(bits(new["mask"]), bits(params["mask"]))
+    np.testing.assert_array_equal(new["below"]["a"], below["a"])
+    updates, _ = tx.update(grads, state, new, **more)
+    assert updates["below"] is None

@@ -107,7 +107,8 @@ def test_drawn_triples(names: tuple[str, ...]) -> None:
         p, state = step(tx, g, state, p)
         us, other = update(tx, g, other, q)
         q = gradtx.apply_updates(q, us)
-    assert_close((p, state), (q, other), rtol=1e-5)
+    # What rounding lost is a part of the last digit of a parameter.
+    assert_close((p, state), (q, other), rtol=1e-5, least=1e-7)
     assert_same(pickle.loads(pickle.dumps(state)), state)
     assert avals(tx.eval_params(state, p)) == avals(params)
 
@@ -117,7 +118,7 @@ def test_drawn_triples(names: tuple[str, ...]) -> None:
 
     stacked = jax.tree.map(lambda *xs: np.stack(xs), *jax.device_get(gs))
     scanned, _ = jax.jit(lambda: jax.lax.scan(body, (params, start), stacked))()
-    assert_close(scanned, (p, state), rtol=1e-5)
+    assert_close(scanned, (p, state), rtol=1e-5, least=1e-7)
     p, state = params, start
     for _ in range(3):
         p, state = step(tx, zeros(gs[0]), state, p)

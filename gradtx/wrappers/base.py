@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from gradtx.engine.beside import aligned
+from gradtx.engine.beside import aligned, as_they_came, grown
 from gradtx.engine.placement import zero_count
 from gradtx.engine.refusals import refuse_missing, refuse_other_state, refuse_unfit
 from gradtx.engine.run import Running, run
@@ -175,13 +175,7 @@ class Wrapper(Clocked):
             steps, inner, changes = takes()
             new = self._counted(turn, state)._replace(inner=inner, **changes)
             if self.looks_back:
-                still = self.frozen(updates if params is None else params)
-                if self.after is None or not any(still):
-                    still = [False] * len(still)
-                seen = only(updates, still, False)
-                done = Taken(seen, state, params, at, extra)
-                moved, new = self.finish(done, only(steps, still, False), new)
-                steps = with_leaves(steps, still, False, moved)
+                steps, new = self._finished(Taken(updates, state, params, at, extra), steps, new)
             return as_came(steps, updates), new
 
         def came() -> Any:
@@ -194,6 +188,16 @@ class Wrapper(Clocked):
 
         steps, inner, changes = either(turn.takes, came, skips)
         return steps, self._counted(turn, state)._replace(inner=inner, **changes)
+
+    def _finished(self, done: Taken, steps: Tree, state: State) -> tuple[Tree, State]:
+        """`finish`, whose rule sees nothing of the arrays that `inner` never moves."""
+        still = [] if self.after is None else self.still(done.updates, done.params)
+        if not any(still):
+            return self.finish(done, steps, state)
+        seen = done._replace(updates=only(grown(done.updates, done.params), still, False))
+        steps = grown(steps, done.params)
+        moved, state = self.finish(seen, only(steps, still, False), state)
+        return as_they_came(with_leaves(steps, still, False, moved), done.updates), state
 
     def step_part(
         self, grads: Tree, state: State, params: Tree, at: At, extra: Mapping[str, Any]
@@ -221,6 +225,13 @@ class Wrapper(Clocked):
 
     def eval_part(self, state: State, params: Tree, at: At) -> Tree:
         return with_frozen(self, params, self.evaluated(state, params, at))
+
+    def still(self, updates: Tree, params: Tree | None) -> list[bool]:
+        """Which arrays `inner` never moves. Raises for parameters of another tree."""
+        if params is None:
+            return self.frozen(updates)
+        aligned(self, jax.tree.structure(updates, is_leaf=is_none), params, "parameters")
+        return self.frozen(params)
 
     def frozen(self, params: Tree) -> list[bool]:
         still = self.inner.frozen(params)

@@ -79,18 +79,19 @@ def _moved(
     params: Tree,
     beside: Tree,
     move: Move,
-    still: list[bool],
+    still: Tree,
 ) -> tuple[Tree, Tree, Tree]:
     """Updates, new parameters and what is beside them, once `move` has seen all arrays."""
     leaves, treedef = jax.tree.flatten(updates, is_leaf=is_none)
     us = aligned(called, treedef, steps, "steps")
     ps = aligned(called, treedef, params, "parameters")
     owns = aligned(called, treedef, beside, "state")
+    stays = aligned(called, treedef, still, "parameters")
     news = list(ps)
     for i, (g, p) in enumerate(zip(leaves, ps, strict=True)):
         if g is None or not is_inexact(g):
             continue
-        if still[i]:
+        if stays[i]:
             us[i] = jnp.zeros_like(g)
             continue
         row = _Beside(p if owns[i] is None else owns[i])
@@ -153,7 +154,8 @@ class Moving(Wrapper):
         slot = next(iter(self.kinds), None)
         beside = getattr(state, slot) if slot else jax.tree.map(lambda _: None, updates)
         move = self._move(updates, at, to_master)
-        still = self.frozen(params)
+        flags = self.still(updates, params)
+        still = jax.tree.structure(params, is_leaf=is_none).unflatten(flags)
         updates, params, beside = _moved(self, updates, steps, params, beside, move, still)
         return updates, params, state._replace(inner=inner, **({slot: beside} if slot else {}))
 

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from gradtx.engine.beside import aligned
+from gradtx.engine.beside import aligned, as_they_came, grown
 from gradtx.engine.hyperparameters import for_all_arrays
 from gradtx.engine.run import Running, run
 from gradtx.engine.step import At
@@ -94,14 +94,16 @@ class sam(Wrapper):
         self, updates: Tree, state: State, params: Tree | None, at: At, extra: Mapping[str, Any]
     ) -> tuple[Tree, State]:
         self.refuse(updates, state, params, extra)
-        still = self.frozen(params)
+        still = self.still(updates, params)
+        came, updates = updates, grown(updates, params)
         rule, wide = self.rule, only(widened(updates), still, False)
         first = self._phase(at.count) == 0
         _, own = self.run_own(wide, Running(rule, state.own, at, first), params, extra)
 
         def with_still(steps: Tree) -> Tree:
             nothing = zero_updates(updates, params)
-            return as_came(with_leaves(nothing, still, False, steps), updates)
+            merged = as_came(with_leaves(nothing, still, False, steps), updates)
+            return as_they_came(merged, came)
 
         def ascend(inner: Any) -> tuple[Tree, Any]:
             return with_still(_ascent(self, wide, params, at)), inner
@@ -154,7 +156,8 @@ class opaque_sam(Wrapper):
     ) -> Turn:
         grads = updates
         if any(map(is_inexact, jax.tree.leaves(updates))):
-            moved = only(widened(updates), self.frozen(params), False)
+            still = self.still(updates, params)
+            moved = only(widened(grown(updates, params)), still, False)
             away = _ascent(self, moved, params, at)
             grads = self._from(extra["grad_fn"](apply_updates(params, away)), updates)
         return Turn(lambda: grads, state, extra)
