@@ -103,6 +103,14 @@ def real_dtype(dtype: DTypeLike) -> np.dtype[Any]:
     return np.dtype(jnp.finfo(dtype).dtype)
 
 
+def not_begun(p: Array) -> Array:
+    """The slot of an array that says whether it has had its first step: 0, and 1 from then on.
+
+    A count that all arrays share would not know of one whose gradient was `None` at first.
+    """
+    return jnp.zeros((), real_dtype(p.dtype))
+
+
 def real_zeros_like(p: Array) -> Array:
     """Zeros of the shape of `p` for a quantity like |p|^2, which is real for complex arrays."""
     return jnp.zeros_like(p, dtype=real_dtype(p.dtype))

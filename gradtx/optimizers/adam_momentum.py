@@ -23,7 +23,7 @@ from gradtx.paths import Labels, only_where
 from gradtx.rule import Hyper, HyperField, Rule, Square, Step
 from gradtx.struct import static, within
 from gradtx.transform import GradientTransformation
-from gradtx.tree import abs2, norm, one_minus_power, root
+from gradtx.tree import abs2, norm, not_begun, one_minus_power, real_zeros_like, root
 
 
 class scale_by_adan(Rule):
@@ -44,20 +44,25 @@ class scale_by_adan(Rule):
         delta: Array
         nu: Square
         previous: Array
+        begun: Array  # 0 before the first step of this array, then 1
 
-    def shared(self, t: Array) -> tuple[Array, Array, Array, Array, Array]:
-        part, rest = jnp.where(t > 1, self.b2, 0), jnp.where(t > 1, 1 - self.b2, 0)
+    def init_leaf(self, p: Array) -> Slots:
+        zeros = (jnp.zeros_like(p) for _ in range(3))
+        return self.Slots(next(zeros), next(zeros), real_zeros_like(p), next(zeros), not_begun(p))
+
+    def shared(self, t: Array) -> tuple[Array, Array, Array]:
         weight = self.b2 / one_minus_power(self.b2, t)
-        return part, rest, one_minus_power(self.b1, t), weight, one_minus_power(self.b3, t)
+        return one_minus_power(self.b1, t), weight, one_minus_power(self.b3, t)
 
     def update_leaf(self, g: Array, slots: Slots, p: Array, step: Step) -> tuple[Array, Slots]:
-        part, rest, c1, weight, c3 = step.shared
+        c1, weight, c3 = step.shared
+        part, rest = slots.begun * self.b2, slots.begun * (1 - self.b2)
         d = g - slots.previous
         mu = self.b1 * slots.mu + (1 - self.b1) * g
         delta = self.b2 * slots.delta + rest * d
         nu = self.b3 * slots.nu + (1 - self.b3) * abs2(g + part * d)
-        numerator = mu / c1 + weight * delta
-        return numerator / (root(nu / c3) + self.eps), self.Slots(mu, delta, nu, g)
+        u = (mu / c1 + weight * delta) / (root(nu / c3) + self.eps)
+        return u, self.Slots(mu, delta, nu, g, jnp.ones_like(slots.begun))
 
 
 class descend_proximally(Rule):
@@ -194,15 +199,18 @@ class correct_variance(Rule):
 
     class Slots(NamedTuple):
         previous: Array
+        begun: Array  # 0 before the first step of this array, then 1
+
+    def init_leaf(self, p: Array) -> Slots:
+        return self.Slots(jnp.zeros_like(p), not_begun(p))
 
     def shared(self, t: Array) -> Array:
-        odds = self.b1 / (1 - jnp.asarray(self.b1, t.dtype))
-        return jnp.where(t > 1, self.gamma * odds, 0)
+        return self.gamma * (self.b1 / (1 - jnp.asarray(self.b1, t.dtype)))
 
     def update_leaf(self, g: Array, slots: Slots, p: Array, step: Step) -> tuple[Array, Slots]:
-        c = g + step.shared * (g - slots.previous)
+        c = g + slots.begun * step.shared * (g - slots.previous)
         size = norm(c, unstacked_axes(self.axes, c.ndim))
-        return c * (1 / jnp.maximum(size, 1)), self.Slots(g)
+        return c * (1 / jnp.maximum(size, 1)), self.Slots(g, jnp.ones_like(slots.begun))
 
 
 def adan(

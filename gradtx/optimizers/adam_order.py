@@ -7,15 +7,17 @@ acprop    by the deviation without it; no momentum in the update
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import jax.numpy as jnp
 from jax import Array
 
 from gradtx.optimizers.adam import Moments, corrections
 from gradtx.optimizers.decoupled import descending
-from gradtx.rule import Hyper, HyperField, Rule, Step
+from gradtx.rule import Hyper, HyperField, Rule, Square, Step
 from gradtx.struct import within
 from gradtx.transform import GradientTransformation
-from gradtx.tree import abs2, modulus, one_minus_power, root
+from gradtx.tree import abs2, modulus, not_begun, one_minus_power, real_zeros_like, root
 
 
 class scale_by_laprop(Rule):
@@ -53,18 +55,23 @@ class scale_by_adopt(Rule):
     eps: HyperField = within("(0, inf)", default=1e-6)  # the least that is divided by
     clip_power: HyperField = within("(0, inf)", default=0.25)  # the power of t - 1 that clips
 
-    Slots = Moments
+    class Slots(NamedTuple):
+        mu: Array
+        nu: Square
+        begun: Array  # 0 before the first step of this array, then 1
 
-    def shared(self, t: Array) -> tuple[Array, Array]:
-        first = t == 1
-        limit = jnp.where(first, 1, t - 1) ** self.clip_power
-        return jnp.where(first, 0, limit), jnp.where(first, 0, self.b2)
+    def init_leaf(self, p: Array) -> Slots:
+        return self.Slots(jnp.zeros_like(p), real_zeros_like(p), not_begun(p))
 
-    def update_leaf(self, g: Array, slots: Moments, p: Array, step: Step) -> tuple[Array, Moments]:
-        limit, b2 = step.shared
+    def shared(self, t: Array) -> Array:
+        return jnp.maximum(t - 1, 1) ** self.clip_power
+
+    def update_leaf(self, g: Array, slots: Slots, p: Array, step: Step) -> tuple[Array, Slots]:
+        limit, b2 = slots.begun * step.shared, slots.begun * self.b2
         divided = _clipped(g / jnp.maximum(root(slots.nu), self.eps), limit)
         mu = self.b1 * slots.mu + (1 - self.b1) * divided
-        return mu, Moments(mu, b2 * slots.nu + (1 - b2) * abs2(g))
+        nu = b2 * slots.nu + (1 - b2) * abs2(g)
+        return mu, self.Slots(mu, nu, jnp.ones_like(slots.begun))
 
 
 def _clipped(x: Array, limit: Array) -> Array:
@@ -89,12 +96,12 @@ class scale_by_acprop(Rule):
 
     Slots = Moments
 
-    def shared(self, t: Array) -> tuple[Array, Array]:
-        return t == 1, one_minus_power(self.b2, jnp.maximum(t - 1, 1))
+    def shared(self, t: Array) -> Array:
+        return one_minus_power(self.b2, jnp.maximum(t - 1, 1))
 
     def update_leaf(self, g: Array, slots: Moments, p: Array, step: Step) -> tuple[Array, Moments]:
-        first, c2 = step.shared
-        denominator = jnp.where(first, 1, root(slots.nu / c2) + self.eps)
+        # After the first step of an array no nu is below eps.
+        denominator = jnp.where(slots.nu > 0, root(slots.nu / step.shared) + self.eps, 1)
         nu = self.b2 * slots.nu + ((1 - self.b2) * abs2(g - slots.mu) + self.eps)
         mu = self.b1 * slots.mu + (1 - self.b1) * g
         return g / denominator, Moments(mu, nu)

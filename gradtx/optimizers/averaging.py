@@ -18,7 +18,7 @@ from gradtx.optimizers.decoupled import descending, turned
 from gradtx.rule import Copy, Hyper, HyperField, Rule, Square, Step
 from gradtx.struct import within
 from gradtx.transform import GradientTransformation
-from gradtx.tree import abs2, cube_root, modulus, real_zeros_like, root
+from gradtx.tree import abs2, cube_root, modulus, not_begun, real_zeros_like, root
 
 
 class scale_by_madgrad(Rule):
@@ -97,12 +97,14 @@ class scale_by_optimistic_gradient(Rule):
 
     class Slots(NamedTuple):
         previous: Array
+        begun: Array  # 0 before the first step of this array, then 1
 
-    def shared(self, t: Array) -> Array:
-        return jnp.where(t == 1, 0, self.beta)
+    def init_leaf(self, p: Array) -> Slots:
+        return self.Slots(jnp.zeros_like(p), not_begun(p))
 
     def update_leaf(self, g: Array, slots: Slots, p: Array, step: Step) -> tuple[Array, Slots]:
-        return self.alpha * g + step.shared * (g - slots.previous), self.Slots(g)
+        u = self.alpha * g + self.beta * slots.begun * (g - slots.previous)
+        return u, self.Slots(g, jnp.ones_like(slots.begun))
 
 
 def madgrad(

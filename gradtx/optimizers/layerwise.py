@@ -64,7 +64,7 @@ class scale_by_lars(Rule):
 class scale_by_novograd(Rule):
     """Momentum of gradients in units of their usual norm: mu = b1 mu + (g / d + weight_decay p).
 
-    d = sqrt(nu) + eps, nu = b2 nu + (1 - b2) ||g||^2 from nu = ||g||^2 at the first step; u = mu.
+    d = sqrt(nu) + eps, nu = b2 nu + (1 - b2) ||g||^2 from nu = ||g||^2 at the first g; u = mu.
     Ginsburg+ 2019, 1905.11286. Differs from Optax in b1 and b2, which there are 0.9 and 0.25.
     """
 
@@ -88,7 +88,7 @@ class scale_by_novograd(Rule):
         # Kept finite: with an infinite nu the gradient would count for nothing ever after.
         square = jnp.square(jnp.minimum(lengths, jnp.finfo(lengths.dtype).max ** 0.5 / 2))
         old = slots.nu.reshape(lengths.shape)
-        nu = jnp.where(step.t == 1, square, self.b2 * old + (1 - self.b2) * square)
+        nu = jnp.where(old > 0, self.b2 * old + (1 - self.b2) * square, square)
         normal = g * (1 / (root(nu) + self.eps))
         mu = self.b1 * slots.mu + (normal + self.weight_decay * p)
         return mu, self.Slots(mu, nu.reshape(slots.nu.shape))

@@ -96,7 +96,7 @@ class scale_by_ldog(Rule):
     def update_leaf(self, g: Array, slots: Slots, p: Array, step: Step) -> tuple[Array, Slots]:
         axes = unstacked_axes(self.axes, p.ndim)
         start = self.reps_rel * (1 + root(jnp.sum(abs2(p), axes)))
-        least = jnp.where(step.t == 1, start, slots.max_dist)
+        least = jnp.where(slots.max_dist > 0, slots.max_dist, start)
         distance = jnp.maximum(least, root(jnp.sum(abs2(p - slots.x0), axes)))
         total = slots.sum_of_squares + jnp.sum(abs2(g), axes)
         factor = jnp.expand_dims(distance / root(total + self.eps), axes)

@@ -18,7 +18,7 @@ from jax import Array
 
 from gradtx.rule import Copy, HyperField, Rule, Step
 from gradtx.struct import within
-from gradtx.tree import same_direction
+from gradtx.tree import not_begun, same_direction
 
 
 class add_decayed_weights(Rule):
@@ -98,13 +98,15 @@ class add_decay_to_start(Rule):
 
     class Slots(NamedTuple):
         start: Copy
+        begun: Array  # 0 before the first step of this array, then 1
 
     needs: ClassVar[tuple[str, ...]] = ("params",)
 
     def init_leaf(self, p: Array) -> Slots:
-        return self.Slots(jnp.zeros_like(p))
+        return self.Slots(jnp.zeros_like(p), not_begun(p))
 
     def update_leaf(self, g: Array, slots: Slots, p: Array, step: Step) -> tuple[Array, Slots]:
         # The first step finds it, so that shapes are enough for init.
-        start = jnp.where(step.t == 1, p, slots.start)
-        return g + self.weight_decay * (p - start), self.Slots(start)
+        start = jnp.where(slots.begun > 0, slots.start, p)
+        u = g + self.weight_decay * (p - start)
+        return u, self.Slots(start, jnp.ones_like(slots.begun))

@@ -46,7 +46,8 @@ class hyperball(Rule):
     def update_leaf(self, g: Array, slots: Slots, p: Array, step: Step) -> tuple[Array, Slots]:
         axes = unstacked_axes(self.axes, g.ndim)
         size, length = norm(p, axes), norm(g, axes)
-        radius = jnp.where(step.t == 1, size, jnp.expand_dims(slots.radius, axes))
+        known = jnp.expand_dims(slots.radius, axes)
+        radius = jnp.where(known > 0, known, size)
         per_length = 1 / jnp.maximum(length, self.eps)
         share = self.learning_rate * length * per_length
         # The cosine of p and g gives |q| without another pass, and without a copy of q.

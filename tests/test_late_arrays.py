@@ -1,0 +1,83 @@
+"""An array whose gradient is `None` at first, as a layer that is unfrozen later."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from laws.cases import ROWS, build, extras
+
+import gradtx as gx
+from gradtx.catalogue import optimizers
+
+LATE, STEPS = 5, 6
+SHAPES = {"early": (4, 3), "late": (4, 3)}
+
+
+def grads(i, late):
+    g = np.random.default_rng(i).normal(size=(4, 3)).astype(np.float32) + 0.5
+    return {"early": jnp.asarray(g), "late": jnp.asarray(g) if late else None}
+
+
+def travelled(name, waits):
+    """How far the late array goes in its first steps, and each of them."""
+    tx = build(optimizers[name])
+    start = {k: jnp.full(shape, 0.5) for k, shape in SHAPES.items()}
+    params, state, moves = start, tx.init(start), []
+    for i in range(waits + STEPS):
+        g = grads(i, i >= waits)
+        more = extras(tx, params, {k: jnp.ones_like(p) for k, p in params.items()})
+        new, state = tx.step(g, state, params, **more)
+        if i < waits:
+            np.testing.assert_array_equal(new["late"], params["late"])
+        else:
+            moves.append(float(jnp.abs(new["late"] - params["late"]).max()))
+        params = new
+    return float(jnp.abs(params["late"] - start["late"]).max()), moves
+
+
+@pytest.mark.parametrize("name", [name for name in optimizers if name in ROWS])
+def test_it_begins_much_as_a_fresh_one(name):
+    """It neither explodes nor stands still: bias corrections may be those of the others."""
+    fresh, usual = travelled(name, 0)
+    late, moves = travelled(name, LATE)
+    assert np.isfinite(moves).all()
+    assert max(moves) <= 40 * max(usual)
+    assert fresh / 40 <= late <= 40 * fresh
+
+
+ANCHORS = {
+    "add_decay_to_start": lambda: gx.chain(gx.add_decay_to_start(0.5), gx.scale(-0.1)),
+    "hyperball": lambda: gx.hyperball(0.1),
+    "optimistic": lambda: gx.optimistic_gradient_descent(0.1),
+    "adopt": lambda: gx.adopt(0.1),
+    "novograd": lambda: gx.novograd(0.1),
+    "ldog": gx.ldog,
+    "rprop": lambda: gx.rprop(0.1),
+    "sgd": lambda: gx.sgd(0.1, momentum=0.9, nesterov=True),
+}
+
+
+@pytest.mark.parametrize("name", ANCHORS)
+def test_anchors_are_the_arrays_own(name):
+    """What the first step of an array sets is what it would set alone (but for clips by count)."""
+    tx, params = ANCHORS[name](), {"early": jnp.ones((4, 3)), "late": jnp.full((4, 3), 0.5)}
+    state, found = tx.init(params), params
+    for i in range(3):
+        found, state = tx.step({**grads(i, False)}, state, found)
+    alone, other = tx.init({"late": params["late"]}), {"late": params["late"]}
+    for i in range(2):
+        found, state = tx.step(grads(i, True), state, found)
+        other, alone = tx.step({"late": grads(i, True)["late"]}, alone, other)
+        if name != "adopt" or i == 0:
+            np.testing.assert_allclose(found["late"], other["late"], rtol=1e-6)
+
+
+def test_state_and_jit():
+    """The flag is a number of its own for every array, in the dtype of arithmetic."""
+    tx = gx.scale_by_adopt()
+    params = {"a": jnp.ones(2, jnp.bfloat16), "b": jnp.ones(3)}
+    state = tx.init(params)
+    _, state = jax.jit(tx.update)({"a": None, "b": jnp.ones(3)}, state, params)
+    assert (float(state.begun["a"]), float(state.begun["b"])) == (0.0, 1.0)
