@@ -87,6 +87,7 @@ class Rule(Clocked):
     alike: ClassVar[bool] = False  # whether all arrays draw the same, as layers of one stack do
     random: ClassVar[bool] = False  # whether each array draws numbers of its own
     numbered: ClassVar[bool] = False  # whether it asks for `step.place`
+    lies_apart: ClassVar[bool] = False  # whether slots of its shape are not laid out like it
     batched: ClassVar[bool] = False  # whether it is a `BatchedRule`, which the engine cannot ask
 
     def __init_subclass__(cls, called: str | None = None, **kwargs: Any) -> None:

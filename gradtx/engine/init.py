@@ -16,7 +16,7 @@ from jax.sharding import Sharding
 
 from gradtx.engine.front import as_typed
 from gradtx.engine.hyperparameters import narrowed, per_array
-from gradtx.engine.placement import beside, ordered_after, sharding_of
+from gradtx.engine.placement import beside, on_any_mesh, ordered_after, sharding_of, varying_as
 from gradtx.engine.refusals import unmade
 from gradtx.engine.step import At
 from gradtx.tree import Tree, is_inexact, is_none, wide
@@ -148,8 +148,14 @@ def _new_slots(rule: Rule, p: Any) -> Any:
 @jax.jit
 def _beside_array(rule: Rule, p: Any) -> Any:
     """Slots of the shape of the parameter are bound to lie as it does."""
-    slots = _slots(rule, p)
-    return type(slots)(*(ordered_after(p, s) if s.shape == p.shape else s for s in slots))
+
+    def like() -> Any:
+        shapes = jax.eval_shape(_slots, rule, jax.ShapeDtypeStruct(p.shape, p.dtype))
+        return type(shapes)(*(p if s.shape == p.shape else None for s in shapes))
+
+    slots = on_any_mesh(_slots, rule, p, like=like)
+    bound = (ordered_after(p, s) if s.shape == p.shape else s for s in slots)
+    return type(slots)(*(varying_as(p, s) for s in bound))
 
 
 def _slots(rule: Rule, p: Any) -> Any:

@@ -19,6 +19,7 @@ from jax.typing import DTypeLike
 
 from gradtx.engine.codes import Stored
 from gradtx.engine.hyperparameters import with_constants_outside
+from gradtx.engine.placement import on_any_mesh, placed
 from gradtx.engine.rounding import seed
 from gradtx.engine.step import Step
 from gradtx.tree import is_inexact, real_dtype, widest
@@ -43,6 +44,10 @@ class Job(NamedTuple):
 @jax.jit
 def one_array(job: Job) -> tuple[Array, tuple[Any, ...]]:
     """The update of one array by all rules, and their new slots."""
+    return on_any_mesh(_one_array, job, like=lambda: (job.g, tuple(job.slots)))
+
+
+def _one_array(job: Job) -> tuple[Array, tuple[Any, ...]]:
     dtype = _dtype_of(job)
     with promotion(dtype):
         u, new = _through(job, range(len(job.rules)), cast(job.g, dtype), dtype)
@@ -160,7 +165,10 @@ def _as_before(job: Job, k: int, u: Array, new: Any) -> Any:
             raise ValueError(f"slot {name!r} has shape {x.shape} and would become {y.shape}")
         if isinstance(x, Stored):
             array, count = job.salts[k]
-            kept.append(x.encode(y, seed(array, count, name) if x.random else None))
+            new_slot = x.encode(y, seed(array, count, name) if x.random else None)
         else:
-            kept.append(cast(y, x.dtype))
+            new_slot = cast(y, x.dtype)
+        # Where the old one lies; what is laid out like its parameter is there by itself.
+        apart = isinstance(x, Stored) or x.shape != job.g.shape or job.rules[k].lies_apart
+        kept.append(jax.tree.map(placed, x, new_slot) if apart and x.shape else new_slot)
     return type(old)(*kept)

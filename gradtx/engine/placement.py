@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
 from jax.core import Tracer
-from jax.sharding import NamedSharding, PartitionSpec, Sharding
+from jax.sharding import AxisType, NamedSharding, PartitionSpec, Sharding
 
-from gradtx.tree import Tree
+from gradtx.tree import Tree, is_none
+
+T = TypeVar("T")
 
 try:
     from jax.experimental.shard_alike import shard_alike
@@ -48,13 +50,50 @@ def ordered_after(first: Array, then: Array) -> Array:
     return lax.select(never, jnp.full_like(then, 3), then)
 
 
-def placed(old: Sequence[Array], new: Sequence[Array]) -> list[Array]:
-    """New slots on the devices of the old ones, for those that are not laid out like parameters.
+def placed(old: Array, new: Array) -> Array:
+    """A new slot on the devices of the old one.
 
-    With a sharded gradient the compiler would move them, and the next step would compile again
+    With a sharded gradient the compiler would move it, and the next step would compile again
     (with JAX 0.11 it still may, where a side of a matrix meets a sharded axis).
     """
-    return [shard_alike(x, y)[1] for x, y in zip(old, new, strict=True)]
+    return shard_alike(old, new)[1]
+
+
+def on_any_mesh(function: Callable[..., T], *args: Any, like: Callable[[], Any]) -> T:
+    """`function(*args)`, on an explicit mesh with its axes left to the compiler.
+
+    There every operation would have to say where its result lies, products, sorts and joins of
+    sharded arrays above all. The results lie as the arrays of the tree `like()`, where that has a
+    `None` on all devices. Manual axes, those inside of `jax.shard_map`, are left alone.
+    """
+    mesh = explicit_mesh(args)
+    if mesh is None:
+        return function(*args)
+
+    def sharding(x: Any) -> NamedSharding:
+        own = None if x is None else jax.typeof(x).sharding
+        return own if own is not None and own.mesh == mesh else NamedSharding(mesh, PartitionSpec())
+
+    out = jax.tree.map(sharding, like(), is_leaf=is_none)
+    with jax.sharding.use_abstract_mesh(mesh):
+        return jax.sharding.auto_axes(function, out_sharding=out)(*args)  # pyright: ignore
+
+
+def explicit_mesh(tree: Tree) -> Any:
+    """The mesh with explicit axes on which arrays of a tree lie, if there is one."""
+    for x in jax.tree.leaves(tree):
+        mesh = getattr(getattr(jax.typeof(x), "sharding", None), "mesh", None)
+        if mesh is not None and AxisType.Explicit in mesh.axis_types:
+            return mesh
+    return None
+
+
+def varying_as(p: Any, x: Array) -> Array:
+    """`x` as an array that differs between the shards of `jax.shard_map` as `p` does."""
+    if not jax.sharding.get_abstract_mesh().manual_axes:
+        return x
+    never = jnp.any(lax.bitwise_and(lax.ne(p, p), lax.eq(p, p)))
+    return jnp.where(never, jnp.zeros_like(x), x)
 
 
 def zero_count(params: Tree) -> Array:

@@ -24,6 +24,7 @@ from gradtx.engine.beside import aligned
 from gradtx.engine.hyperparameters import narrowed, per_array, with_constants_inside
 from gradtx.engine.keys import array_key, salt
 from gradtx.engine.leaf import Job, after_batch, batched, before_batch, one_array
+from gradtx.engine.placement import explicit_mesh
 from gradtx.engine.refusals import explained, refuse_missing, refuse_mixed, refuse_other_state
 from gradtx.engine.slots import is_stored, separate, together
 from gradtx.engine.step import At, Step, next_count
@@ -215,7 +216,7 @@ def _done(
 ) -> dict[int, tuple[Array, tuple[Any, ...]]]:
     """The update and the new slots of every array."""
     split = next((k for k, rule in enumerate(rules) if rule.batched and batching_pays()), None)
-    if split is None or not jobs:
+    if split is None or not jobs or explicit_mesh([job.g for job in jobs.values()]) is not None:
         return {i: explaining(i, one_array, job) for i, job in jobs.items()}
     firsts = {i: explaining(i, before_batch, split, job) for i, job in jobs.items()}
     owners = [i for i, (mine, *_) in firsts.items() for _ in mine]

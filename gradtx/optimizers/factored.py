@@ -17,7 +17,6 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from gradtx.chain import chain
-from gradtx.engine.placement import placed
 from gradtx.hyper import AxesField, AxesOf
 from gradtx.optimizers.adam import corrections
 from gradtx.optimizers.decoupled import decoupled, descending
@@ -84,7 +83,6 @@ class scale_by_factored_rms(Rule):
         if self.clipping_threshold is not None:
             u = u * _clip_factor(square, self.clipping_threshold, stack)
         means, full = v.slots(self.axes, sides)
-        (means,) = placed([slots.means], [means])
         return stack_put_back(u, self.axes), self.Slots(means, full)
 
 
@@ -135,8 +133,7 @@ class scale_by_came(Rule):
         s = Squares.from_slots(slots.instability, full, g.shape, self.axes, sides)
         s = s.averaged(u - mu, self.eps_instability, 1 - self.b3, sides)
         u = stack_put_back(s.normalized(mu, sides)[0], self.axes)
-        means = placed([slots.means, slots.instability], [means, s.slots(self.axes, sides)[0]])
-        return u, self.Slots(back, means[0], full, means[1])
+        return u, self.Slots(back, means, full, s.slots(self.axes, sides)[0])
 
 
 # Upper bounds -----------------------------------------------------------------------------------
@@ -173,7 +170,7 @@ class scale_by_sm3(Rule):
         along = _all_but_one(range(stack, g.ndim))
         largest = [jnp.max(nu, axis=axes, initial=0, keepdims=True) for axes in along]
         u = stack_put_back(_over_root_or_zero(g, nu), self.axes)
-        return u, self.Slots(*placed(slots, [packed(largest, stack)]))
+        return u, self.Slots(packed(largest, stack))
 
 
 def _line_shapes(shape: tuple[int, ...], stack: int) -> list[tuple[int, ...]]:

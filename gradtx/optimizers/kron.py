@@ -24,7 +24,6 @@ from gradtx.axes import (
 )
 from gradtx.engine.batches import in_turn
 from gradtx.engine.keys import random_key
-from gradtx.engine.placement import placed
 from gradtx.hyper import AxesField
 from gradtx.optimizers.roles import Matrices, routed
 from gradtx.optimizers.sides import SIDES, Pair, numbers_of_matrices, refreshed, side_shapes
@@ -75,6 +74,7 @@ class scale_by_kron(Rule):
         carried: Array  # the shares of steps since the last one that learned, for every matrix
 
     numbered: ClassVar[bool] = True
+    lies_apart: ClassVar[bool] = True  # sides of square matrices
 
     # A sketch, no noise: a stack of layers is what a list of them is.
     alike: ClassVar[bool] = True
@@ -109,7 +109,7 @@ class scale_by_kron(Rule):
             return self._learned(old, x, v.astype(x.dtype))
 
         turns = turns if self.stagger else turns.reshape(-1)[0]
-        left, right = placed(old, refreshed(turns, learned, old, x))
+        left, right = refreshed(turns, learned, old, x)
         u = _applied(left, right, _applied(left, right, x, back=False), back=True)
         size = frobenius_norm(u) / math.sqrt(x.shape[-2] * x.shape[-1])
         u = u * jnp.where(size > self.clip, self.clip * inverse(size), 1)

@@ -26,7 +26,6 @@ from gradtx.axes import (
     shape_of_matrices,
 )
 from gradtx.engine.keys import random_key
-from gradtx.engine.placement import placed
 from gradtx.hyper import AxesField
 from gradtx.optimizers.adam import corrections, moments
 from gradtx.optimizers.roles import Matrices, routed
@@ -104,7 +103,7 @@ class scale_by_galore(Rule):
         basis = refreshed(turns, _largest_directions, slots.basis, y)
         z, mu, nu = _adam(self, product(adjoint(basis), y), slots, step.t)
         u = self.scale * product(basis, z)
-        return from_matrices([_shaped_like(u, x)], how), self.Slots(*placed(slots, (mu, nu, basis)))
+        return from_matrices([_shaped_like(u, x)], how), self.Slots(mu, nu, basis)
 
 
 def _largest_directions(basis: Array, y: Array) -> Array:
@@ -174,7 +173,7 @@ class scale_by_apollo(Rule):
         shrink = jnp.where(limited, self.growth * last * inverse(size), 1)
         u = u * (shrink * root(jnp.asarray(self.scale)))
         size = jnp.squeeze(size * shrink, (-2, -1))
-        return from_matrices([_shaped_like(u, x)], how), self.Slots(*placed(slots, (mu, nu, size)))
+        return from_matrices([_shaped_like(u, x)], how), self.Slots(mu, nu, size)
 
     def _projection(self, y: Array, step: Step) -> Array:
         """Random normal numbers over sqrt(rank), the same until the next refresh."""

@@ -16,7 +16,6 @@ import jax.numpy as jnp
 from jax import Array
 
 from gradtx.axes import as_matrices, frobenius_norm, from_matrices, layout, shape_of_matrices
-from gradtx.engine.placement import placed
 from gradtx.hyper import AxesField
 from gradtx.optimizers.roles import Matrices, routed
 from gradtx.optimizers.sides import (
@@ -81,6 +80,7 @@ class scale_by_shampoo(Rule):
         right_root: Array
 
     numbered: ClassVar[bool] = True
+    lies_apart: ClassVar[bool] = True  # sides of square matrices
 
     def check(self) -> None:
         if self.roots == "newton" and self.exponent is not None:
@@ -132,8 +132,7 @@ class scale_by_shampoo(Rule):
             d = d * (frobenius_norm(short) * inverse(frobenius_norm(d)))
         begun = jnp.broadcast_to(begun, stack)[..., None, None]
         u = from_matrices([_from_blocks(jnp.where(begun, d, short), shape)], how)
-        sides = placed(slots[2:], (*sums, left_root, right_root))
-        return u, self.Slots(mu, nu, *sides)
+        return u, self.Slots(mu, nu, *sums, left_root, right_root)
 
     def _grafted(self, g: Array, mean: Array, nu: Array, t: Array) -> tuple[Array, Array]:
         """The step of the method that gives the length, and its squares."""
@@ -201,6 +200,7 @@ class scale_by_kl_shampoo(Rule):
         right_root: Array
 
     numbered: ClassVar[bool] = True
+    lies_apart: ClassVar[bool] = True  # sides of square matrices
 
     def init_leaf(self, p: Array) -> Slots:
         shape = shape_of_matrices(self.axes, p.shape, "scale_by_kl_shampoo")
@@ -238,8 +238,7 @@ class scale_by_kl_shampoo(Rule):
         roots = refreshed(turns, fresh, tuple(roots), left, right)
         u = on_both_sides(roots[0], mean, roots[1])
         u = without_dead(u, *(jnp.max(abs2(mean), axis=axis) for axis in (-1, -2)))
-        sides = placed(slots[1:], (left, right, *roots))
-        return from_matrices([u], how), self.Slots(mu, *sides)
+        return from_matrices([u], how), self.Slots(mu, left, right, *roots)
 
 
 def _left_alone(side: Array) -> Array:

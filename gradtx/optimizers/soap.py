@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from gradtx.axes import adjoint, as_matrices, from_matrices, layout, product, shape_of_matrices
-from gradtx.engine.placement import placed
+from gradtx.engine.placement import varying_as
 from gradtx.hyper import AxesField
 from gradtx.optimizers.roles import Matrices, routed
 from gradtx.optimizers.sides import (
@@ -74,6 +74,7 @@ class scale_by_soap(Rule):
         right_basis: Array
 
     numbered: ClassVar[bool] = True
+    lies_apart: ClassVar[bool] = True  # sides of square matrices
 
     def init_leaf(self, p: Array) -> Slots:
         shape = shape_of_matrices(self.axes, p.shape, "scale_by_soap")
@@ -98,8 +99,7 @@ class scale_by_soap(Rule):
         firsts = jnp.broadcast_to(first, turns.shape)
         mu, nu, *bases = refreshed(turns, _in_next_bases, (mu, nu, *bases), *new, firsts)
         mu, nu = (from_matrices([a], how) for a in (mu, nu))
-        sides = placed(slots[2:], (*new, *bases))
-        return from_matrices([u], how), self.Slots(mu, nu, *sides)
+        return from_matrices([u], how), self.Slots(mu, nu, *new, *bases)
 
 
 def _in_next_bases(old: Any, left: Array, right: Array, first: Array) -> Any:
@@ -119,7 +119,7 @@ def _in_next_bases(old: Any, left: Array, right: Array, first: Array) -> Any:
 
 
 def _first_basis(a: Array, basis: Array) -> Pair:
-    return eigenbasis(a), same_order(a.shape[:-1])
+    return eigenbasis(a), varying_as(a, same_order(a.shape[:-1]))
 
 
 class scale_by_splus(Rule):
@@ -148,6 +148,7 @@ class scale_by_splus(Rule):
         right_basis: Array
 
     numbered: ClassVar[bool] = True
+    lies_apart: ClassVar[bool] = True  # sides of square matrices
 
     def init_leaf(self, p: Array) -> Slots:
         shape = shape_of_matrices(self.axes, p.shape, "scale_by_splus")
@@ -166,8 +167,7 @@ class scale_by_splus(Rule):
         signs = jnp.sign(without_rounding(on_both_sides(adjoint(bases[0]), average, bases[1])))
         u = on_both_sides(bases[0], signs * (2 / sum(x.shape[-2:])), adjoint(bases[1]))
         u = without_dead(u, *diagonals((left, right), u))
-        sides = placed(slots[1:], (left, right, *bases))
-        return from_matrices([u], how), self.Slots(mu, *sides)
+        return from_matrices([u], how), self.Slots(mu, left, right, *bases)
 
 
 def _eigenbases(old: Pair, left: Array, right: Array) -> Pair:

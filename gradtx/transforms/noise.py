@@ -16,6 +16,7 @@ from jax import Array
 from gradtx.engine.beside import aligned
 from gradtx.engine.hyperparameters import for_all_arrays, narrowed
 from gradtx.engine.keys import random_key
+from gradtx.engine.placement import on_any_mesh
 from gradtx.engine.refusals import refuse_missing
 from gradtx.engine.run import Running, run
 from gradtx.engine.step import At
@@ -83,7 +84,7 @@ class differentially_private_aggregate(Clocked):
         numbers = narrowed(for_all_arrays(self, at.count), widest(arrays))
         treedef = jax.tree.structure(updates, is_leaf=is_none)
         if arrays:
-            lengths = jax.vmap(global_norm)(arrays)
+            lengths = on_any_mesh(jax.vmap(global_norm), arrays, like=lambda: None)
             share = numbers.l2_norm_clip / jnp.maximum(lengths, numbers.l2_norm_clip)
             batch = [_weighted(g, share / size) if is_inexact(g) else g for g in batch]
         deviation = numbers.noise_multiplier * numbers.l2_norm_clip / size

@@ -45,7 +45,7 @@ def zero_updates(updates: Tree, params: Tree | None) -> Tree:
     leaves, treedef = jax.tree.flatten(updates, is_leaf=is_none)
     ps = leaves if params is None else treedef.flatten_up_to(params)
     return treedef.unflatten(
-        jnp.zeros(jnp.shape(g if p is None else p), jnp.result_type(g)) if is_inexact(g) else g
+        jnp.zeros_like(g if p is None else p, jnp.result_type(g)) if is_inexact(g) else g
         for g, p in zip(leaves, ps, strict=True)
     )
 

@@ -31,7 +31,7 @@ from gradtx.engine.codes import (
 )
 from gradtx.engine.host import on_device
 from gradtx.engine.keys import salt
-from gradtx.engine.placement import ordered_after
+from gradtx.engine.placement import on_any_mesh, ordered_after
 from gradtx.engine.rounding import is_narrow, seed
 from gradtx.engine.slots import Declared, is_stored, map_slots, separate, together
 from gradtx.rule import register_for_export
@@ -233,7 +233,9 @@ def _decoded(slot: Any) -> Any:
 
     def decode(x: Any) -> Any:
         if isinstance(x, Stored):
-            return x.decode(np.dtype(np.float32))
+            return on_any_mesh(
+                lambda x: x.decode(np.dtype(np.float32)), x, like=lambda: jax.tree.leaves(x)[0]
+            )
         return x.astype(wide(x.dtype)) if is_inexact(x) and is_narrow(x.dtype) else x
 
     treedef = _structure(slot)
@@ -249,7 +251,8 @@ def _encoded(path: str, old: Any, new: Any) -> Any:
             return y.astype(x.dtype) if is_inexact(x) else y
         # The state of another library may have no count, so its bits tell one step from the next.
         bits = lax.bitcast_convert_type(y.astype(np.float32), np.uint32)
-        return x.encode(y, seed(salt((), (path,)), jnp.sum(bits, dtype=np.uint32), path))
+        source = seed(salt((), (path,)), jnp.sum(bits, dtype=np.uint32), path)
+        return on_any_mesh(lambda x, y: x.encode(y, source), x, y, like=lambda: x)
 
     treedef = _structure(old)
     xs, ys = separate("store", treedef, old), separate("store", treedef, new)
@@ -271,7 +274,10 @@ def _kept(format: Format, square: bool, slot: Any) -> Any:
         return x if blank is None else on_device(lambda x: place(x, blank), x)
 
     def place(x: Array, blank: Any) -> Any:
-        kept = _encode(x, blank)
+        def like() -> Any:
+            return jax.tree.map(lambda y: x if y.shape == x.shape else None, blank)
+
+        kept = on_any_mesh(lambda x: _encode(x, blank), x, like=like)
         bound = (ordered_after(x, y) if y.shape == x.shape else y for y in jax.tree.leaves(kept))
         return jax.tree.unflatten(jax.tree.structure(kept), bound)
 
