@@ -111,8 +111,11 @@ def spread(called: object, prefix: Tree, tree: Tree) -> list[Any]:
     """The leaf of `prefix` above each leaf of `tree` (`None` counts as a leaf), in its order.
 
     Trees of other containers (a tuple for a list, a state of Flax for a dict) go by their paths.
-    Raises `ValueError` where `prefix` is no prefix of the tree.
+    Raises `ValueError` where `prefix` is no prefix of the tree. For a tree without leaves, with
+    which Optax asks what a state is like, there is nothing to say.
     """
+    if not jax.tree.leaves(tree):
+        return [None] * len(named_leaves(tree))
     try:
         full = jax.tree.map(
             lambda value, below: jax.tree.map(lambda _: value, below, is_leaf=is_none),

@@ -36,7 +36,7 @@ def test_two_parts_of_an_optimizer_draw_different_numbers() -> None:
 
 def test_private_noise_is_not_that_of_add_noise() -> None:
     """A public default or another link must not give it away."""
-    private = gx.differentially_private_aggregate(1.0, 1.0, key=0)
+    private = gx.differentially_private_aggregate(1.0, 1.0, key=0, per_example=False)
     assert (noise(private)["w"] != noise(gx.add_noise(1.0, 0.0))["w"]).all()
     with pytest.raises(TypeError, match="key"):
         gx.differentially_private_aggregate(1.0, 1.0)  # pyright: ignore[reportCallIssue]
@@ -44,7 +44,9 @@ def test_private_noise_is_not_that_of_add_noise() -> None:
 
 SEEDED = {
     "add_noise": lambda seed: gx.add_noise(1.0, key=seed),
-    "private": lambda seed: gx.differentially_private_aggregate(1.0, 1.0, key=seed),
+    "private": lambda seed: gx.differentially_private_aggregate(
+        1.0, 1.0, key=seed, per_example=False
+    ),
     "kron": lambda seed: gx.scale_by_kron(seed=seed, learn=1.0),
     "apollo": lambda seed: gx.scale_by_apollo(seed=seed, rank=2),
     "rounding": lambda seed: gx.stochastic_rounding(gx.sgd(0.1), key=seed),

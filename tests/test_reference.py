@@ -292,7 +292,7 @@ def draws(dtype: Any, private: bool) -> Arrays:
     """The random numbers of a rule, which no reference can compute: got with variance one."""
     unit: Any = gradtx.add_noise(1.0, gamma=0.0)
     if private:
-        unit = gradtx.differentially_private_aggregate(1.0, 1.0, key=0)
+        unit = gradtx.differentially_private_aggregate(1.0, 1.0, key=0, per_example=False)
     gs = {k: jnp.zeros(p.shape, dtype) for k, p in PARAMS[False].items()}
 
     def step(state: Any, _: Any) -> Any:

@@ -177,7 +177,7 @@ links = (
         row(zero_nans, "zero in the place of NaN"),
         # Temporary: the random bits
         row(
-            partial(differentially_private_aggregate, 100.0, 1e-3, key=0),
+            partial(differentially_private_aggregate, 100.0, 1e-3, key=0, per_example=False),
             "clips every example and adds noise",
             temporary_bytes=16.1,
         ),

@@ -18,7 +18,7 @@ from gradtx.schedules.base import Number, Schedule, join_schedules
 from gradtx.schedules.run import warmup_cosine_decay_schedule
 from gradtx.schedules.shape import between, cosine
 from gradtx.schedules.steps import as_steps, growing_periods, minus, passed, periods, plus, shares
-from gradtx.struct import static, whole, within
+from gradtx.struct import Fixed, static, whole, within
 
 
 class cosine_onecycle_schedule(Schedule):
@@ -132,5 +132,6 @@ def sgdr_schedule(cosine_kwargs: Iterable[Mapping[str, Any]]) -> Schedule:
     Loshchilov & Hutter 2016, 1608.03983. `warm_restarts_schedule` is the form with a rule.
     """
     cycles = [warmup_cosine_decay_schedule(**arguments) for arguments in cosine_kwargs]
-    ends = itertools.accumulate(cycle.decay_steps for cycle in cycles[:-1])
+    lengths = [cycle.decay_steps for cycle in cycles[:-1]]
+    ends = itertools.accumulate(int(n) if isinstance(n, Fixed) else n for n in lengths)
     return join_schedules(cycles, list(ends))

@@ -108,7 +108,7 @@ def refuse_object(called: str, name: str, value: Any) -> None:
     """
     refuse_no_number(called, name, value)
     for entry in entries(value):
-        if isinstance(entry, Node) and not callable(entry):
+        if isinstance(entry, Node) and not (callable(entry) or isinstance(entry, SupportsIndex)):
             raise type_error(called, f"{name} is {shown(entry)}", A_NUMBER)
 
 

@@ -21,7 +21,7 @@ from gradtx.engine.refusals import refuse_missing
 from gradtx.engine.run import Running, run
 from gradtx.engine.step import At
 from gradtx.rule import HyperField, Rule, Step
-from gradtx.struct import value_error, within
+from gradtx.struct import static, value_error, within
 from gradtx.transform import Clocked, State
 from gradtx.tree import Tree, as_came, global_norm, is_inexact, is_none, named_leaves, root, widest
 
@@ -60,13 +60,16 @@ class differentially_private_aggregate(Clocked):
 
     u = (sum_i g_i min(1, c / |g_i|) + n) / B with n ~ N(0, (noise_multiplier c)^2) and
     c = `l2_norm_clip`, the norm being that of all arrays of an example. Abadi+ 2016, 1607.00133.
-    Gradients have a leading axis of B examples more than parameters; without it they are one.
+    Gradients have a leading axis of B examples more than parameters, or are those of one example
+    with `per_example=False`. For k batches a step and one noise, put this without noise before
+    `accumulate(chain(add_noise((noise_multiplier * c / (k * B)) ** 2, 0.0, key), optimizer), k)`.
     """
 
     l2_norm_clip: HyperField = within("(0, inf)")
     noise_multiplier: HyperField = within("[0, inf)")
     # Without a default: noise that anybody can draw protects nobody.
     key: int | Array = random_key()
+    per_example: bool = static(default=True)
 
     needs: ClassVar[tuple[str, ...]] = ("params",)
     random: ClassVar[bool] = True
@@ -104,6 +107,10 @@ class differentially_private_aggregate(Clocked):
             for path, g, p in pairs
             if jnp.shape(g) != jnp.shape(p)
         ]
+        if not odd and self.per_example:
+            seen = "the gradients have the shapes of the parameters, and no axis of examples"
+            do = "Pass jax.vmap(jax.grad(loss), (None, 0))(params, batch), or per_example=False"
+            raise value_error(f"{self}.update", seen, do)
         if not odd:
             return [jnp.asarray(g)[None] if is_inexact(g) else g for g in leaves], 1
         sizes = {jnp.shape(g)[:1] for _, g, _ in pairs}
