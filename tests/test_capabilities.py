@@ -125,7 +125,7 @@ def test_a_forgotten_vmap_is_noticed():
 
 
 def test_private_aggregation_with_accumulation():
-    """The recipe of the docstring: every example clipped, one noise for k batches, divided by k B."""
+    """The recipe of the docstring: every example clipped, one noise for k batches."""
     k, examples, c, sigma = 4, 8, 1.0, 2.0
     noise = gx.add_noise((sigma * c / (k * examples)) ** 2, 0.0, key=1)
     clip = gx.differentially_private_aggregate(c, 0.0, key=0)
