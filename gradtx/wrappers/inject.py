@@ -21,9 +21,8 @@ from gradtx.wrappers.base import Wrapper
 class InjectOwn(NamedTuple):
     """What `inject_hyperparams` keeps: numbers by the names that `tx.hyperparameters` gives."""
 
-    hyperparams: dict[
-        str, Any
-    ]  # in use at the last step; one that a schedule gives follows from it
+    # In use at the last step. One that a schedule gives follows from it and is not set here.
+    hyperparams: dict[str, Any]
     schedules: dict[str, Any]  # the numbers of the schedules, such as "learning_rate.peak_value"
 
 
