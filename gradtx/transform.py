@@ -72,7 +72,11 @@ class GradientTransformation(Struct, abc.ABC):
     def update(
         self, updates: U, state: State, params: Tree | None = None, **extra: Any
     ) -> tuple[U, State]:
-        """The transformed updates, in the dtype in which they came, and the next state."""
+        """The transformed updates, in the dtype in which they came, and the next state.
+
+        A complex gradient is the direction of ascent, as PyTorch has it: the conjugate of what
+        `jax.grad` of a real loss gives, `jax.tree.map(jnp.conj, grads)`.
+        """
 
     @compiled
     def step(self, grads: Tree, state: State, params: P, **extra: Any) -> tuple[P, State]:

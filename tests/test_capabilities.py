@@ -168,3 +168,16 @@ def test_replacing_beside_lengths_beyond():
     assert schedule.decay_steps == gx.cosine_decay_schedule(1.0, 10**10).decay_steps
     cycle = {"init_value": 0.0, "peak_value": 1.0, "warmup_steps": 5, "decay_steps": 10**10}
     assert float(gx.sgdr_schedule([cycle] * 3)(5)) == 1.0
+
+
+def test_complex_parameters_descend():
+    """|z - (1 + 2i)|^2: the gradient is the conjugate of what `jax.grad` gives."""
+
+    def loss(z):
+        return jnp.abs(z - (1 + 2j)) ** 2
+
+    tx, z = gx.adam(0.1), jnp.asarray(0.5 + 0.5j)
+    state = tx.init(z)
+    for _ in range(100):
+        z, state = tx.step(jnp.conj(jax.grad(loss)(z)), state, z)
+    assert abs(complex(z) - (1 + 2j)) < 0.05
