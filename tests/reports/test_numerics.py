@@ -27,8 +27,8 @@ WITH_EPS = [
     if "eps" in inspect.signature(row.make).parameters
 ]
 NO_FLOOR = (
-    "adam adamw mars nadam nadamw nadam_warmed amsgrad lamb ademamix simplified_ademamix scale_by_adam "
-    "scale_by_nadam scale_by_warmed_nadam scale_by_amsgrad scale_by_ademamix "
+    "adam adamw mars nadam nadamw nadam_warmed amsgrad lamb ademamix simplified_ademamix "
+    "scale_by_adam scale_by_nadam scale_by_warmed_nadam scale_by_amsgrad scale_by_ademamix "
     "scale_by_simplified_ademamix"
 )
 
