@@ -136,9 +136,7 @@ ROUTED: dict[str, Callable[[], Any]] = {
     [
         pytest.param(
             name,
-            marks=[]
-            if name in ("by_path", "mask of a decay", "partition of freeze")
-            else seen(NONES),
+            marks=[] if name in ("by_path", "mask of a decay") else seen(NONES),
         )
         for name in ROUTED
     ],
