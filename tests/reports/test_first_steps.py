@@ -226,6 +226,35 @@ def test_a_schedule_of_a_group_without_gradients_does_not_tick() -> None:
     np.testing.assert_allclose((u["a"][0], u["b"][0]), (-4.0, -1.0), rtol=1e-6)
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param("dog", marks=begins_late("|x0| is measured in the first call: it is zero")),
+        pytest.param("momo", marks=begins_late("the averages begin in the first call")),
+        "dowg",
+        "prodigy",
+        "sgd",
+    ],
+)
+def test_calls_without_any_gradient_are_no_first_step(name: str) -> None:
+    """Two calls in which all gradients are `None`, then the steps of a fresh optimizer."""
+    tx, params = getattr(gx, name)(1.0), {"w": jnp.asarray([1.0, -2.0, 3.0])}
+    value = {"value": jnp.float32(1.0)} if name == "momo" else {}
+
+    def way(nones: int) -> Any:
+        state, at, found = tx.init(params), params, []
+        for _ in range(nones):
+            _, state = tx.update({"w": None}, state, at, **value)
+        for k in range(3):
+            g = {"w": jnp.asarray([1.0, 0.5, -2.0]) * (k + 1)}
+            u, state = tx.update(g, state, at, **value)
+            found.append(np.asarray(u["w"]))
+            at = gx.apply_updates(at, u)
+        return np.array(found)
+
+    np.testing.assert_allclose(way(2), way(0), rtol=1e-5)
+
+
 def test_bias_corrections_are_shared() -> None:
     """In one group Adam's corrections are those of the optimizer: 0.1 / c1 / sqrt(0.001 / c2)."""
     u = late_updates(gx.scale_by_adam(), np.ones(2, np.float32), [np.ones(2, np.float32)])[0]
