@@ -33,7 +33,7 @@ from gradtx.transforms.norms import (
     scale_by_trust_ratio,
     zero_for_each_block,
 )
-from gradtx.tree import root
+from gradtx.tree import not_begun, root
 
 
 class scale_by_lars(Rule):
@@ -77,21 +77,22 @@ class scale_by_novograd(Rule):
     class Slots(NamedTuple):
         mu: Array
         nu: Square  # one number for every layer
+        begun: Array  # 0 before the first step of this array, then 1
 
     needs: ClassVar[tuple[str, ...]] = ("params",)
 
     def init_leaf(self, p: Array) -> Slots:
-        return self.Slots(jnp.zeros_like(p), zero_for_each_block(p, self.axes))
+        return self.Slots(jnp.zeros_like(p), zero_for_each_block(p, self.axes), not_begun(p))
 
     def update_leaf(self, g: Array, slots: Slots, p: Array, step: Step) -> tuple[Array, Slots]:
         lengths = block_norm(g, self.axes)
         # Kept finite: with an infinite nu the gradient would count for nothing ever after.
         square = jnp.square(jnp.minimum(lengths, jnp.finfo(lengths.dtype).max ** 0.5 / 2))
         old = slots.nu.reshape(lengths.shape)
-        nu = jnp.where(old > 0, self.b2 * old + (1 - self.b2) * square, square)
+        nu = jnp.where(slots.begun > 0, self.b2 * old + (1 - self.b2) * square, square)
         normal = g * (1 / (root(nu) + self.eps))
         mu = self.b1 * slots.mu + (normal + self.weight_decay * p)
-        return mu, self.Slots(mu, nu.reshape(slots.nu.shape))
+        return mu, self.Slots(mu, nu.reshape(slots.nu.shape), jnp.ones_like(slots.begun))
 
 
 class scale_by_fromage(Rule):

@@ -21,7 +21,7 @@ import numpy as np
 from jax import Array, lax
 from jax.typing import DTypeLike
 
-from gradtx.engine.beside import aligned
+from gradtx.engine.beside import aligned, as_they_came, grown
 from gradtx.engine.keys import array_key, random_key
 from gradtx.engine.refusals import explained, refuse_mixed
 from gradtx.engine.rounding import is_narrow, round_to, seed_from_key
@@ -79,19 +79,18 @@ def _moved(
     params: Tree,
     beside: Tree,
     move: Move,
-    still: Tree,
+    still: list[bool],
 ) -> tuple[Tree, Tree, Tree]:
     """Updates, new parameters and what is beside them, once `move` has seen all arrays."""
     leaves, treedef = jax.tree.flatten(updates, is_leaf=is_none)
     us = aligned(called, treedef, steps, "steps")
     ps = aligned(called, treedef, params, "parameters")
     owns = aligned(called, treedef, beside, "state")
-    stays = aligned(called, treedef, still, "parameters")
     news = list(ps)
     for i, (g, p) in enumerate(zip(leaves, ps, strict=True)):
         if g is None or not is_inexact(g):
             continue
-        if stays[i]:
+        if still[i]:
             us[i] = jnp.zeros_like(g)
             continue
         row = _Beside(p if owns[i] is None else owns[i])
@@ -150,13 +149,15 @@ class Moving(Wrapper):
         """The updates, the parameters and the new state."""
         self.refuse(updates, state, params, extra)
         params = updates if params is None else params  # there is none to be moved
+        self.still(updates, params)
+        came, updates = updates, grown(updates, params)
         steps, inner = self.inner_update(updates, state, self._exact(params, state), at, extra)
         slot = next(iter(self.kinds), None)
         beside = getattr(state, slot) if slot else jax.tree.map(lambda _: None, updates)
         move = self._move(updates, at, to_master)
-        flags = self.still(updates, params)
-        still = jax.tree.structure(params, is_leaf=is_none).unflatten(flags)
+        still = self.still(updates, params)
         updates, params, beside = _moved(self, updates, steps, params, beside, move, still)
+        updates = as_they_came(updates, came)
         return updates, params, state._replace(inner=inner, **({slot: beside} if slot else {}))
 
     def _exact(self, params: Tree, state: Any) -> Tree:
