@@ -5,7 +5,7 @@ from html import escape
 from pathlib import Path
 
 from . import wording
-from .figures import Picture, pictures, style
+from .figures import VARIABLES, Picture, pictures, style
 from .page import page
 from .ranges import ranges_cell, ranges_head
 from .results import Course, Results, to_json
@@ -87,13 +87,13 @@ def _section(course: Course, summaries: list[Summary], found: list[Picture]) -> 
     )
 
 
-def _hues(course: Course) -> list[str]:
+def _hues(course: Course) -> dict[int, str]:
     """The colour of each trial: its own where there are few, its place in the family otherwise."""
-    hues = [""] * len(course.trials)
-    for group in style.groups([trial.family for trial in course.trials], most=12):
-        for k, i in enumerate(group.members):
-            hues[i] = f"var(--s{k % len(style.SERIES)})"
-    return hues
+    return {
+        i: f"var({VARIABLES[hue]})"
+        for group in style.groups(course.trials, most=style.FEW)
+        for i, hue in group.hues.items()
+    }
 
 
 def _table(course: Course, summaries: list[Summary]) -> str:
@@ -195,7 +195,7 @@ def _words(course: Course, summaries: list[Summary]) -> str:
 
 
 def _many(course: Course) -> bool:
-    return len(course.trials) > 12
+    return len(course.trials) > style.FEW
 
 
 def _rank(summary: Summary) -> tuple[bool, float]:

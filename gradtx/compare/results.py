@@ -33,6 +33,11 @@ class Trial:
     def runs(self) -> int:
         return len(self.rates) * len(self.seeds)
 
+    @property
+    def judged(self) -> np.ndarray:
+        """What is compared on held-out data: the score, or the loss where there is none."""
+        return self.held_loss if self.score is None else self.score
+
 
 @dataclass(frozen=True)
 class Course:
@@ -51,6 +56,11 @@ class Course:
     judged_on_train: bool
     trials: list[Trial] = dataclasses.field(default_factory=list)
     failures: dict[str, str] = dataclasses.field(default_factory=dict)  # optimizer: what it said
+
+    @property
+    def judged(self) -> str:
+        """What held-out data are judged by."""
+        return self.score or "loss"
 
 
 @dataclass(frozen=True)

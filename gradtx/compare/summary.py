@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -62,6 +63,11 @@ def smooth(values: np.ndarray) -> np.ndarray:
         return views.mean(-1)
 
 
+def floored(loss: Any) -> Any:
+    """Losses as they are compared and drawn on a logarithmic scale."""
+    return np.maximum(loss, FLOOR)
+
+
 def window(values: np.ndarray) -> int:
     return max(1, round(SMOOTH * values.shape[-1]))
 
@@ -81,7 +87,7 @@ def rate_losses(train_loss: np.ndarray, log: bool) -> tuple[np.ndarray, np.ndarr
     """
     bad = diverged(train_loss)
     last = np.where(bad, np.nan, final(train_loss))
-    levels = np.log10(np.maximum(last, FLOOR)) if log else last
+    levels = np.log10(floored(last)) if log else last
     kept = [row[~np.isnan(row)] for row in levels]
     mean = np.array([row.mean() if len(row) else np.nan for row in kept])
     deviation = np.array([row.std() if len(row) else np.nan for row in kept])
@@ -106,8 +112,7 @@ def summarize(trial: Trial, course: Course) -> Summary:
     best, _ = best_rate(trial.train_loss, course.log)
     kept = ~bad[best]
     loss, deviation = rate_losses(trial.train_loss, course.log)
-    judged = trial.held_loss if trial.score is None else trial.score
-    held = final(judged[best][kept])
+    held = final(trial.judged[best][kept])
     crossings = [_crossing(trial.steps, run, course.target) for run in trial.train_loss[best][kept]]
     reached = [step for step in crossings if step is not None]
     low, high, open_ended = _usable(trial, course, best)
@@ -144,8 +149,8 @@ def _usable(trial: Trial, course: Course, best: int) -> tuple[float, float, bool
     start = trial.train_loss[:, :, 0].astype(np.float64)
     start = start[np.isfinite(start)]
     if course.log:
-        level = np.log10(np.maximum(loss, FLOOR))
-        first = float(np.log10(np.maximum(start, FLOOR)).mean())
+        level = np.log10(floored(loss))
+        first = float(np.log10(floored(start)).mean())
     else:
         level, first = loss, float(start.mean())
     limit = level[best] + NEAR * max(first - level[best], 0.0)

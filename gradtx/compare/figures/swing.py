@@ -12,9 +12,10 @@ from . import style
 def swing(course: Course) -> Figure:
     """Height of the pendulum over time, a panel for every optimizer, a line for every seed."""
     trials = course.trials
-    columns = 4 if len(trials) <= 12 else 6
-    figure, cells = style.panels(len(trials), columns, 10.6, 7 / columns)
-    for i, (axes, trial) in enumerate(zip(cells, trials, strict=True)):
+    columns = 4 if len(trials) <= style.FEW else 6
+    figure, panels = style.panels(style.each(trials), columns, 7 / columns)
+    for i, (axes, _) in enumerate(panels):
+        trial = trials[i]
         best, first = best_rate(trial.train_loss, course.log)
         bad = diverged(trial.train_loss)[best]
         for seed, angle in enumerate(trial.trace if trial.trace is not None else ()):
@@ -27,6 +28,5 @@ def swing(course: Course) -> Figure:
             )  # fmt: skip
         axes.set_ylim(-1.1, 1.1)
         axes.set_yticks([-1, 0, 1], ["down", "level", "up"])
-        axes.set_title(trial.optimizer, color=style.color(i))
-    figure.supxlabel("seconds", color=style.MUTED, size=9.5)
+    figure.supxlabel("seconds", color=style.MUTED)
     return figure
