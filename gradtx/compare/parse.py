@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from .entrant import Entrant
+from .wording import join
 
 MOST_RATES = 200
 
@@ -24,12 +25,17 @@ def choose(kind: str, typed: str, known: Iterable[str]) -> str:
     names = list(known)
     if typed in names:
         return typed
-    close = difflib.get_close_matches(typed.lower(), names, n=3, cutoff=0.5)
-    if close:
-        raise BadInput(f"Unknown {kind} {typed!r}. Did you mean {_either(close)}?")
-    if len(names) <= 12:
-        raise BadInput(f"Unknown {kind} {typed!r}. There are {', '.join(names)}.")
-    raise BadInput(f"Unknown {kind} {typed!r}. See gradtx compare --list for all {len(names)}.")
+    hint = _nearest(typed.lower(), names, 3)
+    if not hint and len(names) <= 12:
+        hint = f" There are {', '.join(names)}."
+    elif not hint:
+        hint = f" See gradtx compare --list for all {len(names)}."
+    raise BadInput(f"Unknown {kind} {typed!r}.{hint}")
+
+
+def _nearest(typed: str, names: Sequence[str], most: int) -> str:
+    close = difflib.get_close_matches(typed, names, n=most, cutoff=0.5)
+    return f" Did you mean {join(close, 'or')}?" if close else ""
 
 
 def entrants(typed: Sequence[str], rows: Mapping[str, Any]) -> list[Entrant]:
@@ -39,7 +45,7 @@ def entrants(typed: Sequence[str], rows: Mapping[str, Any]) -> list[Entrant]:
     found = {}
     for text in typed:
         for node in _nodes(text):
-            made = _entrant(node, ast.unparse(node) if isinstance(node, ast.Call) else "", rows)
+            made = _entrant(node, rows)
             found[made.label] = made
     return list(found.values())
 
@@ -55,7 +61,7 @@ def _nodes(text: str) -> list[ast.expr]:
     return list(body.elts) if isinstance(body, ast.Tuple) else [body]
 
 
-def _entrant(node: ast.expr, label: str, rows: Mapping[str, Any]) -> Entrant:
+def _entrant(node: ast.expr, rows: Mapping[str, Any]) -> Entrant:
     called = node.func if isinstance(node, ast.Call) else node
     if not isinstance(called, ast.Name):
         choose("optimizer", ast.unparse(node).replace(" ", ""), rows)
@@ -64,8 +70,8 @@ def _entrant(node: ast.expr, label: str, rows: Mapping[str, Any]) -> Entrant:
     row = rows[name]
     arguments = _arguments(node, name, row.make) if isinstance(node, ast.Call) else {}
     return Entrant(
-        label=label if arguments else name,
-        make=partial(row.make, **arguments) if arguments else row.make,
+        label=ast.unparse(node) if arguments else name,
+        make=partial(row.make, **arguments),
         family=row.family,
         about=row.about,
         centre=float(row.learning_rate or 1.0),
@@ -89,11 +95,9 @@ def _arguments(call: ast.Call, name: str, make: Callable[..., Any]) -> dict[str,
                 "--learning-rates."
             )
         if keyword.arg not in accepted:
-            close = difflib.get_close_matches(keyword.arg, accepted, n=2, cutoff=0.5)
-            hint = f" Did you mean {_either(close)}?" if close else ""
             raise BadInput(
-                f"{name} has no argument {keyword.arg!r}.{hint} It accepts "
-                f"{', '.join(accepted) or 'none'}."
+                f"{name} has no argument {keyword.arg!r}.{_nearest(keyword.arg, accepted, 2)} "
+                f"It accepts {', '.join(accepted) or 'none'}."
             )
         try:
             arguments[keyword.arg] = ast.literal_eval(keyword.value)
@@ -145,7 +149,3 @@ def whole(text: str, what: str, most: int) -> int:
         raise BadInput(f"{what[0].upper()}{what[1:]}: give a whole number from 1 to {most:,}, "
                        f"not {text!r}.")  # fmt: skip
     return value
-
-
-def _either(names: Sequence[str]) -> str:
-    return " or ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else names[0]

@@ -45,6 +45,16 @@ class Summary:
     stack_step_seconds: float
     state_bytes_per_parameter: float
 
+    @property
+    def all_reached(self) -> bool:
+        """Whether every seed reached the target, so that widths and steps can be compared."""
+        return self.reached == self.seeds
+
+    @property
+    def rank(self) -> tuple[bool, float]:
+        """Smaller is better: by final training loss, and last those of which nothing survived."""
+        return not self.survivors, self.loss
+
 
 def final(values: np.ndarray) -> np.ndarray:
     """Values [..., E] at the end, the mean over the last tenth of the looks, float64 [...]."""
@@ -87,11 +97,14 @@ def rate_losses(train_loss: np.ndarray, log: bool) -> tuple[np.ndarray, np.ndarr
     """
     bad = diverged(train_loss)
     last = np.where(bad, np.nan, final(train_loss))
-    levels = np.log10(floored(last)) if log else last
-    kept = [row[~np.isnan(row)] for row in levels]
+    kept = [row[~np.isnan(row)] for row in _levels(last, log)]
     mean = np.array([row.mean() if len(row) else np.nan for row in kept])
     deviation = np.array([row.std() if len(row) else np.nan for row in kept])
     return (10**mean if log else mean), deviation
+
+
+def _levels(loss: np.ndarray, log: bool) -> np.ndarray:
+    return np.log10(floored(loss)) if log else loss
 
 
 def best_rate(train_loss: np.ndarray, log: bool) -> tuple[int, int]:
@@ -147,12 +160,8 @@ def _usable(trial: Trial, course: Course, best: int) -> tuple[float, float, bool
     if bad[best]:
         return rate, rate, False
     start = trial.train_loss[:, :, 0].astype(np.float64)
-    start = start[np.isfinite(start)]
-    if course.log:
-        level = np.log10(floored(loss))
-        first = float(np.log10(floored(start)).mean())
-    else:
-        level, first = loss, float(start.mean())
+    first = float(_levels(start[np.isfinite(start)], course.log).mean())
+    level = _levels(loss, course.log)
     limit = level[best] + NEAR * max(first - level[best], 0.0)
     place = np.log10(trial.rates.astype(np.float64))
     edges, cut = [], False
@@ -161,13 +170,13 @@ def _usable(trial: Trial, course: Course, best: int) -> tuple[float, float, bool
         while 0 <= at + way < len(place) and not bad[at + way] and level[at + way] <= limit:
             at += way
         beyond = at + way
-        edge = place[at]
+        edge = float(place[at])
         if not 0 <= beyond < len(place):
             cut = cut or len(place) > 1
         elif not bad[beyond]:
             part = (limit - level[at]) / (level[beyond] - level[at])
-            edge += part * (place[beyond] - place[at])
-        edges.append(10 ** float(edge))
+            edge += float(part * (place[beyond] - place[at]))
+        edges.append(10**edge)
     return edges[0], edges[1], cut
 
 
