@@ -5,9 +5,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import jax
 import numpy as np
 
 import gradtx.catalogue as catalogue
@@ -16,7 +14,7 @@ from . import parse
 from .entrant import SCHEDULES, Entrant
 from .parse import BadInput
 from .problems import PROBLEMS, Problem
-from .race import default_rates
+from .race import Race, default_rates
 
 CLASSICS = (
     "sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adadelta", "adam", "adamw",
@@ -44,6 +42,10 @@ class Plan:
             return None
         return problem.batch_size if self.batch_size is None else int(self.batch_size)
 
+    def race(self, problem: Problem) -> Race:
+        steps, batch_size = self.steps or problem.steps, self.batch_size_for(problem)
+        return Race(problem, self.seeds, steps, batch_size, SCHEDULES[self.schedule])
+
 
 def read(options: argparse.Namespace) -> Plan:
     """The plan that command line options describe, or `BadInput`."""
@@ -70,11 +72,11 @@ def read(options: argparse.Namespace) -> Plan:
         output=output,
     )
     for problem in plan.problems:
-        size, rows = plan.batch_size_for(problem), len(jax.tree.leaves(problem.train)[0])
-        if size is not None and size > rows:
+        size = plan.batch_size_for(problem)
+        if size is not None and size > problem.examples:
             raise BadInput(
-                f"{problem.name} has {rows:,} training examples: give a batch size up to that, "
-                f"or full, not {size:,}."
+                f"{problem.name} has {problem.examples:,} training examples: give a batch size up "
+                f"to that, or full, not {size:,}."
             )
     return plan
 
@@ -88,17 +90,17 @@ def _problem_names(typed: Sequence[str]) -> list[str]:
 
 def _optimizers(typed: Sequence[str] | None) -> Sequence[str]:
     if typed is None:
-        return [name for name in CLASSICS if name in catalogue.optimizers]
+        return CLASSICS
     for text in typed:
         if text in PROBLEMS:
             raise BadInput(f"{text!r} is a problem: name problems before --optimizers.")
     return typed
 
 
-def _try(entrant: Entrant, schedule: str) -> Any:
+def _try(entrant: Entrant, schedule: str) -> None:
     """Build an optimizer once, with plain numbers, so that impossible arguments show at once."""
     try:
-        return entrant.make(SCHEDULES[schedule](entrant.centre, 100))
+        entrant.make(SCHEDULES[schedule](entrant.centre, 100))
     except Exception as error:
         raise BadInput(f"{entrant.label}: {error}") from error
 

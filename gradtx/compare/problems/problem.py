@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import jax
 from jax import Array
 
 Params = Any
@@ -44,3 +45,7 @@ class Problem:
     watch: Callable[[Params], Array] | None = None
     show: Callable[[Params], Array] | None = None
     judged_on_train: bool = False  # there is no held-out set: the loss is the whole truth
+
+    @property
+    def examples(self) -> int:
+        return len(jax.tree.leaves(self.train)[0])
