@@ -7,7 +7,7 @@ import time
 import numpy as np
 
 from . import machine
-from .entrant import Entrant
+from .entrant import SCHEDULES, Entrant
 from .parse import BadInput
 from .plan import Plan, read
 from .progress import Ticker
@@ -58,7 +58,8 @@ def run(plan: Plan) -> tuple[list[Course], bool]:
     try:
         with Ticker(len(plan.problems) * len(plan.entrants)) as ticker:
             for problem in plan.problems:
-                race = plan.race(problem)
+                schedule = SCHEDULES[plan.schedule]
+                race = Race(problem, plan.seeds, problem.steps, problem.batch_size, schedule)
                 courses.append(race.course())
                 for entrant in plan.entrants:
                     ticker.begin(f"{problem.name}: {entrant.label}")

@@ -63,10 +63,8 @@ def _nodes(text: str) -> list[ast.expr]:
 
 def _entrant(node: ast.expr, rows: Mapping[str, Any]) -> Entrant:
     called = node.func if isinstance(node, ast.Call) else node
-    if not isinstance(called, ast.Name):
-        choose("optimizer", ast.unparse(node).replace(" ", ""), rows)
-        raise BadInput(f"Cannot read the optimizer {ast.unparse(node)!r}: write a name or a call.")
-    name = choose("optimizer", called.id, rows)
+    typed = called.id if isinstance(called, ast.Name) else ast.unparse(node).replace(" ", "")
+    name = choose("optimizer", typed, rows)
     row = rows[name]
     arguments = _arguments(node, name, row.make) if isinstance(node, ast.Call) else {}
     return Entrant(

@@ -29,7 +29,7 @@ def curves(course: Course) -> Figure:
     if not course.judged_on_train:
         drawn[f"Held-out {course.judged}"] = held
     height = 4.3 if len(found) == 1 else 2.9
-    figure = style.new_figure(style.WIDTH, height * len(found))
+    figure = Figure((style.WIDTH, height * len(found)), layout="constrained")
     grid = figure.subplots(len(found), len(drawn), squeeze=False, sharex=True, sharey="col")
     figure.get_layout_engine().set(wspace=0.05)  # pyright: ignore
     for column, (title, lines) in zip(grid.T, drawn.items(), strict=True):

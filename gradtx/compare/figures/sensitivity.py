@@ -39,13 +39,7 @@ def sensitivity(course: Course, summaries: list[Summary]) -> Figure:
 
 
 def _draw(
-    axes: Axes,
-    trial: Trial,
-    line: np.ndarray,
-    summary: Summary,
-    hue: str,
-    gid: str,
-    alone: bool,
+    axes: Axes, trial: Trial, line: np.ndarray, summary: Summary, hue: str, gid: str, alone: bool
 ) -> None:
     rates = trial.rates
     bad = diverged(trial.train_loss)

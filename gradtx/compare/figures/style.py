@@ -5,7 +5,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from scipy.optimize import isotonic_regression
@@ -84,19 +83,13 @@ def groups(trials: Sequence[Trial], most: int = MANY) -> list[Group]:
     return found
 
 
-def new_figure(width: float, height: float) -> Figure:
-    figure = Figure((width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
-
-
 def panels(
     found: Sequence[Group], columns: int, height: float
 ) -> tuple[Figure, list[tuple[Axes, Group]]]:
     """A grid of titled axes, each `height` inches high, that share both axes: one a group."""
     columns = min(len(found), columns)
     rows = -(-len(found) // columns)
-    figure = new_figure(WIDTH, rows * height)
+    figure = Figure((WIDTH, rows * height), layout="constrained")
     cells = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).flat
     for i, (cell, group) in enumerate(zip(cells, found, strict=False)):
         cell.tick_params(labelbottom=i + columns >= len(found), labelleft=i % columns == 0)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict
 
 import jax
 from jax import Array
@@ -49,3 +49,13 @@ class Problem:
     @property
     def examples(self) -> int:
         return len(jax.tree.leaves(self.train)[0])
+
+
+class Described(TypedDict):
+    """What problems that share data and loss do not share."""
+
+    name: str
+    title: str
+    about: str
+    steps: int
+    target: float
