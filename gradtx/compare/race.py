@@ -94,7 +94,7 @@ class Race:
             progress(length)
 
         train_loss, held_loss, score = (np.stack([look[i] for look in looks], -1) for i in range(3))
-        best, seed = best_rate(train_loss, self.problem.log)
+        best, survived = best_rate(train_loss, self.problem.log)
         state = jax.eval_shape(self._start, jax.tree.map(lambda a: a[0], txs), seeds[0])[1]
         size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
         final = jax.tree.map(lambda a: a[best], view(txs, seeds, carry))
@@ -110,7 +110,7 @@ class Race:
             train_loss=train_loss,
             held_loss=held_loss,
             score=score if problem.score else None,
-            path=np.concatenate(paths, 2)[best, seed] if problem.watch else None,
+            path=np.concatenate(paths, 2)[best, np.argmax(survived)] if problem.watch else None,
             trace=np.asarray(jax.vmap(problem.show)(final)) if problem.show else None,
             compile_seconds=compile_seconds,
             step_seconds=float(np.median(spent)),

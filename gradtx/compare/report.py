@@ -56,12 +56,10 @@ def _header(results: Results) -> str:
 
 
 def _section(course: Course, summaries: list[Summary], found: list[Picture]) -> str:
-    batch = "" if course.judged_on_train else (
-        f" {course.examples:,} training examples, "
-        + ("all of them at every step." if course.batch_size is None
-           else f"mini-batches of {course.batch_size}.")
-    )  # fmt: skip
-    about = f"{course.about}{batch} {course.parameters:,} parameters, {course.steps:,} steps."
+    size = course.batch_size
+    batch = f"mini-batches of {size}." if size else "all of them at every step."
+    data = "" if course.judged_on_train else f" {course.examples:,} training examples, {batch}"
+    about = f"{course.about}{data} {course.parameters:,} parameters, {course.steps:,} steps."
     failed = "".join(
         f'<p class="bad">{escape(name)} failed. {escape(reason)}</p>'
         for name, reason in course.failures.items()
@@ -106,9 +104,8 @@ def _entries(course: Course, summaries: list[Summary]) -> list[Entry]:
 
 
 def _table(course: Course, entries: list[Entry]) -> str:
-    shared = [head.replace("\n", "<br>") for head in wording.heads(course)]
-    heads = ["optimizer", f"learning rates{ranges_head(course)}", *shared,
-             "state bytes<br>a parameter"]  # fmt: skip
+    heads = ["optimizer", f"learning rates{ranges_head(course)}", *wording.heads(course),
+             "state bytes\na parameter"]  # fmt: skip
     best = _best(course, [entry.summary for entry in entries])
     rows = [_row(course, entry, best) for entry in entries]
     if _many(course):
@@ -118,7 +115,7 @@ def _table(course: Course, entries: list[Entry]) -> str:
             title = f'<tr class="family"><td colspan="{len(heads)}">{escape(family)}</td></tr>'
             families[family] = families.get(family, title) + row
         rows = list(families.values())
-    head = "".join(f"<th>{head}</th>" for head in heads)
+    head = "".join(f"<th>{head}</th>" for head in heads).replace("\n", "<br>")
     return (
         f'<div class="scroll"><table><thead><tr>{head}</tr></thead>'
         f"<tbody>{''.join(rows)}</tbody></table></div>"

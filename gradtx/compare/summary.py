@@ -107,8 +107,8 @@ def _levels(loss: np.ndarray, log: bool) -> np.ndarray:
     return np.log10(floored(loss)) if log else loss
 
 
-def best_rate(train_loss: np.ndarray, log: bool) -> tuple[int, int]:
-    """The best learning rate and the first seed that survives it.
+def best_rate(train_loss: np.ndarray, log: bool) -> tuple[int, np.ndarray]:
+    """The best learning rate, and which seeds [S] survive it.
 
     A rate at which a seed diverged can only win if none is free of that.
     """
@@ -117,18 +117,17 @@ def best_rate(train_loss: np.ndarray, log: bool) -> tuple[int, int]:
     fewest = bad.sum(1).min()
     candidates = np.where((bad.sum(1) == fewest) & ~np.isnan(loss), loss, np.inf)
     best = int(np.argmin(candidates))
-    return best, int(np.argmin(bad[best]))
+    return best, ~bad[best]
 
 
 def summarize(trial: Trial, course: Course) -> Summary:
     bad = diverged(trial.train_loss)
-    best, _ = best_rate(trial.train_loss, course.log)
-    kept = ~bad[best]
+    best, kept = best_rate(trial.train_loss, course.log)
     loss, deviation = rate_losses(trial.train_loss, course.log)
     held = final(trial.judged[best][kept])
     crossings = [_crossing(trial.steps, run, course.target) for run in trial.train_loss[best][kept]]
     reached = [step for step in crossings if step is not None]
-    low, high, open_ended = _usable(trial, course, best)
+    low, high, open_ended = _usable(trial, course, best, loss, np.any(bad, axis=1))
     return Summary(
         optimizer=trial.optimizer,
         rate=float(trial.rates[best]),
@@ -152,12 +151,14 @@ def summarize(trial: Trial, course: Course) -> Summary:
     )
 
 
-def _usable(trial: Trial, course: Course, best: int) -> tuple[float, float, bool]:
-    """Lowest and highest usable learning rate, and whether the sweep cut the range short."""
-    bad = np.any(diverged(trial.train_loss), axis=1)
-    loss, _ = rate_losses(trial.train_loss, course.log)
-    rate = float(trial.rates[best])
+def _usable(
+    trial: Trial, course: Course, best: int, loss: np.ndarray, bad: np.ndarray
+) -> tuple[float, float, bool]:
+    """Lowest and highest usable learning rate, and whether the sweep cut the range short, from
+    the final `loss` of every rate and whether a seed was lost there.
+    """
     if bad[best]:
+        rate = float(trial.rates[best])
         return rate, rate, False
     start = trial.train_loss[:, :, 0].astype(np.float64)
     first = float(_levels(start[np.isfinite(start)], course.log).mean())

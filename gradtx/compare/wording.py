@@ -83,12 +83,11 @@ def verdict(summaries: list[Summary], course: Course) -> str:
     if not running:
         return "Every optimizer diverged with every learning rate."
     first = min(running, key=lambda s: s.loss)
+    level = [s.optimizer for s in running if s is not first and is_level(s, first, course)]
     parts = [
         f"{first.optimizer} reached the lowest training loss, {loss(first, course)} at a learning "
-        f"rate of {number(first.rate)}"
+        f"rate of {number(first.rate)}{_within(level)}"
     ]
-    level = [s.optimizer for s in running if s is not first and is_level(s, first, course)]
-    parts[0] += _within(level)
     if not course.judged_on_train and len(running) > 1:
         best = _best_held(running, course)
         who = "it also" if best is first else best.optimizer

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ..results import Course, Trial
-from ..summary import best_rate, diverged, floored, smooth
+from ..summary import best_rate, floored, smooth
 from . import style
 
 
@@ -62,12 +62,11 @@ def _draw(axes: Axes, trials: list[Trial], lines: list[Curve | None], group: sty
 
 
 def _curve(trial: Trial, values: np.ndarray, course: Course) -> Curve | None:
-    best, _ = best_rate(trial.train_loss, course.log)
-    kept = values[best][~diverged(trial.train_loss)[best]]
-    if not len(kept):
+    best, kept = best_rate(trial.train_loss, course.log)
+    if not kept.any():
         return None
-    kept = smooth(kept)
-    return Curve(np.median(kept, 0), kept.min(0), kept.max(0))
+    runs = smooth(values[best][kept])
+    return Curve(np.median(runs, 0), runs.min(0), runs.max(0))
 
 
 def _limits(lines: list[Curve | None], is_score: bool, course: Course) -> tuple[float, float, bool]:
@@ -82,4 +81,4 @@ def _limits(lines: list[Curve | None], is_score: bool, course: Course) -> tuple[
         return max(low, float(middle.min()) - 0.02), high + 0.01 + 0.05 * (high - low), False
     low, high = float(floored(middle).min()), float(floored(middle).max())
     log = course.log or high > 8 * low
-    return *style.span([low, high], log), log
+    return *style.span(low, high, log), log

@@ -19,9 +19,9 @@ def sensitivity(course: Course, summaries: list[Summary]) -> Figure:
     lines = [rate_losses(trial.train_loss, course.log)[0] for trial in trials]
     lowest, highest = _range(trials, lines)
     rates = np.concatenate([trial.rates for trial in trials])
-    low, high = style.span([float(rates.min()), float(rates.max())], log=True)
+    low, high = style.span(float(rates.min()), float(rates.max()), log=True)
     log = course.log or highest > 8 * lowest
-    bottom, top = style.span([lowest, highest], log)
+    bottom, top = style.span(lowest, highest, log)
     top = top * (top / bottom) ** 0.1 if log else top + 0.12 * (top - bottom)  # room for triangles
     for axes, group in panels:
         style.limit(axes, "x", low, high, log=True, ticks=4)

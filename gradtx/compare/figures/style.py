@@ -43,8 +43,6 @@ SETTINGS: dict[Any, Any] = {
     "ytick.labelcolor": MUTED,
     "xtick.major.size": 3,
     "ytick.major.size": 0,
-    "xtick.minor.size": 0,
-    "ytick.minor.size": 0,
     "lines.linewidth": 1.8,
     "lines.solid_capstyle": "round",
     "legend.frameon": False,
@@ -114,9 +112,8 @@ def limit(axes: Axes, which: str, low: float, high: float, log: bool, ticks: int
         axis.set_minor_locator(NullLocator())
 
 
-def span(values: Sequence[float], log: bool) -> tuple[float, float]:
-    """Limits around `values`, with a margin."""
-    low, high = min(values), max(values)
+def span(low: float, high: float, log: bool) -> tuple[float, float]:
+    """Limits around values from `low` to `high`, with a margin."""
     if log:
         margin = (high / low) ** 0.06 if high > low else 1.5
         return low / margin, high * margin
@@ -124,9 +121,7 @@ def span(values: Sequence[float], log: bool) -> tuple[float, float]:
     return low - margin, high + margin
 
 
-def label_ends(
-    axes: Axes, ends: Sequence[tuple[float, str, str]], height: float, size: float = 9
-) -> None:
+def label_ends(axes: Axes, ends: Sequence[tuple[float, str, str]], height: float) -> None:
     """Names right of the axes, each at the place of (value, name, colour) on its y axis.
 
     Names that would cover each other in axes `height` inches high are moved apart and joined to
@@ -137,14 +132,13 @@ def label_ends(
     low, high = axes.transScale.transform([(1, limit) for limit in axes.get_ylim()])[:, 1]
     values = axes.transScale.transform([(1, value) for value, _, _ in ends])[:, 1]
     true = np.clip((values - low) / (high - low), 0, 1)
+    size = 9.0
     gap = 1.35 * size / 72 / height
     for (_, name, hue), from_, to in zip(ends, true, spread(true, gap, -gap, 1 + gap), strict=True):
         axes.plot(
             (1.005, 1.03), (from_, to), color=hue, lw=0.8, transform=axes.transAxes, clip_on=False
         )
-        axes.annotate(
-            name, (1.035, to), xycoords="axes fraction", color=hue, size=size, va="center"
-        )
+        axes.text(1.035, to, name, transform=axes.transAxes, color=hue, size=size, va="center")
 
 
 def spread(wanted: np.ndarray, gap: float, low: float, high: float) -> np.ndarray:

@@ -5,7 +5,7 @@ from matplotlib.figure import Figure
 
 from ..problems.pendulum import STEP
 from ..results import Course
-from ..summary import best_rate, diverged
+from ..summary import best_rate
 from . import style
 
 
@@ -16,16 +16,11 @@ def swing(course: Course) -> Figure:
     figure, panels = style.panels(style.each(trials), columns, 7 / columns)
     for i, (axes, _) in enumerate(panels):
         trial = trials[i]
-        best, first = best_rate(trial.train_loss, course.log)
-        bad = diverged(trial.train_loss)[best]
-        for seed, angle in enumerate(trial.trace if trial.trace is not None else ()):
-            if bad[seed]:
-                continue
-            time = STEP * np.arange(1, len(angle) + 1)
-            axes.plot(
-                time, np.cos(angle), color=style.color(i), lw=2.0 if seed == first else 1.0,
-                alpha=1.0 if seed == first else 0.55, gid=f"opt-{i}",
-            )  # fmt: skip
+        _, kept = best_rate(trial.train_loss, course.log)
+        for k, angle in enumerate(trial.trace[kept] if trial.trace is not None else ()):
+            width, alpha = (2.0, 1.0) if k == 0 else (1.0, 0.55)
+            time, hue = STEP * np.arange(1, len(angle) + 1), style.color(i)
+            axes.plot(time, np.cos(angle), color=hue, lw=width, alpha=alpha, gid=f"opt-{i}")
         axes.set_ylim(-1.1, 1.1)
         axes.set_yticks([-1, 0, 1], ["down", "level", "up"])
     figure.supxlabel("seconds", color=style.MUTED)
