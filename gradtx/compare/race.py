@@ -34,8 +34,6 @@ class Race:
 
     problem: Problem
     seeds: Sequence[int]
-    steps: int
-    batch_size: int | None  # None: all examples at every step
     schedule: Schedule
 
     def __post_init__(self) -> None:
@@ -52,8 +50,8 @@ class Race:
             name=problem.name,
             title=problem.title,
             about=problem.about,
-            steps=self.steps,
-            batch_size=self.batch_size,
+            steps=problem.steps,
+            batch_size=problem.batch_size,
             examples=0 if problem.judged_on_train else problem.examples,
             parameters=self._parameters,
             target=problem.target,
@@ -64,12 +62,12 @@ class Race:
 
     def run(self, entrant: Entrant, rates: np.ndarray, progress: Progress) -> Trial:
         """Train `entrant` with every one of `rates`; `progress` hears of steps done."""
-        rates = np.asarray(rates, np.float32)
-        txs = jax.vmap(lambda rate: entrant.make(self.schedule(rate, self.steps)))(rates)
+        problem, rates = self.problem, np.asarray(rates, np.float32)
+        txs = jax.vmap(lambda rate: entrant.make(self.schedule(rate, problem.steps)))(rates)
         seeds = jnp.asarray(self.seeds, jnp.int32)
         began = time.perf_counter()
         carry = jax.jit(_stack(self._start))(txs, seeds)
-        lengths = _chunks(self.steps)
+        lengths = _chunks(problem.steps)
         advance = {
             length: jax.jit(_stack(partial(self._advance, length), 0, None, None), donate_argnums=2)
             .lower(txs, seeds, carry, jnp.int32(0), self._train)
@@ -94,11 +92,10 @@ class Race:
             progress(length)
 
         train_loss, held_loss, score = (np.stack([look[i] for look in looks], -1) for i in range(3))
-        best, survived = best_rate(train_loss, self.problem.log)
+        best, survived = best_rate(train_loss, problem.log)
         state = jax.eval_shape(self._start, jax.tree.map(lambda a: a[0], txs), seeds[0])[1]
         size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
         final = jax.tree.map(lambda a: a[best], view(txs, seeds, carry))
-        problem = self.problem
         return Trial(
             problem=problem.name,
             optimizer=entrant.label,
@@ -157,9 +154,9 @@ class Race:
         return jax.lax.scan(step, carry, done + jnp.arange(length))
 
     def _batch(self, train: Any, key: Array) -> Any:
-        if self.batch_size is None:
+        if self.problem.batch_size is None:
             return train
-        rows = jax.random.randint(key, (self.batch_size,), 0, self.problem.examples)
+        rows = jax.random.randint(key, (self.problem.batch_size,), 0, self.problem.examples)
         return jax.tree.map(lambda a: a[rows], train)
 
     def _judge_all(self, params: Tree, probe: Any, held_out: Any) -> tuple[Array, Array, Array]:

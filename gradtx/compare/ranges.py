@@ -35,12 +35,9 @@ def ranges_cell(course: Course, trial: Trial, summary: Summary, hue: str) -> str
         'stroke="var(--ghost)"/>'
     ]
     for place, lost in zip(places, bad, strict=True):
-        if lost:
-            parts.append(
-                f'<path d="M{place - 3.2:.1f} {middle + 3}h6.4l-3.2-6z" fill="var(--bad)"/>'
-            )
-        else:
-            parts.append(f'<circle cx="{place:.1f}" cy="{middle}" r="1.5" fill="var(--ghost)"/>')
+        dot = f'<circle cx="{place:.1f}" cy="{middle}" r="1.5" fill="var(--ghost)"/>'
+        triangle = f'<path d="M{place - 3.2:.1f} {middle + 3}h6.4l-3.2-6z" fill="var(--bad)"/>'
+        parts.append(triangle if lost else dot)
     if summary.survivors:
         first, last, best = (_place(rate, course) for rate in (*summary.usable, summary.rate))
         parts.append(

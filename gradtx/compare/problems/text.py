@@ -111,9 +111,7 @@ def windows() -> np.ndarray:
     numbers = {character: i for i, character in enumerate(_ALPHABET)}
     text = "".join(path.read_text("utf-8", errors="ignore")[:_BYTES_PER_FILE] for path in files)
     codes = np.array([numbers[c] for c in text if c in numbers], np.int32)
-    rows = (len(codes) - 1) // _LENGTH
-    starts = _LENGTH * np.arange(rows)[:, None]
-    return codes[starts + np.arange(_LENGTH + 1)]
+    return np.lib.stride_tricks.sliding_window_view(codes, _LENGTH + 1)[::_LENGTH]
 
 
 def _text(build: Callable[[Array], Any], **described: Unpack[Described]) -> Problem:
