@@ -42,12 +42,8 @@ def entrants(typed: Sequence[str], rows: Mapping[str, Any]) -> list[Entrant]:
     """Optimizers by name or call, separated by spaces or commas, each once."""
     if list(typed) == ["all"]:
         typed = list(rows)
-    found = {}
-    for text in typed:
-        for node in _nodes(text):
-            made = _entrant(node, rows)
-            found[made.label] = made
-    return list(found.values())
+    found = [_entrant(node, rows) for text in typed for node in _nodes(text)]
+    return list({entrant.label: entrant for entrant in found}.values())
 
 
 def _nodes(text: str) -> list[ast.expr]:
@@ -110,18 +106,16 @@ def _arguments(call: ast.Call, name: str, make: Callable[..., Any]) -> dict[str,
 def rates(typed: Sequence[str]) -> np.ndarray:
     """Learning rates, rising, from numbers and ranges LOW:HIGH:N (evenly in the logarithm)."""
     found: list[float] = []
-    for text in ",".join(typed).replace(" ", ",").split(","):
-        if not text:
-            continue
-        if ":" not in text:
-            found.append(_rate(text, text))
-            continue
-        parts = text.split(":")
-        if len(parts) != 3:
-            raise BadInput(f"Cannot read the learning rates {text!r}: write LOW:HIGH:N.")
-        low, high = _rate(parts[0], text), _rate(parts[1], text)
-        count = whole(parts[2], f"the number of learning rates in {text!r}", most=MOST_RATES)
-        found += np.geomspace(low, high, count).tolist()
+    for text in filter(None, ",".join(typed).replace(" ", ",").split(",")):
+        match text.split(":"):
+            case [rate]:
+                found.append(_rate(rate, text))
+            case [first, last, count]:
+                low, high = _rate(first, text), _rate(last, text)
+                what = f"the number of learning rates in {text!r}"
+                found += np.geomspace(low, high, whole(count, what, most=MOST_RATES)).tolist()
+            case _:
+                raise BadInput(f"Cannot read the learning rates {text!r}: write LOW:HIGH:N.")
     if not 0 < len(found) <= MOST_RATES:
         raise BadInput(f"Give between 1 and {MOST_RATES} learning rates, not {len(found)}.")
     return np.unique(np.asarray(found, np.float32))
@@ -144,6 +138,6 @@ def whole(text: str, what: str, most: int) -> int:
     except ValueError:
         value = 0
     if not 1 <= value <= most:
-        raise BadInput(f"{what[0].upper()}{what[1:]}: give a whole number from 1 to {most:,}, "
-                       f"not {text!r}.")  # fmt: skip
+        what = what[0].upper() + what[1:]
+        raise BadInput(f"{what}: give a whole number from 1 to {most:,}, not {text!r}.")
     return value

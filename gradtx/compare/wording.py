@@ -91,10 +91,9 @@ def verdict(summaries: list[Summary], course: Course) -> str:
     if not course.judged_on_train and len(running) > 1:
         best = _best_held(running, course)
         who = "it also" if best is first else best.optimizer
-        text = f"{who} did best on held-out data, {held(best, course)}"
         level = [s.optimizer for s in running if s is not best
                  and abs(s.held - best.held) <= best.held_deviation]  # fmt: skip
-        parts.append(text + _within(level))
+        parts.append(f"{who} did best on held-out data, {held(best, course)}{_within(level)}")
     wide = _least_sensitive(running)
     if wide and len(running) > 1:
         parts.append(
