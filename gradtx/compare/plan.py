@@ -43,7 +43,8 @@ def read(options: argparse.Namespace) -> Plan:
     found = parse.entrants(_optimizers(options.optimizers), catalogue.optimizers)
     schedule = parse.choose("schedule", options.schedule, SCHEDULES)
     rates = parse.rates(options.learning_rates) if options.learning_rates else None
-    full, batch_size = options.batch_size == "full", None
+    full = options.batch_size == "full"
+    batch_size = None
     if not full and options.batch_size is not None:
         batch_size = parse.whole(options.batch_size, "the batch size (or full)", most=1_000_000)
     steps = options.steps and parse.whole(options.steps, "the number of steps", most=10_000_000)

@@ -62,7 +62,8 @@ class Race:
 
     def run(self, entrant: Entrant, rates: np.ndarray, progress: Progress) -> Trial:
         """Train `entrant` with every one of `rates`; `progress` hears of steps done."""
-        problem, rates = self.problem, np.asarray(rates, np.float32)
+        problem = self.problem
+        rates = np.asarray(rates, np.float32)
         txs = jax.vmap(lambda rate: entrant.make(self.schedule(rate, problem.steps)))(rates)
         seeds = jnp.asarray(self.seeds, jnp.int32)
         began = time.perf_counter()
@@ -160,10 +161,12 @@ class Race:
         return jax.tree.map(lambda a: a[rows], train)
 
     def _judge_all(self, params: Tree, probe: Any, held_out: Any) -> tuple[Array, Array, Array]:
-        key, problem = jax.random.key(0), self.problem
+        problem = self.problem
+        key = jax.random.key(0)
 
         def judge(params: Tree) -> tuple[Array, Array, Array]:
-            train, held = problem.loss(params, probe, key), problem.loss(params, held_out, key)
+            train = problem.loss(params, probe, key)
+            held = problem.loss(params, held_out, key)
             score = problem.score.of(params, held_out) if problem.score else jnp.zeros(())
             return train, held, score
 

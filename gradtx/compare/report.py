@@ -15,15 +15,16 @@ from .summary import Summary, summarize
 
 def write(results: Results, folder: Path) -> Path:
     """Write `report.html`, PNG files and `results.json` into `folder`; returns the page's path."""
-    sections, plain = "", {}
+    summaries = {course.name: [summarize(t, course) for t in course.trials]
+                 for course in results.courses}  # fmt: skip
+    plain = {name: [dataclasses.asdict(s) for s in found] for name, found in summaries.items()}
+    (folder / "results.json").write_text(to_json(results, plain), "utf-8")
+    sections = ""
     for course in results.courses:
-        summaries = [summarize(trial, course) for trial in course.trials]
-        plain[course.name] = [dataclasses.asdict(summary) for summary in summaries]
-        found = pictures(course, summaries)
+        found = pictures(course, summaries[course.name])
         for picture in found:
             (folder / f"{course.name}-{picture.name}.png").write_bytes(picture.png)
-        sections += _section(course, summaries, found)
-    (folder / "results.json").write_text(to_json(results, plain), "utf-8")
+        sections += _section(course, summaries[course.name], found)
     body = f"{_header(results)}<main>{sections}</main>{_footer(results)}"
     path = folder / "report.html"
     path.write_text(page(escape(_title(results)), body), "utf-8")

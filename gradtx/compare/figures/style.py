@@ -88,7 +88,8 @@ def panels(
     columns = min(len(found), columns)
     rows = -(-len(found) // columns)
     figure = Figure((WIDTH, rows * height), layout="constrained")
-    cells = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).flat
+    grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
+    cells = list(grid.flat)
     for i, (cell, group) in enumerate(zip(cells, found, strict=False)):
         cell.tick_params(labelbottom=i + columns >= len(found), labelleft=i % columns == 0)
         cell.set_title(group.title, color=next(iter(group.hues.values())) if group.alone else INK)

@@ -19,7 +19,8 @@ def swing(course: Course) -> Figure:
         _, kept = best_rate(trial.train_loss, course.log)
         for k, angle in enumerate(trial.trace[kept] if trial.trace is not None else ()):
             width, alpha = (2.0, 1.0) if k == 0 else (1.0, 0.55)
-            time, hue = STEP * np.arange(1, len(angle) + 1), style.color(i)
+            time = STEP * np.arange(1, len(angle) + 1)
+            hue = style.color(i)
             axes.plot(time, np.cos(angle), color=hue, lw=width, alpha=alpha, gid=f"opt-{i}")
         axes.set_ylim(-1.1, 1.1)
         axes.set_yticks([-1, 0, 1], ["down", "level", "up"])
