@@ -48,8 +48,7 @@ def entrant(label: str, make: Callable[[Any], Any], slots: tuple[str, ...], form
 def rows(problems: list[str], seeds: int) -> Iterator[tuple[str, str, str, Any, Any]]:
     """`(problem, optimizer, format, trial, trial in float32)`, as they are ready."""
     for problem in problems:
-        made = PROBLEMS[problem]()
-        race = Race(made, range(seeds), made.steps, made.batch_size, SCHEDULES["cosine"])
+        race = Race(PROBLEMS[problem](), range(seeds), SCHEDULES["cosine"])
         for name, (make, slots, rate) in OPTIMIZERS.items():
             plain = None
             for label, format in FORMATS.items():

@@ -5,12 +5,7 @@ import importlib.util
 import sys
 from collections.abc import Sequence
 
-_NEEDED = {
-    "equinox": "equinox",
-    "matplotlib": "matplotlib",
-    "rich": "rich",
-    "sklearn": "scikit-learn",
-}
+_NEEDED = ("equinox", "matplotlib", "rich", "sklearn")
 
 _EXAMPLES = """\
 examples:
@@ -24,10 +19,11 @@ examples:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code: 0, 1 (nothing ran), 2 (bad input), 130 (Ctrl-C)."""
     options = _parser().parse_args(argv)
-    missing = [name for module, name in _NEEDED.items() if importlib.util.find_spec(module) is None]
+    missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
     if missing:
+        packages = ", ".join(missing).replace("sklearn", "scikit-learn")  # as pip calls it
         print(
-            f"gradtx compare needs {', '.join(missing)}, which this Python lacks: "
+            f"gradtx compare needs {packages}, which this Python lacks: "
             'pip install "gradtx[compare]"',
             file=sys.stderr,
         )

@@ -4,11 +4,12 @@ import argparse
 import sys
 import time
 
+import numpy as np
+
 from . import machine
 from .entrant import SCHEDULES, Entrant
 from .parse import BadInput
 from .plan import Plan, read
-from .problems import Problem
 from .progress import Ticker
 from .race import Race
 from .report import write
@@ -57,32 +58,22 @@ def run(plan: Plan) -> tuple[list[Course], bool]:
     try:
         with Ticker(len(plan.problems) * len(plan.entrants)) as ticker:
             for problem in plan.problems:
-                steps = plan.steps or problem.steps
-                batch_size = plan.batch_size_for(problem)
-                race = Race(problem, plan.seeds, steps, batch_size, SCHEDULES[plan.schedule])
+                race = Race(problem, plan.seeds, SCHEDULES[plan.schedule])
                 courses.append(race.course())
                 for entrant in plan.entrants:
                     ticker.begin(f"{problem.name}: {entrant.label}")
-                    line = _one(race, courses[-1], plan, entrant, problem, ticker, steps)
+                    rates = plan.rates_for(problem, entrant)
+                    line = _one(race, courses[-1], entrant, rates, ticker)
                     ticker.end(f"{problem.name}: {line}")
     except KeyboardInterrupt:
         return courses, True
     return courses, False
 
 
-def _one(
-    race: Race,
-    course: Course,
-    plan: Plan,
-    entrant: Entrant,
-    problem: Problem,
-    ticker: Ticker,
-    steps: int,
-) -> str:
+def _one(race: Race, course: Course, entrant: Entrant, rates: np.ndarray, ticker: Ticker) -> str:
     """Run one trial into `course`, and say in a line what came of it."""
     try:
-        rates = plan.rates_for(problem, entrant)
-        trial = race.run(entrant, rates, lambda done: ticker.advance(done / steps))
+        trial = race.run(entrant, rates, lambda done: ticker.advance(done / course.steps))
     except Exception as error:  # one optimizer that fails must not lose the others
         said = (str(error).strip() or type(error).__name__).splitlines()[0]
         course.failures[entrant.label] = f"{type(error).__name__}: {said}"

@@ -11,7 +11,7 @@ Schedule = Callable[[Any, int], Any]
 
 SCHEDULES: dict[str, Schedule] = {
     "constant": lambda peak, steps: peak,
-    "cosine": lambda peak, steps: cosine_decay_schedule(peak, steps),
+    "cosine": cosine_decay_schedule,
     "warmup-cosine": lambda peak, steps: warmup_cosine_decay_schedule(
         0.0, peak, max(1, steps // 10), steps
     ),

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from .entrant import Entrant
+from .wording import join
 
 MOST_RATES = 200
 
@@ -24,24 +25,25 @@ def choose(kind: str, typed: str, known: Iterable[str]) -> str:
     names = list(known)
     if typed in names:
         return typed
-    close = difflib.get_close_matches(typed.lower(), names, n=3, cutoff=0.5)
-    if close:
-        raise BadInput(f"Unknown {kind} {typed!r}. Did you mean {_either(close)}?")
-    if len(names) <= 12:
-        raise BadInput(f"Unknown {kind} {typed!r}. There are {', '.join(names)}.")
-    raise BadInput(f"Unknown {kind} {typed!r}. See gradtx compare --list for all {len(names)}.")
+    hint = _nearest(typed.lower(), names, 3)
+    if not hint and len(names) <= 12:
+        hint = f" There are {', '.join(names)}."
+    elif not hint:
+        hint = f" See gradtx compare --list for all {len(names)}."
+    raise BadInput(f"Unknown {kind} {typed!r}.{hint}")
+
+
+def _nearest(typed: str, names: Sequence[str], most: int) -> str:
+    close = difflib.get_close_matches(typed, names, n=most, cutoff=0.5)
+    return f" Did you mean {join(close, 'or')}?" if close else ""
 
 
 def entrants(typed: Sequence[str], rows: Mapping[str, Any]) -> list[Entrant]:
     """Optimizers by name or call, separated by spaces or commas, each once."""
     if list(typed) == ["all"]:
         typed = list(rows)
-    found = {}
-    for text in typed:
-        for node in _nodes(text):
-            made = _entrant(node, ast.unparse(node) if isinstance(node, ast.Call) else "", rows)
-            found[made.label] = made
-    return list(found.values())
+    found = [_entrant(node, rows) for text in typed for node in _nodes(text)]
+    return list({entrant.label: entrant for entrant in found}.values())
 
 
 def _nodes(text: str) -> list[ast.expr]:
@@ -55,17 +57,15 @@ def _nodes(text: str) -> list[ast.expr]:
     return list(body.elts) if isinstance(body, ast.Tuple) else [body]
 
 
-def _entrant(node: ast.expr, label: str, rows: Mapping[str, Any]) -> Entrant:
+def _entrant(node: ast.expr, rows: Mapping[str, Any]) -> Entrant:
     called = node.func if isinstance(node, ast.Call) else node
-    if not isinstance(called, ast.Name):
-        choose("optimizer", ast.unparse(node).replace(" ", ""), rows)
-        raise BadInput(f"Cannot read the optimizer {ast.unparse(node)!r}: write a name or a call.")
-    name = choose("optimizer", called.id, rows)
+    typed = called.id if isinstance(called, ast.Name) else ast.unparse(node).replace(" ", "")
+    name = choose("optimizer", typed, rows)
     row = rows[name]
     arguments = _arguments(node, name, row.make) if isinstance(node, ast.Call) else {}
     return Entrant(
-        label=label if arguments else name,
-        make=partial(row.make, **arguments) if arguments else row.make,
+        label=ast.unparse(node) if arguments else name,
+        make=partial(row.make, **arguments),
         family=row.family,
         about=row.about,
         centre=float(row.learning_rate or 1.0),
@@ -89,11 +89,9 @@ def _arguments(call: ast.Call, name: str, make: Callable[..., Any]) -> dict[str,
                 "--learning-rates."
             )
         if keyword.arg not in accepted:
-            close = difflib.get_close_matches(keyword.arg, accepted, n=2, cutoff=0.5)
-            hint = f" Did you mean {_either(close)}?" if close else ""
             raise BadInput(
-                f"{name} has no argument {keyword.arg!r}.{hint} It accepts "
-                f"{', '.join(accepted) or 'none'}."
+                f"{name} has no argument {keyword.arg!r}.{_nearest(keyword.arg, accepted, 2)} "
+                f"It accepts {', '.join(accepted) or 'none'}."
             )
         try:
             arguments[keyword.arg] = ast.literal_eval(keyword.value)
@@ -108,18 +106,16 @@ def _arguments(call: ast.Call, name: str, make: Callable[..., Any]) -> dict[str,
 def rates(typed: Sequence[str]) -> np.ndarray:
     """Learning rates, rising, from numbers and ranges LOW:HIGH:N (evenly in the logarithm)."""
     found: list[float] = []
-    for text in ",".join(typed).replace(" ", ",").split(","):
-        if not text:
-            continue
-        if ":" not in text:
-            found.append(_rate(text, text))
-            continue
-        parts = text.split(":")
-        if len(parts) != 3:
-            raise BadInput(f"Cannot read the learning rates {text!r}: write LOW:HIGH:N.")
-        low, high = _rate(parts[0], text), _rate(parts[1], text)
-        count = whole(parts[2], f"the number of learning rates in {text!r}", most=MOST_RATES)
-        found += np.geomspace(low, high, count).tolist()
+    for text in filter(None, ",".join(typed).replace(" ", ",").split(",")):
+        match text.split(":"):
+            case [rate]:
+                found.append(_rate(rate, text))
+            case [first, last, count]:
+                low, high = _rate(first, text), _rate(last, text)
+                what = f"the number of learning rates in {text!r}"
+                found += np.geomspace(low, high, whole(count, what, most=MOST_RATES)).tolist()
+            case _:
+                raise BadInput(f"Cannot read the learning rates {text!r}: write LOW:HIGH:N.")
     if not 0 < len(found) <= MOST_RATES:
         raise BadInput(f"Give between 1 and {MOST_RATES} learning rates, not {len(found)}.")
     return np.unique(np.asarray(found, np.float32))
@@ -142,10 +138,6 @@ def whole(text: str, what: str, most: int) -> int:
     except ValueError:
         value = 0
     if not 1 <= value <= most:
-        raise BadInput(f"{what[0].upper()}{what[1:]}: give a whole number from 1 to {most:,}, "
-                       f"not {text!r}.")  # fmt: skip
+        what = what[0].upper() + what[1:]
+        raise BadInput(f"{what}: give a whole number from 1 to {most:,}, not {text!r}.")
     return value
-
-
-def _either(names: Sequence[str]) -> str:
-    return " or ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else names[0]

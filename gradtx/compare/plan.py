@@ -1,13 +1,12 @@
 """All that is to be done, judged before anything is done."""
 
 import argparse
+import dataclasses
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import jax
 import numpy as np
 
 import gradtx.catalogue as catalogue
@@ -25,24 +24,17 @@ CLASSICS = (
 
 @dataclass(frozen=True)
 class Plan:
-    """What to run. `None` leaves the choice to the problem, or to the optimizer."""
+    """What to run."""
 
     problems: list[Problem]
     entrants: list[Entrant]
-    rates: np.ndarray | None
+    rates: np.ndarray | None  # None: around the typical one of each optimizer
     schedule: str
-    batch_size: int | str | None
-    steps: int | None
     seeds: list[int]
     output: Path
 
     def rates_for(self, problem: Problem, entrant: Entrant) -> np.ndarray:
         return default_rates(problem, entrant.centre) if self.rates is None else self.rates
-
-    def batch_size_for(self, problem: Problem) -> int | None:
-        if problem.judged_on_train or self.batch_size == "full":
-            return None
-        return problem.batch_size if self.batch_size is None else int(self.batch_size)
 
 
 def read(options: argparse.Namespace) -> Plan:
@@ -51,32 +43,34 @@ def read(options: argparse.Namespace) -> Plan:
     found = parse.entrants(_optimizers(options.optimizers), catalogue.optimizers)
     schedule = parse.choose("schedule", options.schedule, SCHEDULES)
     rates = parse.rates(options.learning_rates) if options.learning_rates else None
-    batch_size = options.batch_size
-    if batch_size not in (None, "full"):
-        batch_size = parse.whole(batch_size, "the batch size (or full)", most=1_000_000)
+    full = options.batch_size == "full"
+    batch_size = None
+    if not full and options.batch_size is not None:
+        batch_size = parse.whole(options.batch_size, "the batch size (or full)", most=1_000_000)
     steps = options.steps and parse.whole(options.steps, "the number of steps", most=10_000_000)
     seeds = parse.whole(options.seeds, "the number of seeds", most=1000)
     for entrant in found:
         _try(entrant, schedule)
     output = _writable(Path(options.output))
-    plan = Plan(
-        problems=[PROBLEMS[name]() for name in names],
+    return Plan(
+        problems=[_asked(PROBLEMS[name](), steps, batch_size, full) for name in names],
         entrants=found,
         rates=rates,
         schedule=schedule,
-        batch_size=batch_size,
-        steps=steps,
         seeds=list(range(seeds)),
         output=output,
     )
-    for problem in plan.problems:
-        size, rows = plan.batch_size_for(problem), len(jax.tree.leaves(problem.train)[0])
-        if size is not None and size > rows:
-            raise BadInput(
-                f"{problem.name} has {rows:,} training examples: give a batch size up to that, "
-                f"or full, not {size:,}."
-            )
-    return plan
+
+
+def _asked(problem: Problem, steps: int | None, batch_size: int | None, full: bool) -> Problem:
+    """`problem` with the length and the batch size that were asked for; `None` leaves its own."""
+    size = None if full or problem.judged_on_train else batch_size or problem.batch_size
+    if size and size > problem.examples:
+        raise BadInput(
+            f"{problem.name} has {problem.examples:,} training examples: give a batch size up to "
+            f"that, or full, not {size:,}."
+        )
+    return dataclasses.replace(problem, steps=steps or problem.steps, batch_size=size)
 
 
 def _problem_names(typed: Sequence[str]) -> list[str]:
@@ -88,17 +82,17 @@ def _problem_names(typed: Sequence[str]) -> list[str]:
 
 def _optimizers(typed: Sequence[str] | None) -> Sequence[str]:
     if typed is None:
-        return [name for name in CLASSICS if name in catalogue.optimizers]
+        return CLASSICS
     for text in typed:
         if text in PROBLEMS:
             raise BadInput(f"{text!r} is a problem: name problems before --optimizers.")
     return typed
 
 
-def _try(entrant: Entrant, schedule: str) -> Any:
+def _try(entrant: Entrant, schedule: str) -> None:
     """Build an optimizer once, with plain numbers, so that impossible arguments show at once."""
     try:
-        return entrant.make(SCHEDULES[schedule](entrant.centre, 100))
+        entrant.make(SCHEDULES[schedule](entrant.centre, 100))
     except Exception as error:
         raise BadInput(f"{entrant.label}: {error}") from error
 

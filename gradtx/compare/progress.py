@@ -2,7 +2,6 @@
 
 import sys
 import time
-from types import TracebackType
 from typing import Self
 
 from rich.console import Console
@@ -34,12 +33,7 @@ class Ticker:
         self._progress.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._progress.stop()
 
     def begin(self, what: str) -> None:
@@ -55,9 +49,5 @@ class Ticker:
         self._finished += 1
         self._progress.update(self._task, completed=self._finished)
         seconds = time.perf_counter() - self._began
-        self._console.print(
-            f"[{self._finished}/{self._total}] {line} ({seconds:.1f} s)",
-            markup=False,
-            highlight=False,
-            soft_wrap=True,
-        )
+        said = f"[{self._finished}/{self._total}] {line} ({seconds:.1f} s)"
+        self._console.print(said, markup=False, highlight=False, soft_wrap=True)

@@ -2,6 +2,8 @@
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
@@ -22,6 +24,7 @@ LOOKS = 50  # how often the losses are measured on the way
 Progress = Callable[[int], None]
 
 
+@dataclass(eq=False)
 class Race:
     """Everything that the optimizers on one problem share; `run` trains one of them.
 
@@ -29,37 +32,28 @@ class Race:
     learning rate and every optimizer.
     """
 
-    def __init__(
-        self,
-        problem: Problem,
-        seeds: Sequence[int],
-        steps: int,
-        batch_size: int | None,
-        schedule: Schedule,
-    ) -> None:
-        self._problem = problem
-        self._seeds = list(seeds)
-        self._steps = steps
-        self._batch_size = batch_size
-        self._schedule = schedule
-        self._train = jax.tree.map(jnp.asarray, problem.train)
-        self._held_out = jax.tree.map(jnp.asarray, problem.held_out)
-        self._rows = _rows(self._train)
-        self._probe = jax.tree.map(lambda a: a[: problem.probe], self._train)
+    problem: Problem
+    seeds: Sequence[int]
+    schedule: Schedule
+
+    def __post_init__(self) -> None:
+        self._train = jax.tree.map(jnp.asarray, self.problem.train)
+        self._held_out = jax.tree.map(jnp.asarray, self.problem.held_out)
+        self._probe = jax.tree.map(lambda a: a[: self.problem.probe], self._train)
         self._judge = jax.jit(self._judge_all)
-        drawn = jax.eval_shape(problem.draw, jax.random.key(0))
-        self.parameters = sum(leaf.size for leaf in jax.tree.leaves(drawn))
+        drawn = jax.eval_shape(self.problem.draw, jax.random.key(0))
+        self._parameters = sum(leaf.size for leaf in jax.tree.leaves(drawn))
 
     def course(self) -> Course:
-        problem = self._problem
+        problem = self.problem
         return Course(
             name=problem.name,
             title=problem.title,
             about=problem.about,
-            steps=self._steps,
-            batch_size=self._batch_size,
-            examples=0 if problem.judged_on_train else self._rows,
-            parameters=self.parameters,
+            steps=problem.steps,
+            batch_size=problem.batch_size,
+            examples=0 if problem.judged_on_train else problem.examples,
+            parameters=self._parameters,
             target=problem.target,
             log=problem.log,
             score=problem.score and problem.score.name,
@@ -68,21 +62,22 @@ class Race:
 
     def run(self, entrant: Entrant, rates: np.ndarray, progress: Progress) -> Trial:
         """Train `entrant` with every one of `rates`; `progress` hears of steps done."""
+        problem = self.problem
         rates = np.asarray(rates, np.float32)
-        txs = jax.vmap(lambda rate: entrant.make(self._schedule(rate, self._steps)))(rates)
-        seeds = jnp.asarray(self._seeds, jnp.int32)
+        txs = jax.vmap(lambda rate: entrant.make(self.schedule(rate, problem.steps)))(rates)
+        seeds = jnp.asarray(self.seeds, jnp.int32)
         began = time.perf_counter()
-        carry = _over_rates_and_seeds(self._start)(txs, seeds)
-        lengths = _chunks(self._steps)
+        carry = jax.jit(_stack(self._start))(txs, seeds)
+        lengths = _chunks(problem.steps)
         advance = {
-            length: _over_rates_and_seeds(self._advance(length), carried=1, shared=2, donate=True)
+            length: jax.jit(_stack(partial(self._advance, length), 0, None, None), donate_argnums=2)
             .lower(txs, seeds, carry, jnp.int32(0), self._train)
             .compile()
             for length in dict.fromkeys(lengths)
         }
-        view = jax.jit(jax.vmap(jax.vmap(_view, (None, 0)), (0, 0)))
-        looks = [self._look(view(txs, carry))]
-        paths = [self._watch(carry[0])[:, :, None]]
+        view = jax.jit(_stack(lambda tx, _, carry: tx.eval_params(carry[1], carry[0]), 0))
+        looks = [self._look(view(txs, seeds, carry))]
+        paths = [jax.vmap(jax.vmap(self._watch))(carry[0])[:, :, None]]
         compile_seconds = time.perf_counter() - began
 
         done, spent = [0], []
@@ -92,33 +87,32 @@ class Race:
                 advance[length](txs, seeds, carry, jnp.int32(done[-1]), self._train)
             )
             spent.append((time.perf_counter() - began) / length)
-            looks.append(self._look(view(txs, carry)))
+            looks.append(self._look(view(txs, seeds, carry)))
             paths.append(points)
             done.append(done[-1] + length)
             progress(length)
 
         train_loss, held_loss, score = (np.stack([look[i] for look in looks], -1) for i in range(3))
-        best, seed = best_rate(train_loss, self._problem.log)
+        best, survived = best_rate(train_loss, problem.log)
         state = jax.eval_shape(self._start, jax.tree.map(lambda a: a[0], txs), seeds[0])[1]
         size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
-        final = jax.tree.map(lambda a: a[best], view(txs, carry))
-        problem = self._problem
+        final = jax.tree.map(lambda a: a[best], view(txs, seeds, carry))
         return Trial(
             problem=problem.name,
             optimizer=entrant.label,
             family=entrant.family,
             about=entrant.about,
             rates=rates,
-            seeds=self._seeds,
+            seeds=list(self.seeds),
             steps=np.array(done),
             train_loss=train_loss,
             held_loss=held_loss,
             score=score if problem.score else None,
-            path=np.concatenate(paths, 2)[best, seed] if problem.watch else None,
+            path=np.concatenate(paths, 2)[best, np.argmax(survived)] if problem.watch else None,
             trace=np.asarray(jax.vmap(problem.show)(final)) if problem.show else None,
             compile_seconds=compile_seconds,
             step_seconds=float(np.median(spent)),
-            state_bytes_per_parameter=size / self.parameters,
+            state_bytes_per_parameter=size / self._parameters,
         )
 
     def _look(self, params: Tree) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -129,61 +123,58 @@ class Race:
         return jax.device_get(self._judge(params, self._probe, self._held_out))
 
     def _start(self, tx: GradientTransformation, seed: Array) -> tuple[Any, Any]:
-        params = self._problem.draw(jax.random.fold_in(jax.random.key(seed), 0))
+        params = self.problem.draw(jax.random.fold_in(jax.random.key(seed), 0))
         return params, tx.init(params)
 
-    def _advance(self, length: int) -> Callable[..., Any]:
-        """A function that trains one run for `length` steps, and the points it passed."""
+    def _advance(
+        self,
+        length: int,
+        tx: GradientTransformation,
+        seed: Array,
+        carry: Any,
+        done: Array,
+        train: Any,
+    ) -> Any:
+        """Train one run for `length` steps: parameters and state, and the points it passed."""
+        key = jax.random.fold_in(jax.random.key(seed), 1)
 
-        def steps(
-            tx: GradientTransformation, seed: Array, carry: Any, done: Array, train: Any
-        ) -> Any:
-            key = jax.random.fold_in(jax.random.key(seed), 1)
+        def step(carry: Any, count: Array) -> tuple[Any, Array]:
+            params, state = carry
+            choose, chance = jax.random.split(jax.random.fold_in(key, count))
+            batch = self._batch(train, choose)
 
-            def step(carry: Any, count: Array) -> tuple[Any, Array]:
-                params, state = carry
-                choose, chance = jax.random.split(jax.random.fold_in(key, count))
-                batch = self._batch(train, choose)
+            def loss(params: Tree) -> Array:
+                return self.problem.loss(params, batch, chance)
 
-                def loss(params: Tree) -> Array:
-                    return self._problem.loss(params, batch, chance)
+            value, grads = jax.value_and_grad(loss)(params)
+            params, state = tx.step(
+                grads, state, params, value=value, grad=grads, value_fn=loss, key=chance
+            )
+            return (params, state), self._watch(params)
 
-                value, grads = jax.value_and_grad(loss)(params)
-                params, state = tx.step(
-                    grads, state, params, value=value, grad=grads, value_fn=loss, key=chance
-                )
-                return (params, state), self._watch_one(params)
-
-            return jax.lax.scan(step, carry, done + jnp.arange(length))
-
-        return steps
+        return jax.lax.scan(step, carry, done + jnp.arange(length))
 
     def _batch(self, train: Any, key: Array) -> Any:
-        if self._batch_size is None:
+        if self.problem.batch_size is None:
             return train
-        rows = jax.random.randint(key, (self._batch_size,), 0, self._rows)
+        rows = jax.random.randint(key, (self.problem.batch_size,), 0, self.problem.examples)
         return jax.tree.map(lambda a: a[rows], train)
 
     def _judge_all(self, params: Tree, probe: Any, held_out: Any) -> tuple[Array, Array, Array]:
-        def seeds(params: Tree) -> tuple[Array, Array, Array]:
-            return jax.vmap(self._judge_one, (0, None, None))(params, probe, held_out)
+        problem = self.problem
+        key = jax.random.key(0)
+
+        def judge(params: Tree) -> tuple[Array, Array, Array]:
+            train = problem.loss(params, probe, key)
+            held = problem.loss(params, held_out, key)
+            score = problem.score.of(params, held_out) if problem.score else jnp.zeros(())
+            return train, held, score
 
         # One learning rate after the other: all at once would not fit into a processor's cache.
-        return jax.lax.map(seeds, params)
-
-    def _judge_one(self, params: Tree, probe: Any, held_out: Any) -> tuple[Array, Array, Array]:
-        key = jax.random.key(0)
-        train = self._problem.loss(params, probe, key)
-        if self._problem.judged_on_train:
-            return train, train, jnp.zeros(())
-        score = self._problem.score.of(params, held_out) if self._problem.score else jnp.zeros(())
-        return train, self._problem.loss(params, held_out, key), score
-
-    def _watch_one(self, params: Tree) -> Array:
-        return self._problem.watch(params) if self._problem.watch else jnp.zeros((0,))
+        return jax.lax.map(jax.vmap(judge), params)
 
     def _watch(self, params: Tree) -> Array:
-        return jax.vmap(jax.vmap(self._watch_one))(params)
+        return self.problem.watch(params) if self.problem.watch else jnp.zeros((0,))
 
 
 def default_rates(problem: Problem, centre: float) -> np.ndarray:
@@ -195,18 +186,11 @@ def default_rates(problem: Problem, centre: float) -> np.ndarray:
     return grid[middle - half : middle - half + problem.rates]
 
 
-def _view(tx: GradientTransformation, carry: tuple[Any, Any]) -> Any:
-    params, state = carry
-    return tx.eval_params(state, params)
-
-
-def _over_rates_and_seeds(
-    function: Callable[..., Any], carried: int = 0, shared: int = 0, donate: bool = False
-) -> Any:
-    """`function(tx, seed, ...)` for all rates of a stacked `tx` and all seeds."""
-    rest = (0,) * carried + (None,) * shared
-    stacked = jax.vmap(jax.vmap(function, (None, 0, *rest)), (0, None, *rest))
-    return jax.jit(stacked, donate_argnums=(2,) if donate else ())
+def _stack(function: Callable[..., Any], *rest: int | None) -> Callable[..., Any]:
+    """`function(tx, seed, ...)` for all rates of a stacked `tx` and all seeds, the axis 0 or None
+    of whatever else it takes being that of `rest`.
+    """
+    return jax.vmap(jax.vmap(function, (None, 0, *rest)), (0, None, *rest))
 
 
 def _chunks(steps: int) -> list[int]:
@@ -214,7 +198,3 @@ def _chunks(steps: int) -> list[int]:
     length = -(-steps // LOOKS)
     whole, rest = divmod(steps, length)
     return [length] * whole + [rest] * (rest > 0)
-
-
-def _rows(data: Any) -> int:
-    return len(jax.tree.leaves(data)[0])

@@ -6,6 +6,7 @@ import numpy as np
 
 from .results import Course, Trial
 from .summary import Summary, diverged
+from .wording import power_of_ten
 
 WIDTH, HEIGHT = 168, 16
 
@@ -16,7 +17,7 @@ def ranges_head(course: Course) -> str:
     powers = range(math.ceil(low), math.floor(high) + 1)
     every = max(1, -(-len(powers) // 5))
     texts = "".join(
-        f'<text x="{_place(power, low, high):.1f}" y="12" text-anchor="middle" font-size="11" '
+        f'<text x="{_place(10.0**power, course):.1f}" y="12" text-anchor="middle" font-size="11" '
         f'fill="currentColor">{_power(power)}</text>'
         for power in powers
         if power % every == 0
@@ -26,24 +27,19 @@ def ranges_head(course: Course) -> str:
 
 def ranges_cell(course: Course, trial: Trial, summary: Summary, hue: str) -> str:
     """Ticks for the rates that were tried, a bar for the usable range, a ring for the best."""
-    low, high = _span(course)
     middle = HEIGHT / 2
-    places = [_place(float(np.log10(rate)), low, high) for rate in trial.rates]
+    places = [_place(rate, course) for rate in trial.rates]
     bad = np.any(diverged(trial.train_loss), axis=1)
     parts = [
         f'<line x1="{places[0]:.1f}" x2="{places[-1]:.1f}" y1="{middle}" y2="{middle}" '
         'stroke="var(--ghost)"/>'
     ]
     for place, lost in zip(places, bad, strict=True):
-        if lost:
-            parts.append(
-                f'<path d="M{place - 3.2:.1f} {middle + 3}h6.4l-3.2-6z" fill="var(--bad)"/>'
-            )
-        else:
-            parts.append(f'<circle cx="{place:.1f}" cy="{middle}" r="1.5" fill="var(--ghost)"/>')
+        dot = f'<circle cx="{place:.1f}" cy="{middle}" r="1.5" fill="var(--ghost)"/>'
+        triangle = f'<path d="M{place - 3.2:.1f} {middle + 3}h6.4l-3.2-6z" fill="var(--bad)"/>'
+        parts.append(triangle if lost else dot)
     if summary.survivors:
-        first, last = (_place(math.log10(rate), low, high) for rate in summary.usable)
-        best = _place(math.log10(summary.rate), low, high)
+        first, last, best = (_place(rate, course) for rate in (*summary.usable, summary.rate))
         parts.append(
             f'<rect x="{first:.1f}" y="{middle - 3}" width="{max(last - first, 1):.1f}" height="6" '
             f'rx="3" style="fill:{hue}" opacity=".55"/>'
@@ -60,11 +56,10 @@ def _span(course: Course) -> tuple[float, float]:
     return low - margin, high + margin
 
 
-def _place(power: float, low: float, high: float) -> float:
-    return 12 + (WIDTH - 24) * (power - low) / (high - low)
+def _place(rate: float, course: Course) -> float:
+    low, high = _span(course)
+    return 12 + (WIDTH - 24) * (float(np.log10(rate)) - low) / (high - low)
 
 
 def _power(power: int) -> str:
-    if -2 <= power <= 3:
-        return f"{10.0**power:g}"
-    return "10" + str(power).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+    return f"{10.0**power:g}" if -2 <= power <= 3 else power_of_ten(power)

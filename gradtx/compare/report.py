@@ -3,12 +3,13 @@
 import dataclasses
 from html import escape
 from pathlib import Path
+from typing import NamedTuple
 
 from . import wording
-from .figures import Picture, pictures, style
+from .figures import VARIABLES, Picture, pictures, style
 from .page import page
 from .ranges import ranges_cell, ranges_head
-from .results import Course, Results, to_json
+from .results import Course, Results, Trial, to_json
 from .summary import Summary, summarize
 
 
@@ -18,13 +19,13 @@ def write(results: Results, folder: Path) -> Path:
                  for course in results.courses}  # fmt: skip
     plain = {name: [dataclasses.asdict(s) for s in found] for name, found in summaries.items()}
     (folder / "results.json").write_text(to_json(results, plain), "utf-8")
-    sections = []
+    sections = ""
     for course in results.courses:
         found = pictures(course, summaries[course.name])
         for picture in found:
             (folder / f"{course.name}-{picture.name}.png").write_bytes(picture.png)
-        sections.append(_section(course, summaries[course.name], found))
-    body = f"{_header(results)}<main>{''.join(sections)}</main>{_footer(results)}"
+        sections += _section(course, summaries[course.name], found)
+    body = f"{_header(results)}<main>{sections}</main>{_footer(results)}"
     path = folder / "report.html"
     path.write_text(page(escape(_title(results)), body), "utf-8")
     return path
@@ -46,33 +47,26 @@ def _header(results: Results) -> str:
         f"{count} optimizer{'s' * (count > 1)}, {swept} learning rates, {seeds}, "
         f"{results.schedule} schedule · {results.created}"
     )
-    stopped = (
-        '<p class="bad">Interrupted: this report holds what was finished.</p>'
-        if results.interrupted
-        else ""
-    )
-    links = "".join(
-        f'<a href="#{escape(course.name)}">{escape(course.title)}</a>' for course in results.courses
-    )
-    nav = f"<nav>{links}</nav>" if len(results.courses) > 1 else ""
-    return (
-        f'<header><h1>{escape(_title(results))}</h1><p class="muted">{escape(said)}</p>'
-        f"{stopped}{nav}</header>"
-    )
+    head = f'<h1>{escape(_title(results))}</h1><p class="muted">{escape(said)}</p>'
+    if results.interrupted:
+        head += '<p class="bad">Interrupted: this report holds what was finished.</p>'
+    if len(results.courses) > 1:
+        links = (f'<a href="#{escape(c.name)}">{escape(c.title)}</a>' for c in results.courses)
+        head += f"<nav>{''.join(links)}</nav>"
+    return f"<header>{head}</header>"
 
 
 def _section(course: Course, summaries: list[Summary], found: list[Picture]) -> str:
-    batch = "" if course.judged_on_train else (
-        f" {course.examples:,} training examples, "
-        + ("all of them at every step." if course.batch_size is None
-           else f"mini-batches of {course.batch_size}.")
-    )  # fmt: skip
-    about = f"{course.about}{batch} {course.parameters:,} parameters, {course.steps:,} steps."
+    size = course.batch_size
+    batch = f"mini-batches of {size}." if size else "all of them at every step."
+    data = "" if course.judged_on_train else f" {course.examples:,} training examples, {batch}"
+    about = f"{course.about}{data} {course.parameters:,} parameters, {course.steps:,} steps."
     failed = "".join(
         f'<p class="bad">{escape(name)} failed. {escape(reason)}</p>'
         for name, reason in course.failures.items()
     )
-    words = _words(course, summaries)
+    entries = _entries(course, summaries)
+    words = _words(course, summaries, entries)
     figures = "".join(
         f"<h3>{escape(p.title)}</h3><figure><figcaption>{escape(p.caption)}</figcaption>"
         f"{p.svg}</figure>"
@@ -82,89 +76,93 @@ def _section(course: Course, summaries: list[Summary], found: list[Picture]) -> 
         f'<section id="{escape(course.name)}"><h2>{escape(course.title)}</h2>'
         f'<p class="muted">{escape(about)}</p>'
         f'<p class="verdict">{escape(wording.verdict(summaries, course))}</p>'
-        f"{_table(course, summaries)}{_notes(course)}{failed}"
+        f"{_table(course, entries)}{_notes(course)}{failed}"
         f"{figures + words if _many(course) else words + figures}</section>"
     )
 
 
-def _hues(course: Course) -> list[str]:
-    """The colour of each trial: its own where there are few, its place in the family otherwise."""
-    hues = [""] * len(course.trials)
-    for group in style.groups([trial.family for trial in course.trials], most=12):
-        for k, i in enumerate(group.members):
-            hues[i] = f"var(--s{k % len(style.SERIES)})"
-    return hues
+class Entry(NamedTuple):
+    """A trial as the page shows it; `place` is where it stands among all trials."""
+
+    place: int
+    trial: Trial
+    summary: Summary
+    hue: str
 
 
-def _table(course: Course, summaries: list[Summary]) -> str:
-    judged = course.score or "loss"
-    heads = ["optimizer", f"learning rates{ranges_head(course)}", "best<br>rate",
-             "training<br>loss", f"held-out<br>{judged}", "usable<br>decades",
-             f"steps to<br>{wording.number(course.target)}", "time<br>a step",
-             "state bytes<br>a parameter"]  # fmt: skip
-    if course.judged_on_train:
-        heads.pop(4)
-    best = _best(course, summaries)
-    rows, hues = [], _hues(course)
-    order = sorted(range(len(summaries)), key=lambda i: _rank(summaries[i]))
-    families = list(dict.fromkeys(course.trials[i].family for i in order))
-    grouped = _many(course)
-    for family in families if grouped else [None]:
-        if family is not None:
-            rows.append(f'<tr class="family"><td colspan="{len(heads)}">{escape(family)}</td></tr>')
-        for i in order:
-            if family is None or course.trials[i].family == family:
-                rows.append(_row(course, summaries[i], i, hues[i], best))
-    head = "".join(f"<th>{head}</th>" for head in heads)
+def _entries(course: Course, summaries: list[Summary]) -> list[Entry]:
+    """All trials, the best first. Each has a colour of its own where there are few, that of its
+    place in the family otherwise.
+    """
+    hues = {}
+    for group in style.groups(course.trials, most=style.FEW):
+        hues |= group.hues
+    found = [
+        Entry(i, course.trials[i], summary, f"var({VARIABLES[hues[i]]})")
+        for i, summary in enumerate(summaries)
+    ]
+    return sorted(found, key=lambda entry: entry.summary.rank)
+
+
+def _table(course: Course, entries: list[Entry]) -> str:
+    heads = ["optimizer", f"learning rates{ranges_head(course)}", *wording.heads(course),
+             "state bytes\na parameter"]  # fmt: skip
+    best = _best(course, [entry.summary for entry in entries])
+    rows = [_row(course, entry, best) for entry in entries]
+    if _many(course):
+        families: dict[str, str] = {}
+        for entry, row in zip(entries, rows, strict=True):
+            family = entry.trial.family
+            title = f'<tr class="family"><td colspan="{len(heads)}">{escape(family)}</td></tr>'
+            families[family] = families.get(family, title) + row
+        rows = list(families.values())
+    head = "".join(f"<th>{head}</th>" for head in heads).replace("\n", "<br>")
     return (
         f'<div class="scroll"><table><thead><tr>{head}</tr></thead>'
         f"<tbody>{''.join(rows)}</tbody></table></div>"
     )
 
 
-def _row(course: Course, s: Summary, i: int, hue: str, best: dict[str, object]) -> str:
-    def cell(key: str, text: str, value: object = None) -> str:
-        mark = ' class="best"' if value is not None and value == best.get(key) else ""
+def _row(course: Course, entry: Entry, best: dict[str, float | None]) -> str:
+    trial, s, hue = entry.trial, entry.summary, entry.hue
+
+    def cell(text: str, key: str = "", counts: bool = True) -> str:
+        mark = ' class="best"' if counts and key in best and getattr(s, key) == best[key] else ""
         return f"<td{mark}>{text}</td>"
 
-    name = (
-        f'<td title="{escape(course.trials[i].about)}"><span class="dot" '
+    cells = (
+        f'<td title="{escape(trial.about)}"><span class="dot" '
         f'style="background:{hue}"></span><span class="name">{escape(s.optimizer)}</span></td>'
-    )
-    cells = [name, f"<td>{ranges_cell(course, course.trials[i], s, hue)}</td>"]
+    ) + cell(ranges_cell(course, trial, s, hue))
     if not s.survivors:
-        cells.append(f'<td class="bad" colspan="{4 + (not course.judged_on_train)}">diverged</td>')
+        cells += f'<td class="bad" colspan="{len(wording.heads(course)) - 1}">diverged</td>'
     else:
-        edge = " <small>edge</small>" if s.at_edge else ""
+        cells += cell(wording.number(s.rate) + (" <small>edge</small>" if s.at_edge else ""))
         lost = s.seeds - s.survivors
         some = f' <small class="bad">{lost} diverged</small>' if lost else ""
-        cells += [cell("", wording.number(s.rate) + edge)]
         spread = f" <small>{wording.loss_deviation(s, course)}</small>"
-        cells += [cell("loss", wording.loss(s, course) + spread + some, s.loss)]
+        cells += cell(wording.loss(s, course) + spread + some, "loss")
         if not course.judged_on_train:
-            spread = wording.held_deviation(s, course)
-            text = f"{wording.held(s.held, course)} <small>{spread}</small>"
-            cells.append(cell("held", text, s.held))
-        whole = s.reached == s.seeds
-        cells.append(cell("decades", wording.decades(s), s.decades if whole else None))
-        target = s.steps_to_target if whole else None
-        cells.append(cell("target", wording.to_target(s), target))
-    cells.append(cell("time", wording.seconds(s.step_seconds)))
-    cells.append(cell("bytes", f"{s.state_bytes_per_parameter:.1f}"))
-    return f'<tr class="opt" data-opt="{i}">{"".join(cells)}</tr>'
+            spread = f" <small>{wording.held_deviation(s, course)}</small>"
+            cells += cell(wording.held(s, course) + spread, "held")
+        cells += cell(wording.decades(s), "decades", s.all_reached)
+        cells += cell(wording.to_target(s), "steps_to_target", s.all_reached)
+    cells += cell(wording.seconds(s.step_seconds))
+    cells += cell(f"{s.state_bytes_per_parameter:.1f}")
+    return f'<tr class="opt" data-opt="{entry.place}">{cells}</tr>'
 
 
-def _best(course: Course, summaries: list[Summary]) -> dict[str, object]:
-    """The values to be highlighted, by column, where there is something to compare."""
+def _best(course: Course, summaries: list[Summary]) -> dict[str, float | None]:
+    """The values to be highlighted, by field, where there is something to compare."""
     running = [s for s in summaries if s.survivors]
     if len(running) < 2:
         return {}
-    reached = [s.steps_to_target for s in running if s.reached == s.seeds]
+    reached = [s for s in running if s.all_reached]
     return {
         "loss": min(s.loss for s in running),
         "held": (max if course.score else min)(s.held for s in running),
-        "decades": max((s.decades for s in running if s.reached == s.seeds), default=None),
-        "target": min(reached, default=None),
+        "decades": max((s.decades for s in reached), default=None),
+        "steps_to_target": min((s.steps_to_target for s in reached), default=None),
     }
 
 
@@ -183,23 +181,18 @@ def _notes(course: Course) -> str:
     )
 
 
-def _words(course: Course, summaries: list[Summary]) -> str:
-    hues = _hues(course)
+def _words(course: Course, summaries: list[Summary], entries: list[Entry]) -> str:
     cards = "".join(
-        f'<div class="opt" data-opt="{i}" style="--hue:{hues[i]}">'
-        f"<b>{escape(summaries[i].optimizer)}</b>"
-        f"{escape(wording.sentence(summaries[i], summaries, course))}</div>"
-        for i in sorted(range(len(summaries)), key=lambda i: _rank(summaries[i]))
+        f'<div class="opt" data-opt="{entry.place}" style="--hue:{entry.hue}">'
+        f"<b>{escape(entry.summary.optimizer)}</b>"
+        f"{escape(wording.sentence(entry.summary, summaries, course))}</div>"
+        for entry in entries
     )
     return f'<h3>In words</h3><div class="words">{cards}</div>'
 
 
 def _many(course: Course) -> bool:
-    return len(course.trials) > 12
-
-
-def _rank(summary: Summary) -> tuple[bool, float]:
-    return (not summary.survivors, summary.loss)
+    return len(course.trials) > style.FEW
 
 
 def _footer(results: Results) -> str:

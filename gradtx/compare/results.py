@@ -33,6 +33,11 @@ class Trial:
     def runs(self) -> int:
         return len(self.rates) * len(self.seeds)
 
+    @property
+    def judged(self) -> np.ndarray:
+        """What is compared on held-out data: the score, or the loss where there is none."""
+        return self.held_loss if self.score is None else self.score
+
 
 @dataclass(frozen=True)
 class Course:
@@ -51,6 +56,11 @@ class Course:
     judged_on_train: bool
     trials: list[Trial] = dataclasses.field(default_factory=list)
     failures: dict[str, str] = dataclasses.field(default_factory=dict)  # optimizer: what it said
+
+    @property
+    def judged(self) -> str:
+        """What held-out data are judged by."""
+        return self.score or "loss"
 
 
 @dataclass(frozen=True)
@@ -74,23 +84,20 @@ def to_json(results: Results, extra: dict[str, Any] | None = None) -> str:
 def from_json(text: str) -> Results:
     raw = json.loads(text)
     raw.pop("summary", None)
-    courses = []
-    for course in raw.pop("courses"):
-        trials = [_trial(trial) for trial in course.pop("trials")]
-        courses.append(Course(**course, trials=trials))
-    return Results(**raw, courses=courses)
+    for course in raw["courses"]:
+        course["trials"] = [_trial(trial) for trial in course["trials"]]
+    raw["courses"] = [Course(**course) for course in raw["courses"]]
+    return Results(**raw)
 
 
 _ARRAYS = {"rates", "steps", "train_loss", "held_loss", "score", "path", "trace"}
 
 
 def _trial(raw: dict[str, Any]) -> Trial:
-    def array(name: str, value: Any) -> Any:
-        if name not in _ARRAYS or value is None:
-            return value
-        return np.array(value, np.int64 if name == "steps" else np.float32)
-
-    return Trial(**{name: array(name, value) for name, value in raw.items()})
+    for name in _ARRAYS:
+        if raw[name] is not None:
+            raw[name] = np.array(raw[name], np.int64 if name == "steps" else np.float32)
+    return Trial(**raw)
 
 
 def _plain(value: Any) -> Any:
@@ -99,14 +106,10 @@ def _plain(value: Any) -> Any:
     """
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, np.ndarray):
+    if isinstance(value, list | tuple | np.ndarray):
         return [_plain(item) for item in value]
     if isinstance(value, np.integer):
         return int(value)
-    if isinstance(value, np.floating):
-        return float(f"{value:.9g}") if np.isfinite(value) else None
-    if isinstance(value, float) and not math.isfinite(value):
+    if isinstance(value, float | np.floating) and not math.isfinite(value):
         return None
-    return value
+    return float(f"{value:.9g}") if isinstance(value, np.floating) else value

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -44,6 +45,16 @@ class Summary:
     stack_step_seconds: float
     state_bytes_per_parameter: float
 
+    @property
+    def all_reached(self) -> bool:
+        """Whether every seed reached the target, so that widths and steps can be compared."""
+        return self.reached == self.seeds
+
+    @property
+    def rank(self) -> tuple[bool, float]:
+        """Smaller is better: by final training loss, and last those of which nothing survived."""
+        return not self.survivors, self.loss
+
 
 def final(values: np.ndarray) -> np.ndarray:
     """Values [..., E] at the end, the mean over the last tenth of the looks, float64 [...]."""
@@ -60,6 +71,11 @@ def smooth(values: np.ndarray) -> np.ndarray:
     views = np.lib.stride_tricks.sliding_window_view(padded.astype(np.float64), wide, axis=-1)
     with np.errstate(invalid="ignore", over="ignore"):
         return views.mean(-1)
+
+
+def floored(loss: Any) -> Any:
+    """Losses as they are compared and drawn on a logarithmic scale."""
+    return np.maximum(loss, FLOOR)
 
 
 def window(values: np.ndarray) -> int:
@@ -81,15 +97,18 @@ def rate_losses(train_loss: np.ndarray, log: bool) -> tuple[np.ndarray, np.ndarr
     """
     bad = diverged(train_loss)
     last = np.where(bad, np.nan, final(train_loss))
-    levels = np.log10(np.maximum(last, FLOOR)) if log else last
-    kept = [row[~np.isnan(row)] for row in levels]
+    kept = [row[~np.isnan(row)] for row in _levels(last, log)]
     mean = np.array([row.mean() if len(row) else np.nan for row in kept])
     deviation = np.array([row.std() if len(row) else np.nan for row in kept])
     return (10**mean if log else mean), deviation
 
 
-def best_rate(train_loss: np.ndarray, log: bool) -> tuple[int, int]:
-    """The best learning rate and the first seed that survives it.
+def _levels(loss: np.ndarray, log: bool) -> np.ndarray:
+    return np.log10(floored(loss)) if log else loss
+
+
+def best_rate(train_loss: np.ndarray, log: bool) -> tuple[int, np.ndarray]:
+    """The best learning rate, and which seeds [S] survive it.
 
     A rate at which a seed diverged can only win if none is free of that.
     """
@@ -98,19 +117,17 @@ def best_rate(train_loss: np.ndarray, log: bool) -> tuple[int, int]:
     fewest = bad.sum(1).min()
     candidates = np.where((bad.sum(1) == fewest) & ~np.isnan(loss), loss, np.inf)
     best = int(np.argmin(candidates))
-    return best, int(np.argmin(bad[best]))
+    return best, ~bad[best]
 
 
 def summarize(trial: Trial, course: Course) -> Summary:
     bad = diverged(trial.train_loss)
-    best, _ = best_rate(trial.train_loss, course.log)
-    kept = ~bad[best]
+    best, kept = best_rate(trial.train_loss, course.log)
     loss, deviation = rate_losses(trial.train_loss, course.log)
-    judged = trial.held_loss if trial.score is None else trial.score
-    held = final(judged[best][kept])
+    held = final(trial.judged[best][kept])
     crossings = [_crossing(trial.steps, run, course.target) for run in trial.train_loss[best][kept]]
     reached = [step for step in crossings if step is not None]
-    low, high, open_ended = _usable(trial, course, best)
+    low, high, open_ended = _usable(trial, course, best, loss, np.any(bad, axis=1))
     return Summary(
         optimizer=trial.optimizer,
         rate=float(trial.rates[best]),
@@ -134,20 +151,18 @@ def summarize(trial: Trial, course: Course) -> Summary:
     )
 
 
-def _usable(trial: Trial, course: Course, best: int) -> tuple[float, float, bool]:
-    """Lowest and highest usable learning rate, and whether the sweep cut the range short."""
-    bad = np.any(diverged(trial.train_loss), axis=1)
-    loss, _ = rate_losses(trial.train_loss, course.log)
-    rate = float(trial.rates[best])
+def _usable(
+    trial: Trial, course: Course, best: int, loss: np.ndarray, bad: np.ndarray
+) -> tuple[float, float, bool]:
+    """Lowest and highest usable learning rate, and whether the sweep cut the range short, from
+    the final `loss` of every rate and whether a seed was lost there.
+    """
     if bad[best]:
+        rate = float(trial.rates[best])
         return rate, rate, False
     start = trial.train_loss[:, :, 0].astype(np.float64)
-    start = start[np.isfinite(start)]
-    if course.log:
-        level = np.log10(np.maximum(loss, FLOOR))
-        first = float(np.log10(np.maximum(start, FLOOR)).mean())
-    else:
-        level, first = loss, float(start.mean())
+    first = float(_levels(start[np.isfinite(start)], course.log).mean())
+    level = _levels(loss, course.log)
     limit = level[best] + NEAR * max(first - level[best], 0.0)
     place = np.log10(trial.rates.astype(np.float64))
     edges, cut = [], False
@@ -156,13 +171,13 @@ def _usable(trial: Trial, course: Course, best: int) -> tuple[float, float, bool
         while 0 <= at + way < len(place) and not bad[at + way] and level[at + way] <= limit:
             at += way
         beyond = at + way
-        edge = place[at]
+        edge = float(place[at])
         if not 0 <= beyond < len(place):
             cut = cut or len(place) > 1
         elif not bad[beyond]:
             part = (limit - level[at]) / (level[beyond] - level[at])
-            edge += part * (place[beyond] - place[at])
-        edges.append(10 ** float(edge))
+            edge += float(part * (place[beyond] - place[at]))
+        edges.append(10**edge)
     return edges[0], edges[1], cut
 
 

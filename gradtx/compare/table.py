@@ -36,51 +36,42 @@ def _table(course: Course, summaries: list[Summary]) -> Table:
     )
     longest = max(len(trial.optimizer) for trial in course.trials)
     table.add_column("\noptimizer", overflow="fold", min_width=max(9, min(longest, 16)))
-    heads = ["best\nrate", "training\nloss", f"held-out\n{course.score or 'loss'}",
-             "usable\ndecades", f"steps to\n{wording.number(course.target)}", "time\na step",
-             "bytes a\nparameter"]  # fmt: skip
-    if course.judged_on_train:
-        heads.pop(2)
-    for head in heads:
+    for head in (*wording.heads(course), "bytes a\nparameter"):
         table.add_column(head, justify="right", no_wrap=True)
-    running = [s for s in summaries if s.survivors]
-    lowest = min((s.loss for s in running), default=0.0)
-    for s in sorted(summaries, key=lambda s: (not s.survivors, s.loss)):
+    best = min(summaries, key=lambda s: s.rank)
+    for s in sorted(summaries, key=lambda s: s.rank):
+        cells = [wording.number(s.rate), wording.loss(s, course)]
+        if not course.judged_on_train:
+            spread = wording.held_deviation(s, course)
+            cells.append(f"{wording.held(s, course)} {spread}".replace(" %", ""))
+        cells += [wording.decades(s), wording.to_target(s)]
         if not s.survivors:
-            cells = ["diverged", "–"] + ["–"] * (not course.judged_on_train)
-        else:
-            cells = [wording.number(s.rate), wording.loss(s, course)]
-            if not course.judged_on_train:
-                spread = wording.held_deviation(s, course)
-                cells.append(f"{wording.held(s.held, course)} {spread}".replace(" %", ""))
-        cells += [
-            wording.decades(s) if s.survivors else "–",
-            wording.to_target(s) if s.survivors else "–",
-            wording.seconds(s.step_seconds),
-            f"{s.state_bytes_per_parameter:.1f}",
-        ]
-        best = bool(running) and s.loss == lowest
-        table.add_row(Text(s.optimizer), *map(Text, cells), style="bold" if best else "")
+            cells = ["diverged"] + ["–"] * (len(cells) - 1)
+        cells += [wording.seconds(s.step_seconds), f"{s.state_bytes_per_parameter:.1f}"]
+        bold = s.loss == best.loss  # of nothing that diverged: their loss is NaN
+        table.add_row(Text(s.optimizer), *map(Text, cells), style="bold" if bold else "")
     return table
 
 
 def print_catalogue() -> None:
     console = Console()
-    problems = Table(title="Problems", box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
-    problems.add_column("name", no_wrap=True)
-    problems.add_column("what it is")
+    problems = _listing("Problems", "what it is")
     for name, make in PROBLEMS.items():
         problems.add_row(name, Text(make().about))
     console.print(problems)
-    rows = Table(title="Optimizers", box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
-    rows.add_column("name", no_wrap=True)
-    rows.add_column("what it does")
+    rows = _listing("Optimizers", "what it does")
     rows.add_column("sweep\naround", justify="right")
-    families = dict.fromkeys(row.family for row in catalogue.optimizers.values())
-    for family in families:
+    for family in dict.fromkeys(row.family for row in catalogue.optimizers.values()):
         rows.add_row(Text(family, "dim italic"))
         for name, row in catalogue.optimizers.items():
             if row.family == family:
                 rate = wording.number(row.learning_rate or 1.0)
                 rows.add_row(f"  {name}", Text(row.about), rate)
     console.print(rows)
+
+
+def _listing(title: str, about: str) -> Table:
+    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
+    table.add_column("name", no_wrap=True)
+    table.add_column(about)
+    return table

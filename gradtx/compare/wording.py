@@ -1,7 +1,7 @@
 """Figures put into words; nothing is said that the figures do not say."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from .results import Course
 from .summary import FLOOR, Summary
@@ -15,8 +15,12 @@ def number(value: float, digits: int = 3) -> str:
         return f"{value:.{digits}g}" if abs(value) < 1000 else f"{value:.0f}"
     mantissa, exponent = f"{value:.{digits - 1}e}".split("e")
     mantissa = mantissa.rstrip("0").rstrip(".")
-    power = "10" + str(int(exponent)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+    power = power_of_ten(int(exponent))
     return power if mantissa == "1" else f"{mantissa}×{power}"
+
+
+def power_of_ten(exponent: int) -> str:
+    return "10" + str(exponent).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
 
 
 def loss(summary: Summary, course: Course) -> str:
@@ -30,16 +34,21 @@ def loss_deviation(summary: Summary, course: Course) -> str:
     return f"± {number(summary.loss_deviation, digits=2)}"
 
 
-def held(value: float, course: Course) -> str:
-    if math.isnan(value):
-        return "–"
-    return f"{100 * value:.1f} %" if course.score else number(value)
+def held(summary: Summary, course: Course) -> str:
+    return f"{100 * summary.held:.1f} %" if course.score else number(summary.held)
 
 
 def held_deviation(summary: Summary, course: Course) -> str:
     if course.score:
         return f"± {100 * summary.held_deviation:.1f}"
     return f"± {number(summary.held_deviation, digits=2)}"
+
+
+def heads(course: Course) -> list[str]:
+    """Over the columns that the page and the terminal share, in two lines each."""
+    held_out = [] if course.judged_on_train else [f"held-out\n{course.judged}"]
+    return ["best\nrate", "training\nloss", *held_out, "usable\ndecades",
+            f"steps to\n{number(course.target)}", "time\na step"]  # fmt: skip
 
 
 def seconds(value: float) -> str:
@@ -55,7 +64,7 @@ def decades(summary: Summary) -> str:
 def to_target(summary: Summary) -> str:
     if not summary.reached:
         return "not reached"
-    some = "" if summary.reached == summary.seeds else f" ({summary.reached}/{summary.seeds})"
+    some = "" if summary.all_reached else f" ({summary.reached}/{summary.seeds})"
     return f"{summary.steps_to_target:.0f}{some}"
 
 
@@ -64,7 +73,7 @@ def outcome(summary: Summary, course: Course) -> str:
     if not summary.survivors:
         return f"{summary.optimizer} diverged with every learning rate"
     judged = course.score or "held-out loss"
-    end = "" if course.judged_on_train else f", {judged} {held(summary.held, course)}"
+    end = "" if course.judged_on_train else f", {judged} {held(summary, course)}"
     return f"{summary.optimizer} reached {loss(summary, course)} at {number(summary.rate)}{end}"
 
 
@@ -74,26 +83,23 @@ def verdict(summaries: list[Summary], course: Course) -> str:
     if not running:
         return "Every optimizer diverged with every learning rate."
     first = min(running, key=lambda s: s.loss)
+    level = [s.optimizer for s in running if s is not first and is_level(s, first, course)]
     parts = [
         f"{first.optimizer} reached the lowest training loss, {loss(first, course)} at a learning "
-        f"rate of {number(first.rate)}"
+        f"rate of {number(first.rate)}{_within(level)}"
     ]
-    level = [s.optimizer for s in running if s is not first and is_level(s, first, course)]
-    parts[0] += _within(level)
     if not course.judged_on_train and len(running) > 1:
         best = _best_held(running, course)
         who = "it also" if best is first else best.optimizer
-        text = f"{who} did best on held-out data, {held(best.held, course)}"
         level = [s.optimizer for s in running if s is not best
                  and abs(s.held - best.held) <= best.held_deviation]  # fmt: skip
-        parts.append(text + _within(level))
-    if len(running) > 1:
-        wide = _least_sensitive(running)
-        if wide and wide.decades > 0:
-            parts.append(
-                f"{wide.optimizer} cared least about the learning rate, with {decades(wide)} "
-                "usable decades"
-            )
+        parts.append(f"{who} did best on held-out data, {held(best, course)}{_within(level)}")
+    wide = _least_sensitive(running)
+    if wide and len(running) > 1:
+        parts.append(
+            f"{wide.optimizer} cared least about the learning rate, with {decades(wide)} "
+            "usable decades"
+        )
     return "; ".join(parts) + "."
 
 
@@ -131,15 +137,14 @@ def _strengths(summary: Summary, running: list[Summary], course: Course) -> list
     elif is_level(summary, first, course):
         found.append(f"level with {first.optimizer} in training loss ({loss(summary, course)})")
     if not course.judged_on_train and summary is _best_held(running, course):
-        judged = f"held-out {course.score or 'loss'}"
-        found.append(f"best {judged} ({held(summary.held, course)})")
-    if summary is _least_sensitive(running) and summary.decades > 0:
+        found.append(f"best held-out {course.judged} ({held(summary, course)})")
+    if summary is _least_sensitive(running):
         found.append(
             f"least sensitive to the learning rate ({decades(summary)} decades, "
             f"{number(summary.usable[0])} to {number(summary.usable[1])})"
         )
-    reached = [s for s in running if s.reached == s.seeds]
-    if reached and summary is min(reached, key=lambda s: s.steps_to_target):
+    reached = (s for s in running if s.all_reached)
+    if summary is min(reached, key=lambda s: s.steps_to_target, default=None):
         found.append(
             f"first to a training loss of {number(course.target)} ({to_target(summary)} steps)"
         )
@@ -158,7 +163,7 @@ def _cautions(summary: Summary, course: Course) -> list[str]:
         found.append(f"{lost} of {summary.seeds} seeds diverged even at its best learning rate")
     elif summary.diverged > 0.3 * summary.runs:
         found.append(f"{summary.diverged} of its {summary.runs} runs diverged")
-    if summary.reached < summary.seeds:
+    if not summary.all_reached:
         missed = "no seed" if not summary.reached else f"only {summary.reached} of {summary.seeds}"
         found.append(
             f"{missed} reached a loss of {number(course.target)} within {course.steps:,} steps"
@@ -176,13 +181,13 @@ def _standing(summary: Summary, running: list[Summary], course: Course) -> str:
     ]
     if not course.judged_on_train:
         sign = -1 if course.score else 1
-        text = f"in held-out {course.score or 'loss'} ({held(summary.held, course)})"
+        text = f"in held-out {course.judged} ({held(summary, course)})"
         measures.append((text, lambda s: sign * s.held))
-    if summary.reached == summary.seeds:
+    if summary.all_reached:
         text = f"in the width of usable learning rates ({decades(summary)} decades)"
-        measures.append((text, lambda s: -s.decades if s.reached == s.seeds else math.inf))
+        measures.append((text, lambda s: -s.decades if s.all_reached else math.inf))
         text = f"to reach {number(course.target)} ({to_target(summary)} steps)"
-        measures.append((text, _or_never))
+        measures.append((text, lambda s: s.steps_to_target if s.all_reached else math.inf))
     places = [1 + sum(of(s) < of(summary) for s in running) for _, of in measures]
     best = places.index(min(places))
     said = f"{_ordinal(places[best])} of {len(running)} {measures[best][0]}"
@@ -191,15 +196,11 @@ def _standing(summary: Summary, running: list[Summary], course: Course) -> str:
     return said
 
 
-def _or_never(summary: Summary) -> float:
-    return summary.steps_to_target if summary.reached == summary.seeds else math.inf
-
-
 def _least_sensitive(running: list[Summary]) -> Summary | None:
     """The widest usable range among those that reached the target: a wide range of bad learning
     rates is no merit.
     """
-    reached = [s for s in running if s.reached == s.seeds]
+    reached = (s for s in running if s.all_reached and s.decades > 0)
     return max(reached, key=lambda s: s.decades, default=None)
 
 
@@ -213,8 +214,8 @@ def _ordinal(place: int) -> str:
     return special.get(place, f"Number {place}")
 
 
-def join(parts: list[str]) -> str:
-    return parts[0] if len(parts) == 1 else ", ".join(parts[:-1]) + " and " + parts[-1]
+def join(parts: Sequence[str], word: str = "and") -> str:
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} {word} {parts[-1]}"
 
 
 def _capital(text: str) -> str:

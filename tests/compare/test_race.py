@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -21,7 +23,7 @@ RATES = {"quadratic": 0.3, "rosenbrock": 0.03}
 
 def race(name: str, steps: int, seeds: list[int], batch_size: int | None = None, **more: str):
     schedule = SCHEDULES[more.get("schedule", "constant")]
-    return Race(problem(name), seeds, steps, batch_size, schedule)
+    return Race(replace(problem(name), steps=steps, batch_size=batch_size), seeds, schedule)
 
 
 QUICK = ("logistic", "digits-mlp", "text-transformer")

@@ -72,7 +72,7 @@ def _picture(course: Course, name: str, figure: Figure) -> Picture:
     return Picture(name, title, caption, png.getvalue(), _svg(figure, f"{course.name}-{name}"))
 
 
-_VARIABLES = {
+VARIABLES = {
     style.INK: "--ink",
     style.MUTED: "--muted",
     style.RULE: "--rule",
@@ -88,13 +88,12 @@ def _svg(figure: Figure, salt: str) -> str:
     svg = text.getvalue()
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", svg, count=1)
-    svg = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1)
+    svg = re.sub(r' (width|height)="[^"]*"', "", svg, count=2)  # those of <svg> come first
     svg = re.sub(r'id="opt-(\d+)b?"', r'class="opt" data-opt="\1"', svg)
     svg = re.sub(r' id="(figure|axes|patch|line2d|text|xtick|ytick|matplotlib|legend|FillBetween'
                  r'PolyCollection|PolyCollection|LineCollection|PathCollection|QuadContourSet)'
                  r'[._\d]*"', "", svg)  # fmt: skip
     svg = svg.replace("'DejaVu Sans'", "inherit")
-    for hue, variable in _VARIABLES.items():
+    for hue, variable in VARIABLES.items():
         svg = svg.replace(hue, f"var({variable})")
     return svg

@@ -5,10 +5,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+from scipy.optimize import isotonic_regression
 
+from ..results import Trial
 from ..wording import number
 
 # Distinct for the colour-blind (after Okabe and Ito), and none too pale for white paper.
@@ -16,6 +17,8 @@ SERIES = (
     "#0072b2", "#d55e00", "#009e73", "#b5559a", "#c98700", "#3aa0d8", "#7a5a3c", "#5b5b9a",
 )  # fmt: skip
 INK, MUTED, RULE, GHOST = "#1c1e21", "#6b7076", "#e2e4e8", "#c9cdd3"
+WIDTH = 10.6  # of a figure, in inches
+FEW = 12  # up to so many optimizers have a panel each
 MANY = 8  # more lines than this in one picture cannot be told apart
 
 SETTINGS: dict[Any, Any] = {
@@ -40,74 +43,78 @@ SETTINGS: dict[Any, Any] = {
     "ytick.labelcolor": MUTED,
     "xtick.major.size": 3,
     "ytick.major.size": 0,
-    "xtick.minor.size": 0,
-    "ytick.minor.size": 0,
     "lines.linewidth": 1.8,
     "lines.solid_capstyle": "round",
+    "legend.frameon": False,
+    "legend.labelcolor": "linecolor",
+    "legend.handlelength": 0.8,
+    "figure.labelsize": 9.5,
 }
 
 
 class Group(NamedTuple):
-    """Trials that share a panel: its title, and their places among all trials."""
+    """Trials that share a panel: the colour of each, by its place among all trials."""
 
     title: str
-    members: list[int]
+    hues: dict[int, str]
+    alone: bool = False  # one trial, which gives the panel its name
 
 
-def groups(families: Sequence[str], most: int = MANY) -> list[Group]:
+def each(trials: Sequence[Trial]) -> list[Group]:
+    """A panel for every trial."""
+    return [Group(trial.optimizer, {i: color(i)}, True) for i, trial in enumerate(trials)]
+
+
+def groups(trials: Sequence[Trial], most: int = MANY) -> list[Group]:
     """All in one, or by family, a large family in several, when they are more than `most`."""
-    if len(families) <= most:
-        return [Group("", list(range(len(families))))]
+    if len(trials) <= most:
+        return [Group("", {i: color(i) for i in range(len(trials))})]
     found = []
-    for family in dict.fromkeys(families):
-        members = [i for i, other in enumerate(families) if other == family]
+    for family in dict.fromkeys(trial.family for trial in trials):
+        members = [i for i, trial in enumerate(trials) if trial.family == family]
         parts = -(-len(members) // MANY)
         size = -(-len(members) // parts)
         for part in range(parts):
             title = family if parts == 1 else f"{family} {part + 1}/{parts}"
-            found.append(Group(title, members[part * size : (part + 1) * size]))
+            chosen = members[part * size : (part + 1) * size]
+            found.append(Group(title, {i: color(k) for k, i in enumerate(chosen)}))
     return found
 
 
-def new_figure(width: float, height: float) -> Figure:
-    figure = Figure((width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
-
-
-def panels(count: int, columns: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
-    """A grid of `count` axes, each `height` inches high, that share both axes."""
-    columns = min(count, columns)
-    rows = -(-count // columns)
-    figure = new_figure(width, rows * height)
+def panels(
+    found: Sequence[Group], columns: int, height: float
+) -> tuple[Figure, list[tuple[Axes, Group]]]:
+    """A grid of titled axes, each `height` inches high, that share both axes: one a group."""
+    columns = min(len(found), columns)
+    rows = -(-len(found) // columns)
+    figure = Figure((WIDTH, rows * height), layout="constrained")
     grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
     cells = list(grid.flat)
-    for cell in cells[count:]:
+    for i, (cell, group) in enumerate(zip(cells, found, strict=False)):
+        cell.tick_params(labelbottom=i + columns >= len(found), labelleft=i % columns == 0)
+        cell.set_title(group.title, color=next(iter(group.hues.values())) if group.alone else INK)
+    for cell in cells[len(found) :]:
         cell.remove()
-    for i, cell in enumerate(cells[:count]):
-        cell.tick_params(labelbottom=i + columns >= count, labelleft=i % columns == 0)
-    return figure, cells[:count]
+    return figure, list(zip(cells, found, strict=False))
 
 
 def color(place: int) -> str:
     return SERIES[place % len(SERIES)]
 
 
-def log_axis(axes: Axes, which: str, low: float, high: float, ticks: int = 7) -> None:
-    """A logarithmic axis from `low` to `high`, labelled with powers of ten, or 1-2-5 if short."""
-    axis = axes.xaxis if which == "x" else axes.yaxis
-    (axes.set_xscale if which == "x" else axes.set_yscale)("log")
-    (axes.set_xlim if which == "x" else axes.set_ylim)(low, high)
-    wide = np.log10(high / low)
-    subs = (1.0,) if wide > 2.2 else (1.0, 2.0, 5.0)
-    axis.set_major_locator(LogLocator(10, subs, numticks=ticks))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
-    axis.set_minor_locator(NullLocator())
+def limit(axes: Axes, which: str, low: float, high: float, log: bool, ticks: int = 7) -> None:
+    """Let an axis go from `low` to `high`, if logarithmic with powers of ten, or 1-2-5 if short."""
+    axes.set(**{f"{which}scale": "log" if log else "linear", f"{which}lim": (low, high)})
+    if log:
+        axis = axes.xaxis if which == "x" else axes.yaxis
+        subs = (1.0,) if np.log10(high / low) > 2.2 else (1.0, 2.0, 5.0)
+        axis.set_major_locator(LogLocator(10, subs, numticks=ticks))
+        axis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
+        axis.set_minor_locator(NullLocator())
 
 
-def span(values: Sequence[float], log: bool) -> tuple[float, float]:
-    """Limits around `values`, with a margin."""
-    low, high = min(values), max(values)
+def span(low: float, high: float, log: bool) -> tuple[float, float]:
+    """Limits around values from `low` to `high`, with a margin."""
     if log:
         margin = (high / low) ** 0.06 if high > low else 1.5
         return low / margin, high * margin
@@ -115,9 +122,7 @@ def span(values: Sequence[float], log: bool) -> tuple[float, float]:
     return low - margin, high + margin
 
 
-def label_ends(
-    axes: Axes, ends: Sequence[tuple[float, str, str]], height: float, size: float = 9
-) -> None:
+def label_ends(axes: Axes, ends: Sequence[tuple[float, str, str]], height: float) -> None:
     """Names right of the axes, each at the place of (value, name, colour) on its y axis.
 
     Names that would cover each other in axes `height` inches high are moved apart and joined to
@@ -128,41 +133,20 @@ def label_ends(
     low, high = axes.transScale.transform([(1, limit) for limit in axes.get_ylim()])[:, 1]
     values = axes.transScale.transform([(1, value) for value, _, _ in ends])[:, 1]
     true = np.clip((values - low) / (high - low), 0, 1)
+    size = 9.0
     gap = 1.35 * size / 72 / height
     for (_, name, hue), from_, to in zip(ends, true, spread(true, gap, -gap, 1 + gap), strict=True):
         axes.plot(
             (1.005, 1.03), (from_, to), color=hue, lw=0.8, transform=axes.transAxes, clip_on=False
         )
-        axes.annotate(
-            name, (1.035, to), xycoords="axes fraction", color=hue, size=size, va="center"
-        )
+        axes.text(1.035, to, name, transform=axes.transAxes, color=hue, size=size, va="center")
 
 
-def spread(wanted: Sequence[float] | np.ndarray, gap: float, low: float, high: float) -> list:
+def spread(wanted: np.ndarray, gap: float, low: float, high: float) -> np.ndarray:
     """Positions close to `wanted`, at least `gap` apart, within [low, high] if they fit."""
     order = np.argsort(wanted, kind="stable")
-    placed: list[list[float]] = []  # clusters: [sum of wanted centres, members]
-    for i in order:
-        placed.append([float(wanted[i]), 1.0])
-        while len(placed) > 1 and _top(placed[-2], gap) > _bottom(placed[-1], gap):
-            value, members = placed.pop()
-            before, count = placed[-1]
-            total = members + count
-            placed[-1] = [(value * members + before * count) / total, total]
-    positions = []
-    for centre, members in placed:
-        half = gap * (members - 1) / 2
-        centre = min(max(centre, low + half), high - half)
-        positions += [centre - half + gap * k for k in range(int(members))]
-    result = [0.0] * len(positions)
-    for i, position in zip(order, positions, strict=True):
-        result[i] = position
-    return result
-
-
-def _top(cluster: list[float], gap: float) -> float:
-    return cluster[0] + gap * cluster[1] / 2
-
-
-def _bottom(cluster: list[float], gap: float) -> float:
-    return cluster[0] - gap * cluster[1] / 2
+    least = gap * np.arange(len(wanted))
+    rising = isotonic_regression(wanted[order] - least).x  # the nearest in squares
+    positions = np.empty(len(wanted))
+    positions[order] = np.clip(rising, low, high - least[-1]) + least
+    return positions

@@ -1,7 +1,7 @@
 """Handwritten digits, 8 x 8 pixels: a perceptron and a convolutional network."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Unpack
 
 import equinox as eqx
 import jax
@@ -10,17 +10,17 @@ import numpy as np
 from jax import Array
 
 from .network import Network
-from .problem import Data, Params, Problem, Score
+from .problem import Data, Described, Params, Problem, Score
 from .split import split
 
 
 def digits_mlp() -> Problem:
     return _digits(
-        "digits-mlp",
-        "Digits, multilayer perceptron",
-        "1,797 handwritten digits of 8 × 8 pixels (scikit-learn) and a perceptron with two "
-        "hidden layers of 32: the smallest problem that behaves like deep learning.",
         lambda key: eqx.nn.MLP(64, 10, 32, 2, key=key),
+        name="digits-mlp",
+        title="Digits, multilayer perceptron",
+        about="1,797 handwritten digits of 8 × 8 pixels (scikit-learn) and a perceptron with two "
+        "hidden layers of 32: the smallest problem that behaves like deep learning.",
         steps=600,
         target=0.05,
     )
@@ -28,11 +28,11 @@ def digits_mlp() -> Problem:
 
 def digits_cnn() -> Problem:
     return _digits(
-        "digits-cnn",
-        "Digits, convolutional network",
-        "1,797 handwritten digits of 8 × 8 pixels (scikit-learn) and two convolutions with "
-        "pooling, then one dense layer.",
         _Convolutional,
+        name="digits-cnn",
+        title="Digits, convolutional network",
+        about="1,797 handwritten digits of 8 × 8 pixels (scikit-learn) and two convolutions with "
+        "pooling, then one dense layer.",
         steps=300,
         target=0.1,
     )
@@ -80,9 +80,7 @@ def _halve(x: Array) -> Array:
     return x.reshape(rows // 2, 2, columns // 2, 2, channels).mean((1, 3))
 
 
-def _digits(
-    name: str, title: str, about: str, build: Callable[[Array], Any], steps: int, target: float
-) -> Problem:
+def _digits(build: Callable[[Array], Any], **described: Unpack[Described]) -> Problem:
     from sklearn.datasets import load_digits  # slow to import: only where it is asked for
 
     images, labels = load_digits(return_X_y=True)
@@ -90,30 +88,23 @@ def _digits(
     train, held_out = split((images, np.asarray(labels, np.int32)))
     network = Network(build)
 
-    def logits(params: Params, x: Array) -> Array:
-        return jax.vmap(network(params))(x)
-
     def loss(params: Params, batch: Data, key: Array) -> Array:
         x, label = batch
         # One-hot, not indexing: the gradient of indexing is a scatter, slow on CPU.
-        chosen = jax.nn.one_hot(label, 10) * jax.nn.log_softmax(logits(params, x))
+        chosen = jax.nn.one_hot(label, 10) * jax.nn.log_softmax(network.each(params, x))
         return -jnp.sum(chosen) / len(x)
 
     def accuracy(params: Params, data: Data) -> Array:
         x, label = data
-        return jnp.mean(jnp.argmax(logits(params, x), -1) == label, dtype=jnp.float32)
+        return jnp.mean(jnp.argmax(network.each(params, x), -1) == label, dtype=jnp.float32)
 
     return Problem(
-        name=name,
-        title=title,
-        about=about,
+        **described,
         draw=network.draw,
         loss=loss,
         train=train,
         held_out=held_out,
-        steps=steps,
         batch_size=64,
-        target=target,
         score=Score("accuracy", accuracy),
         rates=9,
     )

@@ -20,18 +20,15 @@ def logistic() -> Problem:
     train, held_out = split((inputs, np.asarray(labels, np.float32)))
     network = Network(lambda key: eqx.nn.Linear(30, "scalar", key=key))
 
-    def logits(params: Params, x: Array) -> Array:
-        return jax.vmap(network(params))(x)
-
     def loss(params: Params, batch: Data, key: Array) -> Array:
         x, y = batch
-        z = logits(params, x)
+        z = network.each(params, x)
         ridge = 1e-3 * jnp.sum(params.weight**2)  # without it the minimum can lie at infinity
         return jnp.mean(jax.nn.softplus(z) - y * z) + ridge
 
     def accuracy(params: Params, data: Data) -> Array:
         x, y = data
-        return jnp.mean((logits(params, x) > 0) == (y > 0.5), dtype=jnp.float32)
+        return jnp.mean((network.each(params, x) > 0) == (y > 0.5), dtype=jnp.float32)
 
     return Problem(
         name="logistic",

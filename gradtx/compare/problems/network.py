@@ -24,3 +24,7 @@ class Network:
 
     def __call__(self, params: Any) -> Any:
         return eqx.combine(params, self._rest)
+
+    def each(self, params: Any, inputs: Array) -> Array:
+        """What the model makes of every row of `inputs`."""
+        return jax.vmap(self(params))(inputs)

@@ -2,8 +2,9 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict
 
+import jax
 from jax import Array
 
 Params = Any
@@ -44,3 +45,17 @@ class Problem:
     watch: Callable[[Params], Array] | None = None
     show: Callable[[Params], Array] | None = None
     judged_on_train: bool = False  # there is no held-out set: the loss is the whole truth
+
+    @property
+    def examples(self) -> int:
+        return len(jax.tree.leaves(self.train)[0])
+
+
+class Described(TypedDict):
+    """What problems that share data and loss do not share."""
+
+    name: str
+    title: str
+    about: str
+    steps: int
+    target: float

@@ -8,10 +8,10 @@ import numpy as np
 Tree = TypeVar("Tree")
 
 
-def split(data: Tree, held_out: float = 0.2, seed: int = 0) -> tuple[Tree, Tree]:
+def split(data: Tree, held_out: float = 0.2) -> tuple[Tree, Tree]:
     """Rows of `data` in a fixed random order, cut into (train, held-out)."""
     rows = len(jax.tree.leaves(data)[0])
-    order = np.random.default_rng(seed).permutation(rows)
+    order = np.random.default_rng(0).permutation(rows)
     cut = rows - round(held_out * rows)
     return (
         jax.tree.map(lambda a: a[order[:cut]], data),

@@ -1,13 +1,13 @@
 """Functions of two variables, whose minimization can be watched from above."""
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Unpack
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from .problem import Problem
+from .problem import Described, Problem
 
 
 class Surface(NamedTuple):
@@ -36,7 +36,8 @@ def height(name: str, x: Any, y: Any) -> Any:
     return 0.5 * (along**2 + 40 * across**2)
 
 
-def _surface(name: str, title: str, about: str, steps: int, target: float) -> Problem:
+def _surface(**described: Unpack[Described]) -> Problem:
+    name = described["name"]
     surface = SURFACES[name]
 
     def draw(key: Array) -> dict[str, Array]:
@@ -45,16 +46,12 @@ def _surface(name: str, title: str, about: str, steps: int, target: float) -> Pr
 
     nothing = np.zeros((1, 0), np.float32)
     return Problem(
-        name=name,
-        title=title,
-        about=about,
+        **described,
         draw=draw,
         loss=lambda params, batch, key: height(name, params["x"], params["y"]),
         train=nothing,
         held_out=nothing,
-        steps=steps,
         batch_size=None,
-        target=target,
         log=True,
         rates=19,
         rates_per_decade=3,
@@ -65,9 +62,9 @@ def _surface(name: str, title: str, about: str, steps: int, target: float) -> Pr
 
 def quadratic() -> Problem:
     return _surface(
-        "quadratic",
-        "Oblique quadratic",
-        "½(a² + 40 b²) with a and b turned by 30° against the coordinates: the simplest "
+        name="quadratic",
+        title="Oblique quadratic",
+        about="½(a² + 40 b²) with a and b turned by 30° against the coordinates: the simplest "
         "function on which one learning rate cannot suit every direction.",
         steps=300,
         target=1e-4,
@@ -76,10 +73,10 @@ def quadratic() -> Problem:
 
 def rosenbrock() -> Problem:
     return _surface(
-        "rosenbrock",
-        "Rosenbrock's valley",
-        "(1 − x)² + 100 (y − x²)²: a curved valley that is easy to find and hard to follow to "
-        "its minimum at (1, 1).",
+        name="rosenbrock",
+        title="Rosenbrock's valley",
+        about="(1 − x)² + 100 (y − x²)²: a curved valley that is easy to find and hard to follow "
+        "to its minimum at (1, 1).",
         steps=1000,
         target=1e-2,
     )

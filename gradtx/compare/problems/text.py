@@ -3,7 +3,7 @@
 import sysconfig
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import equinox as eqx
 import jax
@@ -12,7 +12,7 @@ import numpy as np
 from jax import Array
 
 from .network import Network
-from .problem import Data, Params, Problem
+from .problem import Data, Described, Params, Problem
 from .split import split
 
 _FILES = (
@@ -27,11 +27,11 @@ _BYTES_PER_FILE = 20_000
 
 def text_gru() -> Problem:
     return _text(
-        "text-gru",
-        "Python source, recurrent network",
-        "Predict the next character of Python's standard library with a gated recurrent network "
-        "of 32 units.",
         _Recurrent,
+        name="text-gru",
+        title="Python source, recurrent network",
+        about="Predict the next character of Python's standard library with a gated recurrent "
+        "network of 32 units.",
         steps=300,
         target=2.7,
     )
@@ -39,11 +39,11 @@ def text_gru() -> Problem:
 
 def text_transformer() -> Problem:
     return _text(
-        "text-transformer",
-        "Python source, transformer",
-        "Predict the next character of Python's standard library with a transformer: one block, "
-        "two heads, 32 channels.",
         _Transformer,
+        name="text-transformer",
+        title="Python source, transformer",
+        about="Predict the next character of Python's standard library with a transformer: one "
+        "block, two heads, 32 channels.",
         steps=300,
         target=2.7,
     )
@@ -111,34 +111,26 @@ def windows() -> np.ndarray:
     numbers = {character: i for i, character in enumerate(_ALPHABET)}
     text = "".join(path.read_text("utf-8", errors="ignore")[:_BYTES_PER_FILE] for path in files)
     codes = np.array([numbers[c] for c in text if c in numbers], np.int32)
-    rows = (len(codes) - 1) // _LENGTH
-    starts = _LENGTH * np.arange(rows)[:, None]
-    return codes[starts + np.arange(_LENGTH + 1)]
+    return np.lib.stride_tricks.sliding_window_view(codes, _LENGTH + 1)[::_LENGTH]
 
 
-def _text(
-    name: str, title: str, about: str, build: Callable[[Array], Any], steps: int, target: float
-) -> Problem:
+def _text(build: Callable[[Array], Any], **described: Unpack[Described]) -> Problem:
     train, held_out = split(windows(), held_out=0.05)
     network = Network(build)
 
     def loss(params: Params, batch: Data, key: Array) -> Array:
         # One-hot on both sides, not indexing: the gradient of indexing is a scatter, slow on CPU.
         characters = jax.nn.one_hot(batch, len(_ALPHABET))
-        logits = jax.vmap(network(params))(characters[:, :-1])
+        logits = network.each(params, characters[:, :-1])
         chosen = characters[:, 1:] * jax.nn.log_softmax(logits)
         return -jnp.sum(chosen) / (len(batch) * _LENGTH)
 
     return Problem(
-        name=name,
-        title=title,
-        about=about,
+        **described,
         draw=network.draw,
         loss=loss,
         train=train,
         held_out=held_out[:64],
-        steps=steps,
         batch_size=16,
-        target=target,
         probe=64,
     )
