@@ -131,6 +131,8 @@ def test_functions_print_by_name():
     assert shown == ["scale(float32[])"]
 
 
+# Treescope asks JAX for names that some releases deprecate.
+@pytest.mark.filterwarnings("ignore:jax:DeprecationWarning")
 def test_pretty_printers_show_what_is_inside() -> None:
     """Treescope, which Flax brings, shows tables and trees and no addresses."""
     treescope = pytest.importorskip("treescope")
