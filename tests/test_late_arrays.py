@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from laws.cases import ROWS, build, extras
+from laws.cases import ROWS, build, extras, some
 
 import gradtx as gx
 from gradtx.catalogue import optimizers
@@ -37,7 +37,11 @@ def travelled(name, waits):
     return float(jnp.abs(params["late"] - start["late"]).max()), moves
 
 
-@pytest.mark.parametrize("name", [name for name in optimizers if name in ROWS])
+OFTEN = ["adam", "lion", "adopt", "adan", "novograd", "ldog", "prodigy", "momo", "rprop", "muon"]
+OFTEN += ["soap", "adafactor", "optimistic_gradient_descent"]
+
+
+@pytest.mark.parametrize("name", some([name for name in optimizers if name in ROWS], OFTEN))
 def test_it_begins_much_as_a_fresh_one(name):
     """It neither explodes nor stands still: bias corrections may be those of the others."""
     fresh, usual = travelled(name, 0)

@@ -32,6 +32,7 @@ from gradtx.optimizers.roles import Matrices, routed
 from gradtx.optimizers.sides import due, eigenbasis, refreshed
 from gradtx.paths import Labels
 from gradtx.rule import Hyper, HyperField, Rule, Square, Step
+from gradtx.schedules.steps import periods
 from gradtx.struct import static, within
 from gradtx.transform import GradientTransformation
 from gradtx.tree import abs2, inverse, real_dtype, root
@@ -99,7 +100,7 @@ class scale_by_galore(Rule):
         how = layout(self.axes, g.shape, "scale_by_galore")
         (x,) = as_matrices(g, how)
         y = _wide(x)
-        turns = due(step.t - 1, step.place, self.every, y.shape[:-2], self.stagger) | (step.t == 1)
+        turns = due(step.count, step.place, self.every, y.shape[:-2], self.stagger) | (step.t == 1)
         basis = refreshed(turns, _largest_directions, slots.basis, y)
         z, mu, nu = _adam(self, product(adjoint(basis), y), slots, step.t)
         u = self.scale * product(basis, z)
@@ -177,7 +178,7 @@ class scale_by_apollo(Rule):
 
     def _projection(self, y: Array, step: Step) -> Array:
         """Random normal numbers over sqrt(rank), the same until the next refresh."""
-        past = jnp.floor((step.t - 1) / self.every).astype(jnp.int32)
+        past = periods(step.count, self.every)[0].astype(jnp.int32)
         shape = _rank(self, y.shape[-2]), y.shape[-2]
         p = jax.random.normal(step.key_of(past), shape, np.float32)  # alike in every precision
         return p.astype(y.dtype) * (1 / math.sqrt(shape[0]))

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from gradtx.axes import as_matrices, frobenius_norm, from_matrices, layout, shape_of_matrices
+from gradtx.engine.step import next_count
 from gradtx.hyper import AxesField
 from gradtx.optimizers.roles import Matrices, routed
 from gradtx.optimizers.sides import (
@@ -117,7 +118,7 @@ class scale_by_shampoo(Rule):
         stack = x.shape[:-2]
         late = numbers_of_matrices(step.place, stack).astype(step.t.dtype) if self.stagger else 0
         begun = step.t >= self.every + jnp.mod(late, self.every)  # from the first root on
-        turns = begun & due(step.t, step.place, self.every, stack, self.stagger)
+        turns = begun & due(next_count(step.count), step.place, self.every, stack, self.stagger)
         usual = 1 / (2 * max(1, sum(map(has_matrix, sums))))
         exponent = usual if self.exponent is None else self.exponent
 
@@ -229,7 +230,7 @@ class scale_by_kl_shampoo(Rule):
         new = grams(by_right, *start)[0], grams(by_left, *start)[1]
         # In this form there is one way only to fuse a product into the sum.
         left, right = (a + (1 - self.b2) * (b - a) for a, b in zip(start, new, strict=True))
-        turns = due(step.t - 1, step.place, self.every, x.shape[:-2], self.stagger)
+        turns = due(step.count, step.place, self.every, x.shape[:-2], self.stagger)
 
         def fresh(old: Pair, left: Array, right: Array) -> Pair:
             a, b = (inverse_root(x, 0.5, self.eps, self.roots) for x in (left, right))

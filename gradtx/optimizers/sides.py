@@ -19,6 +19,7 @@ from jax.typing import DTypeLike
 
 from gradtx.axes import adjoint, frobenius_norm, product
 from gradtx.engine.batches import in_turn
+from gradtx.schedules.steps import as_steps, periods
 from gradtx.tree import abs2
 
 LONGEST = 10_000  # the `max_dim` where none is given
@@ -155,8 +156,8 @@ def due(count: Array, number: Any, every: Any, stack: tuple[int, ...], stagger: 
     Staggered, array after array is one step later, and so is matrix after matrix of a stack: a
     stack has the turns of the list of its layers. Else all have theirs at once.
     """
-    late = numbers_of_matrices(number, stack).astype(count.dtype) if stagger else 0
-    return jnp.mod(count - late, every) < 1
+    late = numbers_of_matrices(number, stack) if stagger else 0
+    return as_steps(periods(count - late, every)[1]) < 1
 
 
 def numbers_of_matrices(number: Any, stack: tuple[int, ...]) -> Array:

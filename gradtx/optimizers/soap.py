@@ -94,7 +94,7 @@ class scale_by_soap(Rule):
         correction = root(one_minus_power(self.b2, k)) / one_minus_power(self.b1, k)
         u = on_both_sides(bases[0], correction * (mu / (root(nu) + self.eps)), adjoint(bases[1]))
         new = averages((slots.left, slots.right), x, self.shampoo_beta, 1 - self.shampoo_beta)
-        turns = due(step.t - 1, step.place, self.every, x.shape[:-2], self.stagger) | first
+        turns = due(step.count, step.place, self.every, x.shape[:-2], self.stagger) | first
         u = without_dead(u, *diagonals(new, u))
         firsts = jnp.broadcast_to(first, turns.shape)
         mu, nu, *bases = refreshed(turns, _in_next_bases, (mu, nu, *bases), *new, firsts)
@@ -162,7 +162,7 @@ class scale_by_splus(Rule):
         mu = self.b1 * slots.mu + (1 - self.b1) * g
         (x,), (average,) = as_matrices(g, how), as_matrices(mu, how)
         left, right = averages((slots.left, slots.right), x, self.b2, 1 - self.b2)
-        turns = due(step.t - 1, step.place, self.every, x.shape[:-2], self.stagger) | (step.t == 1)
+        turns = due(step.count, step.place, self.every, x.shape[:-2], self.stagger) | (step.t == 1)
         bases = refreshed(turns, _eigenbases, (slots.left_basis, slots.right_basis), left, right)
         signs = jnp.sign(without_rounding(on_both_sides(adjoint(bases[0]), average, bases[1])))
         u = on_both_sides(bases[0], signs * (2 / sum(x.shape[-2:])), adjoint(bases[1]))

@@ -142,9 +142,12 @@ class clip_by_percentile(JointRule):
         length, old = sums.length, globals_
         places = jnp.arange(self.window, dtype=t.dtype)
         counts = (length > 0) & jnp.isfinite(length)
-        here = counts & (places == old.seen % self.window)
+        place = old.seen % self.window
+        here = counts & (places == place)
         norms = jnp.where(here, jax.lax.stop_gradient(length), old.norms)
-        new = self.Globals(norms, old.seen + counts.astype(t.dtype))
+        # More than one ring is as good as two, and a float would lose count.
+        seen = place + 1 + jnp.where(old.seen >= self.window, self.window, 0)
+        new = self.Globals(norms, jnp.where(counts, seen, old.seen))
         last = jnp.maximum(jnp.minimum(new.seen, self.window) - 1, 0)
         ordered = jnp.sort(jnp.where(places <= last, new.norms, jnp.inf))
         place = self.percentile / 100 * last

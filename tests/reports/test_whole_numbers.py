@@ -21,7 +21,6 @@ def seen(reason: str) -> Any:
 
 
 LATE = [2**24 + 1, 30_000_003, 2_000_000_011, 2**31 - 20]
-FLOAT = seen("periods are counted in float32: from 2^24 on turns are missed or come twice")
 
 # When the slot changes, after `count` updates, one step in `every`.
 TURNS: dict[str, tuple[Callable[..., Any], str, int]] = {
@@ -33,7 +32,7 @@ TURNS: dict[str, tuple[Callable[..., Any], str, int]] = {
 }
 
 
-@pytest.mark.parametrize("start", [1000, *(pytest.param(c, marks=FLOAT) for c in LATE)])
+@pytest.mark.parametrize("start", [1000, *LATE])
 @pytest.mark.parametrize("name", TURNS)
 def test_turns_of_matrices(name: str, start: int) -> None:
     """A new basis or root where the count is a multiple of `every`, and nowhere else."""
@@ -80,7 +79,6 @@ def test_periods_of_wrappers(make: Any, start: int) -> None:
     assert [x != usual for x in sizes] == due
 
 
-@seen("places in the ring are float32: from 2^24 norms on the same place is written for ever")
 def test_a_ring_of_norms_goes_round() -> None:
     """After 2^24 norms four of ten, then four of one: the percentile is that of ones."""
     tx = gx.clip_by_percentile(50.0, window=4)
