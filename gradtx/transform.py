@@ -136,7 +136,7 @@ class GradientTransformation(Struct, abc.ABC):
 
         They come through every wrapper, and out of `step` and `eval_params`, bit for bit.
         """
-        return [False] * len(named_leaves(params))
+        return [False] * len(jax.tree.leaves(params, is_leaf=is_none))
 
     # As a part of another, under whose clock it may run: by default it keeps its own.
 
