@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from laws.cases import assert_finite, extras
+from laws.cases import assert_finite, extras, some
 from test_nesting import MAKERS, around
 
 import gradtx as gx
@@ -43,7 +43,7 @@ def updated(tx, grads, state, params, **extra):
     return gx.apply_updates(params, updates), state
 
 
-@pytest.mark.parametrize("inner", INNERS)
+@pytest.mark.parametrize("inner", some(INNERS, ["partition", "nested"]))
 @pytest.mark.parametrize("name", NAMES)
 def test_wrappers(name, inner):
     """Whatever it holds; and it spoils no number of the others."""

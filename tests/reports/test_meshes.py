@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
-from laws.cases import ROWS, build, compilations, step, update
+from laws.cases import ALIASES, ROWS, build, compilations, step, update
 
 import gradtx as gx
 
@@ -22,17 +22,17 @@ OFFLOAD = {"offload": "the state comes back from host memory with another type, 
 
 
 def rows(seen: dict[str, str]) -> Any:
-    """A test for each row; those in which something was seen fail today."""
+    """A test for each row; those in which something was seen fail today.
+
+    Chains of links that are rows themselves run in `make test-all`.
+    """
+
+    def marks(name: str) -> list[Any]:
+        fails = pytest.mark.xfail(strict=True, reason=seen.get(name, ""))
+        return [fails] * (name in seen) + [pytest.mark.slow] * (name in ALIASES)
+
     return pytest.mark.parametrize(
-        "row",
-        [
-            pytest.param(
-                row,
-                id=name,
-                marks=pytest.mark.xfail(strict=True, reason=seen[name]) if name in seen else [],
-            )
-            for name, row in ROWS.items()
-        ],
+        "row", [pytest.param(row, id=name, marks=marks(name)) for name, row in ROWS.items()]
     )
 
 
