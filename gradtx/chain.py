@@ -14,7 +14,13 @@ from gradtx.paths import Route
 from gradtx.rule import JointRule, Rule
 from gradtx.schedules.base import Schedule
 from gradtx.struct import Static, Table, converted, value_error
-from gradtx.transform import Clocked, GradientTransformation, State, refuse_other_parts
+from gradtx.transform import (
+    Clocked,
+    GradientTransformation,
+    State,
+    identity,
+    refuse_other_parts,
+)
 from gradtx.tree import Tree
 
 
@@ -97,7 +103,7 @@ class chain(Clocked):
     def frozen(self, params: Tree) -> list[bool]:
         """Those that its last part freezes: an earlier zero may become a step again."""
         parts = list(self.parts.values())
-        return parts[-1].frozen(params) if parts else super().frozen(params)
+        return (parts[-1] if parts else identity()).frozen(params)
 
     def eval_part(self, state: State, params: Tree, at: At) -> Tree:
         for name, part in self.parts.items():

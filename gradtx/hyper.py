@@ -24,6 +24,10 @@ updates done, `by_path`, or a prefix tree of the parameters with these as leaves
 is neither a mapping nor a sequence passes type checkers through `prefix_tree`."""
 
 
+AxesOf = Union[Axes, by_path, Mapping[Any, "AxesOf"], Sequence["AxesOf"], None]  # noqa: UP007
+"""The axes of arrays: of all, `by_path`, or a prefix tree; None where nobody says them."""
+
+
 def prefix_tree(tree: object) -> Any:
     """`tree` itself, which type checkers then take for a tree of hyperparameters or of labels.
 
@@ -62,7 +66,7 @@ else:
     HyperField = Hyper
     """The annotation of a field of a `Rule`, `Wrapper` or other part that is a hyperparameter."""
     OptionalHyperField = Hyper | None
-    AxesField = Union[Axes, by_path, None, Any]  # noqa: UP007 - another object than `Any`
+    AxesField = AxesOf
 
 
 def fields_of(cls: Any, *annotations: str) -> frozenset[str]:
@@ -79,7 +83,3 @@ def refuse_no_axes(called: str, name: str, value: Any) -> None:
         if not isinstance(entry, Axes):
             do = "Pass an Axes, such as Axes('io'), by_path or a tree of these"
             raise type_error(called, f"{name} is {shown(entry)}", do)
-
-
-AxesOf = Union[Axes, by_path, Mapping[Any, "AxesOf"], Sequence["AxesOf"], None]  # noqa: UP007
-"""The axes of arrays: of all, `by_path`, or a prefix tree; None where nobody says them."""

@@ -20,6 +20,7 @@ from jax.core import Tracer
 from jax.tree_util import DictKey, GetAttrKey
 
 from gradtx.engine.apply import apply_updates as apply_updates
+from gradtx.engine.beside import with_leaves
 from gradtx.engine.front import asking, compiled as compiled
 from gradtx.engine.hyperparameters import in_use
 from gradtx.engine.init import whole
@@ -115,12 +116,7 @@ class GradientTransformation(Struct, abc.ABC):
 
     def count(self, state: State) -> Array:
         """The updates done, as the outermost part of `state` that counts has them."""
-        for path, leaf in jax.tree_util.tree_leaves_with_path(state):
-            if path and path[-1] in _COUNT:
-                return leaf
-        raise value_error(
-            f"{self}.count", "nothing in the state counts", "Count the steps yourself"
-        )
+        return count_in(state, f"{self}.count")
 
     def _part_of(self, state: State) -> State:
         """The state that it would have as a part of another."""
@@ -230,6 +226,14 @@ class GradientTransformation(Struct, abc.ABC):
 _COUNT = (DictKey("count"), GetAttrKey("count"))
 
 
+def count_in(state: State, called: str) -> Array:
+    """The count of the outermost part of `state` that counts."""
+    for path, leaf in jax.tree_util.tree_leaves_with_path(state):
+        if path and path[-1] in _COUNT:
+            return leaf
+    raise value_error(called, "nothing in the state counts", "Count the steps yourself")
+
+
 def _differs(value: Any) -> bool:
     """Whether a hyperparameter differs between arrays: `by_path` or a tree."""
     if isinstance(value, Struct):
@@ -321,12 +325,7 @@ class Clocked(GradientTransformation):
 def with_frozen(tx: GradientTransformation, params: P, new: P) -> P:
     """New parameters in which those that `tx` never moves are as they were."""
     still = tx.frozen(params)
-    if not any(still):
-        return new
-    leaves, treedef = jax.tree.flatten(params, is_leaf=is_none)
-    news = treedef.flatten_up_to(new)
-    kept = (p if stays else n for p, n, stays in zip(leaves, news, still, strict=True))
-    return treedef.unflatten(kept)
+    return with_leaves(new, still, True, params) if any(still) else new
 
 
 def refuse_other_parts(

@@ -99,3 +99,21 @@ def grown(updates: Tree, params: Tree) -> Tree:
 def as_they_came(updates: Tree, before: Tree) -> Tree:
     """`updates` with `None` where `before` has it, above several arrays too."""
     return jax.tree.map(lambda b, u: None if b is None else u, before, updates, is_leaf=is_none)
+
+
+def only(tree: Tree | None, keys: list[Any], key: Any) -> Tree | None:
+    """The tree with `None` for the leaves of other keys."""
+    if tree is None:
+        return None
+    treedef = jax.tree.structure(tree, is_leaf=is_none)
+    leaves = jax.tree.leaves(tree, is_leaf=is_none)
+    return treedef.unflatten(x if k == key else None for x, k in zip(leaves, keys, strict=True))
+
+
+def with_leaves(tree: Tree, keys: list[Any], key: Any, part: Tree) -> Tree:
+    """The tree with the leaves of one key taken from `part`."""
+    leaves, treedef = jax.tree.flatten(tree, is_leaf=is_none)
+    news = treedef.flatten_up_to(part)
+    return treedef.unflatten(
+        new if k == key else old for old, new, k in zip(leaves, news, keys, strict=True)
+    )

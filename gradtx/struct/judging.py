@@ -102,7 +102,7 @@ def refuse_no_number(called: str, name: str, value: Any) -> None:
 
 
 def refuse_object(called: str, name: str, value: Any) -> None:
-    """The same, and for an object where a number is meant, such as another optimizer.
+    """Raises as `refuse_no_number`, and for an object in its place, such as another optimizer.
 
     What can be called, such as a schedule, gives a number.
     """

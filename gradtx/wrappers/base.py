@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from gradtx.engine.beside import aligned, as_they_came, grown
+from gradtx.engine.beside import aligned, as_they_came, grown, only, with_leaves
 from gradtx.engine.placement import zero_count
 from gradtx.engine.refusals import refuse_missing, refuse_other_state, refuse_unfit
 from gradtx.engine.run import Running, run
@@ -27,7 +27,7 @@ from gradtx.transform import (
     with_frozen,
 )
 from gradtx.tree import Tree, as_came, is_inexact, is_none, widened
-from gradtx.wrappers.choice import either, only, with_leaves, zero_updates
+from gradtx.wrappers.choice import either, zero_updates
 
 
 class Turn(NamedTuple):

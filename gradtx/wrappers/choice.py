@@ -67,21 +67,3 @@ def shown(ready: Array, slots: Tree, params: Tree) -> Tree:
         return jnp.where(ready, s, p.astype(s.dtype)).astype(p.dtype)
 
     return jax.tree.map(pick, params, slots, is_leaf=is_none)
-
-
-def only(tree: Tree | None, keys: list[Any], key: Any) -> Tree | None:
-    """The tree with `None` for the leaves of other keys."""
-    if tree is None:
-        return None
-    treedef = jax.tree.structure(tree, is_leaf=is_none)
-    leaves = jax.tree.leaves(tree, is_leaf=is_none)
-    return treedef.unflatten(x if k == key else None for x, k in zip(leaves, keys, strict=True))
-
-
-def with_leaves(tree: Tree, keys: list[Any], key: Any, part: Tree) -> Tree:
-    """The tree with the leaves of one key taken from `part`."""
-    leaves, treedef = jax.tree.flatten(tree, is_leaf=is_none)
-    news = treedef.flatten_up_to(part)
-    return treedef.unflatten(
-        new if k == key else old for old, new, k in zip(leaves, news, keys, strict=True)
-    )

@@ -13,8 +13,8 @@ from jax import Array
 from gradtx.engine.hyperparameters import entries, in_use
 from gradtx.engine.step import At
 from gradtx.struct import nearest, value_error
-from gradtx.transform import GradientTransformation, State
-from gradtx.tree import Tree, is_none
+from gradtx.transform import GradientTransformation, State, count_in
+from gradtx.tree import Tree
 from gradtx.wrappers.base import Wrapper
 
 
@@ -147,7 +147,5 @@ def hyperparams(state: State) -> dict[str, Array]:
     if not found:
         seen = "no hyperparameters are kept in the state"
         raise value_error("hyperparams", seen, "Make the optimizer with inject_hyperparams(...)")
-    flat = jax.tree_util.tree_leaves_with_path(state, is_leaf=is_none)
-    counts = (x for path, x in flat if path and str(path[-1]).strip("[].'") == "count")
     kept = {name: x for one in found for name, x in one.hyperparams.items()}
-    return {"count": next(counts), **kept}
+    return {"count": count_in(state, "hyperparams"), **kept}

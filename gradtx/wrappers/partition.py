@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gradtx.engine.beside import aligned, as_they_came, grown
+from gradtx.engine.beside import aligned, as_they_came, grown, only, with_leaves
 from gradtx.engine.step import At
 from gradtx.interop import all_as_transformations
 from gradtx.paths import (
@@ -30,7 +30,6 @@ from gradtx.paths import (
 from gradtx.struct import Table, converted, shown, static, type_error, value_error
 from gradtx.transform import Clocked, GradientTransformation, State, compiled, refuse_other_parts
 from gradtx.tree import Tree, U, is_inexact, is_none, named_leaves
-from gradtx.wrappers.choice import only, with_leaves
 from gradtx.wrappers.transparent import Transparent
 
 

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from gradtx.engine.beside import aligned, as_they_came, grown
+from gradtx.engine.beside import aligned, as_they_came, grown, only, with_leaves
 from gradtx.engine.hyperparameters import for_all_arrays
 from gradtx.engine.run import Running, run
 from gradtx.engine.step import At
@@ -25,7 +25,7 @@ from gradtx.transform import State, apply_updates
 from gradtx.tree import Tree, abs2, as_came, global_norm, is_inexact, is_none, root, widened
 from gradtx.wrappers.average import is_due, whole_number
 from gradtx.wrappers.base import Turn, Wrapper
-from gradtx.wrappers.choice import only, shown, with_leaves, zero_updates
+from gradtx.wrappers.choice import shown, zero_updates
 
 
 class _weigh(Rule, called="sam"):
