@@ -124,44 +124,6 @@ def test_a_forgotten_vmap_is_noticed():
     np.testing.assert_allclose(one.update(P, one.init(P), P)[0], P / np.linalg.norm(P), rtol=1e-6)
 
 
-def test_private_aggregation_with_accumulation():
-    """The recipe of the docstring: every example clipped, one noise for k batches."""
-    k, examples, c, sigma = 4, 8, 1.0, 2.0
-    noise = gx.add_noise((sigma * c / (k * examples)) ** 2, 0.0, key=1)
-    clip = gx.differentially_private_aggregate(c, 0.0, key=0)
-    tx = gx.chain(clip, gx.accumulate(gx.chain(noise, gx.sgd(1.0)), k))
-    p = jnp.zeros(20_000)
-    g = jax.random.normal(jax.random.key(0), (k, examples, p.size))
-    state = tx.init(p)
-    for batch in g:
-        u, state = tx.update(batch, state, p)
-    clipped = np.asarray(g) / np.linalg.norm(g, axis=-1, keepdims=True)
-    drawn = -np.asarray(u) - clipped.mean((0, 1))
-    np.testing.assert_allclose(drawn.std(), sigma * c / (k * examples), rtol=0.02)
-
-
-TREES = {
-    "mask": lambda: gx.adamw(0.1, mask={"w": True, "b": False}),
-    "masked": lambda: gx.masked(gx.adam(0.1), {"w": True, "b": False}),
-    "labels": lambda: gx.partition({"x": gx.adam(0.1), "y": gx.adam(1.0)}, {"w": "x", "b": "y"}),
-    "rates": lambda: gx.adam({"w": 0.1, "b": 0.2}),
-    "decays": lambda: gx.lars(0.1, weight_decay_mask={"w": True, "b": False}),
-    "patterns": lambda: gx.adam(gx.by_path({"w": 0.1, "*": 0.2})),
-    "roles": lambda: gx.muon(0.1, "w"),
-}
-
-
-@pytest.mark.parametrize("name", TREES)
-def test_optax_maps_the_parameters_in_a_state(name):
-    """`optax.tree.map_params` calls `init` with a node without leaves, and finds every slot."""
-    tx, params = TREES[name](), {"w": jnp.ones((3, 2)), "b": jnp.ones(2)}
-    state = tx.init(params)
-    mapped = optax.tree.map_params(tx, lambda x: x + 1, state)
-    assert jax.tree.structure(mapped) == jax.tree.structure(state)
-    slots = [(x, y) for x, y in zip(jax.tree.leaves(state), jax.tree.leaves(mapped), strict=True)]
-    assert sum(bool((x != y).any()) for x, y in slots) >= 1
-
-
 def test_replacing_beside_lengths_beyond():
     """A length that no leaf holds passes through `replace`, `join` and a sum of cycles."""
     schedule = gx.cosine_decay_schedule(1.0, 10**10).replace(alpha=0.5)

@@ -51,33 +51,6 @@ def test_it_begins_much_as_a_fresh_one(name):
     assert fresh / 40 <= late <= 40 * fresh
 
 
-ANCHORS = {
-    "add_decay_to_start": lambda: gx.chain(gx.add_decay_to_start(0.5), gx.scale(-0.1)),
-    "hyperball": lambda: gx.hyperball(0.1),
-    "optimistic": lambda: gx.optimistic_gradient_descent(0.1),
-    "adopt": lambda: gx.adopt(0.1),
-    "novograd": lambda: gx.novograd(0.1),
-    "ldog": gx.ldog,
-    "rprop": lambda: gx.rprop(0.1),
-    "sgd": lambda: gx.sgd(0.1, momentum=0.9, nesterov=True),
-}
-
-
-@pytest.mark.parametrize("name", ANCHORS)
-def test_anchors_are_the_arrays_own(name):
-    """What the first step of an array sets is what it would set alone (but for clips by count)."""
-    tx, params = ANCHORS[name](), {"early": jnp.ones((4, 3)), "late": jnp.full((4, 3), 0.5)}
-    state, found = tx.init(params), params
-    for i in range(3):
-        found, state = tx.step({**grads(i, False)}, state, found)
-    alone, other = tx.init({"late": params["late"]}), {"late": params["late"]}
-    for i in range(2):
-        found, state = tx.step(grads(i, True), state, found)
-        other, alone = tx.step({"late": grads(i, True)["late"]}, alone, other)
-        if name != "adopt" or i == 0:
-            np.testing.assert_allclose(found["late"], other["late"], rtol=1e-6)
-
-
 def test_state_and_jit():
     """The flag is a number of its own for every array, in the dtype of arithmetic."""
     tx = gx.scale_by_adopt()

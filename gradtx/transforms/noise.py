@@ -61,7 +61,7 @@ class differentially_private_aggregate(Clocked):
     u = (sum_i g_i min(1, c / |g_i|) + n) / B with n ~ N(0, (noise_multiplier c)^2) and
     c = `l2_norm_clip`, the norm being that of all arrays of an example. Abadi+ 2016, 1607.00133.
     Gradients have a leading axis of B examples more than parameters, or are those of one example
-    with `per_example=False`. For k batches a step and one noise, put this without noise before
+    with `per_example=False`. For a private step of k batches, put this without noise before
     `accumulate(chain(add_noise((noise_multiplier * c / (k * B)) ** 2, 0.0, key), optimizer), k)`.
     """
 
