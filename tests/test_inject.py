@@ -149,3 +149,12 @@ def test_holders_that_keep_the_optimizer_static():
     optimizer.opt_state.hyperparams["learning_rate"][...] = jnp.float32(2.0)
     optimizer.update(model, grads)
     np.testing.assert_allclose(model.bias[...], before - 2.0, rtol=1e-6)
+
+
+def test_two_of_one_name_are_told_apart():
+    """By where they stand in the state; none hides another."""
+    groups = {"w": gx.inject_hyperparams(gx.sgd(0.1)), "b": gx.inject_hyperparams(gx.adam(0.2))}
+    numbers = gx.hyperparams(gx.partition(groups).init(PARAMS))
+    found = {name: float(x) for name, x in numbers.items() if "learning_rate" in name}
+    assert found == {"w/learning_rate": pytest.approx(0.1), "b/learning_rate": pytest.approx(0.2)}
+    assert float(numbers["b1"]) == pytest.approx(0.9)

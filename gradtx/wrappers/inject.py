@@ -14,7 +14,7 @@ from gradtx.engine.hyperparameters import entries, in_use
 from gradtx.engine.step import At
 from gradtx.struct import nearest, value_error
 from gradtx.transform import GradientTransformation, State, count_in
-from gradtx.tree import Tree
+from gradtx.tree import Tree, path_string
 from gradtx.wrappers.base import Wrapper
 
 
@@ -79,6 +79,11 @@ class inject_hyperparams(Wrapper):
     def in_state(self, state: State) -> Self:
         """Itself with the numbers of a state."""
         leaves, treedef = jax.tree.flatten(self.inner)
+        known = self._names().values()
+        for name in state.hyperparams:
+            if name not in known:
+                seen = f"there is no hyperparameter {name!r} to be set"
+                raise value_error(self, seen, nearest(name, known))
         for kept, places in zip((state.hyperparams, state.schedules), self._places(), strict=True):
             for name, i in places.items():
                 if name not in kept:
@@ -88,18 +93,10 @@ class inject_hyperparams(Wrapper):
         inner: GradientTransformation = treedef.unflatten(leaves)
         return self.with_fields(inner=inner.in_state(state.inner))
 
-    def _refuse_unknown(self, state: State) -> None:
-        known = self._names().values()
-        for name in state.hyperparams:
-            if name not in known:
-                seen = f"there is no hyperparameter {name!r} to be set"
-                raise value_error(self, seen, nearest(name, known))
-
     def update_part(
         self, updates: Tree, state: State, params: Tree | None, at: At, extra: Mapping[str, Any]
     ) -> tuple[Tree, State]:
         self.refuse(updates, state, params, extra)
-        self._refuse_unknown(state)
         tx = self.in_state(state)
         updates, new = Wrapper.update_part(tx, updates, state, params, at, extra)
         return updates, tx.with_numbers(new, state, at)
@@ -108,7 +105,6 @@ class inject_hyperparams(Wrapper):
         self, grads: Tree, state: State, params: Tree, at: At, extra: Mapping[str, Any]
     ) -> tuple[Tree, State]:
         self.refuse(grads, state, params, extra)
-        self._refuse_unknown(state)
         tx = self.in_state(state)
         params, new = Wrapper.step_part(tx, grads, state, params, at, extra)
         return params, tx.with_numbers(new, state, at)
@@ -137,15 +133,22 @@ def _strong(number: Any) -> Array:
 def hyperparams(state: State) -> dict[str, Array]:
     """The hyperparameters in use at the last step, and the "count" of steps, through any wrappers.
 
+    Where two `inject_hyperparams` keep one of the same name, its path in the state comes before it.
     Raises `ValueError` where no `inject_hyperparams` keeps them in the state.
     """
 
     def is_kept(x: Any) -> bool:
         return isinstance(getattr(x, "hyperparams", None), dict)
 
-    found = [x for x in jax.tree.leaves(state, is_leaf=is_kept) if is_kept(x)]
+    flat = jax.tree_util.tree_leaves_with_path(state, is_leaf=is_kept)
+    found = [(path_string(path), x.hyperparams) for path, x in flat if is_kept(x)]
     if not found:
         seen = "no hyperparameters are kept in the state"
         raise value_error("hyperparams", seen, "Make the optimizer with inject_hyperparams(...)")
-    kept = {name: x for one in found for name, x in one.hyperparams.items()}
-    return {"count": count_in(state, "hyperparams"), **kept}
+    often = Counter(name for _, kept in found for name in kept)
+    named = {
+        f"{where}/{name}" if often[name] > 1 else name: number
+        for where, kept in found
+        for name, number in kept.items()
+    }
+    return {"count": count_in(state, "hyperparams"), **named}

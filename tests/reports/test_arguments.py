@@ -235,7 +235,6 @@ def test_a_shorter_window_uses_up_what_is_there() -> None:
 # Hyperparameters in the state --------------------------------------------------------------------
 
 
-@seen("the second overwrites the first: {'learning_rate': 0.2}")
 def test_two_rates_are_told_apart() -> None:
     """Two wrappers in one state: both rates are read."""
     tx = gx.partition(

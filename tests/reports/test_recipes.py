@@ -100,6 +100,3 @@ def test_importing_is_not_slower_than_importing_optax() -> None:
         return min(map(float, runs))
 
     assert cost("gradtx") < 1.5 * cost("optax")
-
-
-# Averages ----------------------------------------------------------------------------------------
