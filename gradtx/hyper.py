@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Union
 
 from jax import Array
 
+from gradtx.along import along
 from gradtx.axes import Axes
 from gradtx.paths import by_path
 from gradtx.schedules.base import Scalar
@@ -15,13 +16,15 @@ from gradtx.struct import entries, shown, type_error
 
 Hyper = Union[  # noqa: UP007 - it names itself
     Scalar,
+    along,
     by_path,
     Mapping[Any, "Hyper"],
     Sequence["Hyper"],
 ]
-"""A hyperparameter: a number, an array without axes, a schedule or a function of the count of
-updates done, `by_path`, or a prefix tree of the parameters with these as leaves. A prefix tree that
-is neither a mapping nor a sequence passes type checkers through `prefix_tree`."""
+"""A hyperparameter: a number, an array without axes, numbers `along` axes of an array, a schedule or
+a function of the count of updates done, `by_path`, or a prefix tree of the parameters with these as
+leaves. A tree that is neither a mapping nor a sequence passes type checkers through `prefix_tree`.
+"""
 
 
 AxesOf = Union[Axes, by_path, Mapping[Any, "AxesOf"], Sequence["AxesOf"], None]  # noqa: UP007

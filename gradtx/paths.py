@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import tree_flatten_with_path
 
+from gradtx.along import along, is_mask
 from gradtx.struct import (
     NUMBERS,
     FrozenTree,
@@ -33,6 +34,7 @@ Labels = Union[
     Callable[[Any], object],
     Callable[[str, Any], object],
     "by_path",
+    along,
     FrozenTree,
     Mapping[Any, "Labels"],
     Sequence["Labels"],
@@ -63,7 +65,7 @@ def label_tree(called: object, labels: Labels, tree: Tree) -> list[Any]:
         return spread(called, labels.tree, tree)
     if isinstance(labels, by_path):
         keys = route(called, labels.table, labels.labels, tree)
-        return [None if key is None else labels.table[key] for key in keys]
+        return [None if key is None else labels.table.get(key, key) for key in keys]
     if not callable(labels):
         return spread(called, labels, tree)
     if _takes_tree(labels):
@@ -177,10 +179,11 @@ def route(called: object, table: Mapping[Any, Any], labels: Labels | None, tree:
     else:
         keys = label_tree(called, labels, tree)
     keys = [k if is_inexact(x) else None for k, (_, x) in zip(keys, flat, strict=True)]
+    known = _is_mask_table(table)
     lost = [
         path
         for path, key, (_, x) in zip(paths, keys, flat, strict=True)
-        if is_inexact(x) and key not in table
+        if is_inexact(x) and key not in table and not (known and is_mask(key))
     ]
     if lost:
         raise value_error(
@@ -197,7 +200,11 @@ def _first_that_fit(table: Mapping[Any, Any], paths: Sequence[str]) -> list[Any]
 
 def _is_pattern(labels: Any, table: Mapping[Any, Any]) -> TypeGuard[str]:
     """Whether `labels` is the pattern of a mask; elsewhere a string is one label for all."""
-    return isinstance(labels, str) and set(table) <= {True, False}
+    return isinstance(labels, str) and _is_mask_table(table)
+
+
+def _is_mask_table(table: Mapping[Any, Any]) -> bool:
+    return set(table) == {True, False}
 
 
 def reasons(called: object, labels: Any, tree: Tree) -> list[str]:
@@ -293,8 +300,8 @@ class by_path(Struct):
 def only_where(mask: Labels | None, value: Any, otherwise: Any = 0.0) -> Any:
     """A hyperparameter that has `value` where `mask` holds; without a mask everywhere.
 
-    A mask is a path pattern, a (prefix) tree of bools, a function of path and array, or one of the
-    whole tree.
+    A mask is a path pattern, a (prefix) tree of bools or of flags `along` axes of an array, a
+    function of path and array, or one of the whole tree.
     """
     if mask is None:
         return value

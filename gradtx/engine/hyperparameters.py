@@ -11,6 +11,7 @@ import numpy as np
 from jax.tree_util import tree_leaves_with_path
 from jax.typing import DTypeLike
 
+from gradtx.along import along, chosen
 from gradtx.axes import Axes
 from gradtx.engine.step import At
 from gradtx.paths import by_path, refuse_unused, route, spread
@@ -24,7 +25,7 @@ from gradtx.struct import (
     value_error,
     without_wrappers,
 )
-from gradtx.tree import Tree, is_none, path_string, real_dtype
+from gradtx.tree import Tree, is_inexact, is_none, named_leaves, path_string, real_dtype
 
 S = TypeVar("S", bound=Struct)
 T = TypeVar("T")
@@ -34,8 +35,9 @@ def per_array(struct: S, count: Any, tree: Tree, *, strict: bool = False) -> lis
     """`struct` with plain numbers as hyperparameters, once for each leaf of `tree`.
 
     Schedules are evaluated at `count`. `None` counts as a leaf. Arrays with the same values get the
-    same object. `strict` also refuses patterns that no array uses. Raises `ValueError` for a
-    hyperparameter with axes of its own and for one that does not fit the tree.
+    same object. What has values `along` axes becomes an array beside which it broadcasts. `strict`
+    also refuses patterns that no array uses. Raises `ValueError` for a hyperparameter with axes
+    that nobody named and for one that does not fit the tree.
     """
     number_of_leaves = jax.tree.structure(tree, is_leaf=is_none).num_leaves
     shared, separate = {}, {}
@@ -49,9 +51,15 @@ def per_array(struct: S, count: Any, tree: Tree, *, strict: bool = False) -> lis
             shared[name] = _number(struct, name, value, count)
         else:
             separate[name] = _spread(struct, name, value, count, tree)
+    for name in [name for name, value in shared.items() if isinstance(value, along)]:
+        separate[name] = [shared.pop(name)] * number_of_leaves
     base = struct.with_fields(**shared)
     if not separate:
         return [base] * number_of_leaves
+    for name, values in separate.items():
+        if any(isinstance(value, along) for value in values):
+            axes = separate.get("axes", [getattr(base, "axes", None)] * number_of_leaves)
+            separate[name] = _beside(struct, name, values, axes, tree)
     found: dict[Any, S] = {}
     rows = []
     for values in zip(*separate.values(), strict=True):
@@ -60,6 +68,50 @@ def per_array(struct: S, count: Any, tree: Tree, *, strict: bool = False) -> lis
             found[key] = base.with_fields(**dict(zip(separate, values, strict=True)))
         rows.append(found[key])
     return rows
+
+
+def _beside(struct: Struct, name: str, values: list[Any], axes: list[Any], tree: Tree) -> list[Any]:
+    """The values for each leaf of `tree`, those `along` axes as arrays of its rank.
+
+    A rule with `axes` sees an array as matrices: there only what is stacked has values of its own.
+    """
+    found, done = [], {}
+    for (path, x), value, letters in zip(named_leaves(tree), values, axes, strict=True):
+        if not isinstance(value, along):
+            found.append(value)
+            continue
+        if not is_inexact(x):
+            found.append(0.0)  # nobody moves it: any number will do
+            continue
+        shape = np.shape(x)
+        misfit = value.misfit(shape)
+        if misfit is not None:
+            raise value_error(
+                type(struct).__name__,
+                f"{name} has {misfit}, the array at {path!r} has shape {list(shape)}",
+                "Give as many as the array has there, and other arrays a number by_path"
+                if np.ndim(value.values) == len(value.axes)
+                else "Run a stack of optimizers under jax.vmap",
+            )
+        if "axes" in struct._leaves and not _stacked(letters, value, len(shape)):
+            raise value_error(
+                type(struct).__name__,
+                f"{name} has values along axis {value.axis}, of which {path!r} is one whole",
+                "Name the stacked axes in front, such as axes=Axes('bio'), or give one number",
+            )
+        key = (id(value), shape)
+        done[key] = done[key] if key in done else value.beside(shape)
+        found.append(done[key])
+    return found
+
+
+def _stacked(axes: Axes | None, value: along, ndim: int) -> bool:
+    """Whether all axes of the value are stacked in front, with the matrices as they are behind."""
+    if axes is None or axes.letters not in ("b" * ndim, "b" * (ndim - 1) + axes.letters[-1:]):
+        rest = "" if axes is None else axes.letters.lstrip("b")
+        if rest != "io":
+            return False
+    return all(axes.letters[i] == "b" for i in value.axes)
 
 
 def _identity(value: Any) -> Any:
@@ -91,10 +143,17 @@ def one_number(struct: Struct, name: str, count: Any) -> Any:
             f"{name} is {shown(value)}, but all arrays share one number here",
             "Give one number, or route arrays to parts of their own with partition",
         )
-    return _number(struct, name, value, count)
+    number = _number(struct, name, value, count)
+    if isinstance(number, along):
+        raise value_error(
+            type(struct).__name__,
+            f"{name} has values along axis {number.axis}, but all arrays share one number here",
+            "Give one number",
+        )
+    return number
 
 
-_WHOLE = (Schedule, Static, Axes)  # values that are no trees of numbers
+_WHOLE = (Schedule, Static, Axes, along)  # values that are no trees of numbers
 
 
 def _is_leaf(value: Any) -> bool:
@@ -103,14 +162,14 @@ def _is_leaf(value: Any) -> bool:
 
 def _number(struct: Struct, name: str, value: Any, count: Any) -> Any:
     number = evaluate(value, count)
-    if isinstance(number, Axes):
+    if isinstance(number, Axes | along):
         return number
     if np.ndim(number) != 0:
         raise value_error(
             type(struct).__name__,
             f"{name} has shape {np.shape(number)}, a hyperparameter is one number",
             "Run a stack of optimizers under jax.vmap; give layers values of their own with "
-            "by_path or a tree of numbers",
+            "by_path or a tree of numbers, and rows or stacked layers of one array with along",
         )
     return number
 
@@ -125,7 +184,12 @@ def _looked_up(
     numbers = {key: _number(struct, name, value, count) for key, value in table.table.items()}
     # An array that no optimizer moves needs no number; any will do.
     spare = next(iter(numbers.values()))
-    return [numbers.get(key, spare) for key in keys]
+    return [
+        chosen(key, numbers[True], numbers[False], f"the {name} under a mask along axes")
+        if isinstance(key, along)
+        else numbers.get(key, spare)
+        for key in keys
+    ]
 
 
 def _spread(struct: Struct, name: str, value: Any, count: Any, tree: Tree) -> list[Any]:
@@ -146,7 +210,7 @@ def entries(tx: Struct) -> dict[str, tuple[Path, Any]]:
     The name leaves out what only stands around (`inner`), unless two would have the same.
     """
     found: dict[Path, Any] = {}
-    for path, value, chooses_code in fields_below(tx, whole=(Schedule,)):
+    for path, value, chooses_code in fields_below(tx, whole=(Schedule, along)):
         if chooses_code or (isinstance(value, Struct) and not isinstance(value, _MOVING)):
             continue
         for below, entry in tree_leaves_with_path(value, is_leaf=lambda x: isinstance(x, _MOVING)):
@@ -164,11 +228,11 @@ def in_use(tx: Any, at: At, state: Any) -> dict[str, Any]:
     def count(path: Path) -> Any:
         return next(counts[path[:k]] for k in range(len(path), -1, -1) if path[:k] in counts)
 
-    found = entries(tx).items()
-    return {name: evaluate(entry, count(path)) for name, (path, entry) in found}
+    numbers = {name: evaluate(entry, count(path)) for name, (path, entry) in entries(tx).items()}
+    return {name: x.values if isinstance(x, along) else x for name, x in numbers.items()}
 
 
-_MOVING = (Schedule, Static)
+_MOVING = (Schedule, Static, along)
 
 
 # In the precision of an array ------------------------------------------------------------------

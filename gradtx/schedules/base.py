@@ -14,11 +14,13 @@ import operator
 from collections.abc import Callable, Sequence
 from typing import Any, Union
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
+from gradtx.along import along
 from gradtx.schedules.steps import passed, since
 from gradtx.struct import (
     Static,
@@ -84,8 +86,28 @@ class Schedule(Struct, abc.ABC):
 
 
 def evaluate(value: Any, count: Any) -> Any:
-    """`value(count)` for a schedule or a bare function, any other value as it is."""
-    return value(count) if isinstance(value, Schedule | Static) else value
+    """`value(count)` for a schedule or a bare function, any other value as it is.
+
+    A schedule whose numbers are `along` some axes has a value along these.
+    """
+    if not isinstance(value, Schedule | Static):
+        return value
+    leaves, treedef = jax.tree.flatten(value, is_leaf=lambda x: isinstance(x, along))
+    places = {i: x for i, x in enumerate(leaves) if isinstance(x, along)}
+    if not places:
+        return value(count)
+    axis, *others = {x.axis for x in places.values()}
+    if others or len({np.shape(x.values) for x in places.values()}) > 1:
+        seen = f"its numbers differ along other axes or sizes: {shown(list(places.values()))}"
+        raise value_error(type(value).__name__, seen, "Give values of one shape for one axis")
+
+    def one(values: list[Any]) -> Array:
+        of_one = dict(zip(places, values, strict=True))
+        return treedef.unflatten(of_one.get(i, x) for i, x in enumerate(leaves))(count)
+
+    for _ in np.shape(places[min(places)].values):
+        one = jax.vmap(one)
+    return along(one([x.values for x in places.values()]), axis)
 
 
 class constant_schedule(Schedule):

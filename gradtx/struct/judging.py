@@ -63,6 +63,8 @@ def numbers(value: Any) -> Iterator[tuple[Any, float]]:
         if isinstance(leaf, Node):
             if isinstance(leaf, SupportsIndex):
                 yield leaf, float(operator.index(leaf))
+            elif leaf._is_number:
+                yield from ((leaf, end) for end in _ends(leaf))
         elif isinstance(leaf, np.generic | np.ndarray):
             if leaf.ndim == 0 and (
                 leaf.dtype.kind in "biuf" or jnp.issubdtype(leaf.dtype, jnp.floating)
@@ -70,6 +72,13 @@ def numbers(value: Any) -> Iterator[tuple[Any, float]]:
                 yield leaf, float(leaf)
         elif isinstance(leaf, int | float):
             yield leaf, float(leaf)
+
+
+def _ends(node: Node) -> Iterator[float]:
+    """The least and the largest number that an object holds, as far as they are known."""
+    for held in (getattr(node, name) for name in node._leaves):
+        if isinstance(held, np.ndarray) and held.size and held.dtype.kind in "iuf":
+            yield from (float(held.min()), float(held.max()))
 
 
 def refuse_iterator(called: str, name: str, value: Any) -> None:
@@ -108,7 +117,10 @@ def refuse_object(called: str, name: str, value: Any) -> None:
     """
     refuse_no_number(called, name, value)
     for entry in entries(value):
-        if isinstance(entry, Node) and not (callable(entry) or isinstance(entry, SupportsIndex)):
+        number = isinstance(entry, Node) and entry._is_number
+        if isinstance(entry, Node) and not (
+            number or callable(entry) or isinstance(entry, SupportsIndex)
+        ):
             raise type_error(called, f"{name} is {shown(entry)}", A_NUMBER)
 
 

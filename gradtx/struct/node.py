@@ -12,6 +12,7 @@ class Node:
     _statics: ClassVar[tuple[str, ...]] = ()
     _is_closed: ClassVar[bool] = False  # whether it stands for one value and is not entered
     _is_values: ClassVar[bool] = False  # whether it holds the values of one hyperparameter
+    _is_number: ClassVar[bool] = False  # whether it stands for a number, such as one per layer
     _names_by_class: ClassVar[bool] = False  # whether a part is named after its class
 
     def with_fields(self, **values: Any) -> Any:

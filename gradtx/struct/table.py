@@ -23,9 +23,9 @@ class FrozenTree:
 
     def __init__(self, tree: Any) -> None:
         self.tree = tree
-        leaves, structure = jax.tree.flatten(tree)
+        leaves, structure = jax.tree.flatten(tree, is_leaf=_is_number)
         for leaf in leaves:
-            if not isinstance(leaf, (str, np.bool_, *NUMBERS)):
+            if not (isinstance(leaf, (str, np.bool_, *NUMBERS)) or _is_number(leaf)):
                 raise type_error(
                     "a static tree",
                     f"it holds {shown(leaf)}",
@@ -47,6 +47,10 @@ class FrozenTree:
 
     def __reduce__(self) -> tuple[type[FrozenTree], tuple[Any]]:
         return FrozenTree, (self.tree,)
+
+
+def _is_number(x: Any) -> bool:
+    return isinstance(x, Node) and x._is_number
 
 
 def frozen(value: Any, called: str = "a static field", name: str = "it") -> Any:

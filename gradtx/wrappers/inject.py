@@ -9,7 +9,9 @@ from typing import Any, ClassVar, NamedTuple, Self
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.tree_util import tree_leaves_with_path
 
+from gradtx.along import along
 from gradtx.engine.hyperparameters import entries, in_use
 from gradtx.engine.step import At
 from gradtx.struct import nearest, value_error
@@ -41,20 +43,13 @@ class inject_hyperparams(Wrapper):
 
     def init_own(self, params: Tree, at: At) -> InjectOwn:
         leaves = jax.tree.leaves(self.inner)
-        schedules = {name: self._one(name, leaves[i]) for name, i in self._places()[1].items()}
+        schedules = {name: _strong(leaves[i]) for name, i in self._places()[1].items()}
         return InjectOwn(self._numbers(at, None), schedules)
 
     def _numbers(self, at: At, inner: State | None) -> dict[str, Array]:
         """The numbers of `inner` in use, as strongly typed arrays, under the shortest names."""
         found = in_use(self.inner, At(at.count), inner)
-        return {short: self._one(short, found[name]) for name, short in self._names().items()}
-
-    def _one(self, name: str, number: Any) -> Array:
-        """A number as it is kept. Raises `ValueError` for an array with axes."""
-        if jnp.ndim(number):
-            seen = f"{name} has shape {jnp.shape(number)}, a hyperparameter is one number"
-            raise value_error(self, seen, "Run a stack of optimizers under jax.vmap")
-        return _strong(number)
+        return {short: _strong(found[name]) for name, short in self._names().items()}
 
     def _names(self) -> dict[str, str]:
         """What each hyperparameter is called in the state: its last name where no other has it."""
@@ -68,12 +63,13 @@ class inject_hyperparams(Wrapper):
         leaves, treedef = jax.tree.flatten(self.inner)
         constants, moving, names = {}, {}, self._names()
         for name, (_, entry) in entries(treedef.unflatten(range(len(leaves)))).items():
-            if isinstance(entry, int):
-                constants[names[name]] = entry
-                continue
-            for path, i in jax.tree_util.tree_leaves_with_path(entry):
-                below = jax.tree_util.keystr(path, simple=True, separator=".")
-                moving[f"{names[name]}.{below}"] = i
+            for path, i in tree_leaves_with_path(entry, is_leaf=_has_axes):
+                i = i.values if _has_axes(i) else i
+                if path:
+                    below = jax.tree_util.keystr(path, simple=True, separator=".")
+                    moving[f"{names[name]}.{below}"] = i
+                else:
+                    constants[names[name]] = i
         return constants, moving
 
     def in_state(self, state: State) -> Self:
@@ -89,7 +85,7 @@ class inject_hyperparams(Wrapper):
                 if name not in kept:
                     seen = f"{name!r} is missing among the hyperparameters of the state"
                     raise value_error(self, seen, "Set those that are there")
-                leaves[i] = jnp.asarray(kept[name]).astype(self._one(name, leaves[i]).dtype)
+                leaves[i] = jnp.asarray(kept[name]).astype(_strong(leaves[i]).dtype)
         inner: GradientTransformation = treedef.unflatten(leaves)
         return self.with_fields(inner=inner.in_state(state.inner))
 
@@ -122,6 +118,10 @@ class inject_hyperparams(Wrapper):
         return Wrapper.moments(self if state is None else self.in_state(state), at, state)
 
 
+def _has_axes(entry: Any) -> bool:
+    return isinstance(entry, along)
+
+
 def _strong(number: Any) -> Array:
     """A number as an array of the widest dtype of its kind that JAX has; a random key as it is."""
     array = jnp.asarray(number)
@@ -140,7 +140,7 @@ def hyperparams(state: State) -> dict[str, Array]:
     def is_kept(x: Any) -> bool:
         return isinstance(getattr(x, "hyperparams", None), dict)
 
-    flat = jax.tree_util.tree_leaves_with_path(state, is_leaf=is_kept)
+    flat = tree_leaves_with_path(state, is_leaf=is_kept)
     found = [(path_string(path), x.hyperparams) for path, x in flat if is_kept(x)]
     if not found:
         seen = "no hyperparameters are kept in the state"

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gradtx.along import is_mask, where
 from gradtx.engine.beside import aligned, as_they_came, grown, only, with_leaves
 from gradtx.engine.step import At
 from gradtx.interop import all_as_transformations
@@ -29,7 +30,7 @@ from gradtx.paths import (
 )
 from gradtx.struct import Table, converted, shown, static, type_error, value_error
 from gradtx.transform import Clocked, GradientTransformation, State, compiled, refuse_other_parts
-from gradtx.tree import Tree, U, is_inexact, is_none, named_leaves
+from gradtx.tree import Tree, U, is_inexact, is_none, named_leaves, path_string
 from gradtx.wrappers.transparent import Transparent
 
 
@@ -128,41 +129,51 @@ class masked(Transparent):
     """Applies `inner` to some arrays only; the update of the others is zero.
 
     `mask` is a path pattern, a (prefix) tree of bools, a function `(path, array) -> bool`, or one
-    of the whole tree, as in Optax. With `outside="pass"` the other updates pass unchanged. Differs
-    from Optax, which lets them pass.
+    of the whole tree, as in Optax. Flags `along` axes choose rows of one array: `inner` sees zeros
+    outside of them. With `outside="pass"` the other updates pass unchanged. Differs from Optax,
+    which lets them pass.
     """
 
     mask: Labels = static()
     outside: str = static(default="zero", among=("zero", "pass"))
 
     def around_init(self, init: Callable[..., State], params: Tree) -> State:
-        return init(only(params, _flags(self, self.mask, params), True))
+        return init(only(params, _touched(_flags(self, self.mask, params)), True))
 
     def around_update(
         self, update: Callable[..., Any], updates: Tree, state: State, params: Tree | None
     ) -> tuple[Tree, State]:
         came, (updates, model) = updates, _seen(self, updates, params)
         flags = _flags(self, self.mask, model)
-        part, state = update(only(updates, flags, True), state, only(params, flags, True))
-        rest = updates if self.outside == "pass" else zeros(updates)
-        return as_they_came(with_leaves(rest, flags, True, part), came), state
+        touched, nothing = _touched(flags), zeros(updates)
+        part = _inside(self, flags, updates, nothing)
+        part, state = update(only(part, touched, True), state, only(params, touched, True))
+        rest = updates if self.outside == "pass" else nothing
+        whole = with_leaves(rest, touched, True, part)
+        return as_they_came(_inside(self, flags, whole, rest), came), state
 
     def routes(self, params: Tree) -> list[Route]:
         flags = _flags(self, self.mask, params)
+        touched = _touched(flags)
         outside = Route("nothing", "", "outside the mask")
-        inside = self.inner.routes(only(params, flags, True))
-        return [r if flag else outside for r, flag in zip(inside, flags, strict=True)]
+        inside = self.inner.routes(only(params, touched, True))
+        found = [r if touch else outside for r, touch in zip(inside, touched, strict=True)]
+        return [
+            r.because(f"the rest of {flag} outside the mask") if is_mask(flag) else r
+            for r, flag in zip(found, flags, strict=True)
+        ]
 
     def frozen(self, params: Tree) -> list[bool]:
-        flags = _flags(self, self.mask, params)
-        inside = self.inner.frozen(only(params, flags, True))
+        touched = _touched(_flags(self, self.mask, params))
+        inside = self.inner.frozen(only(params, touched, True))
         zero = self.outside == "zero"
-        return [i if flag else zero for i, flag in zip(inside, flags, strict=True)]
+        return [i if touch else zero for i, touch in zip(inside, touched, strict=True)]
 
     def around_eval(self, eval_params: Callable[..., Any], state: State, params: Tree) -> Tree:
         flags = _flags(self, self.mask, params)
-        part = eval_params(state, only(params, flags, True))
-        return with_leaves(params, flags, True, part)
+        touched = _touched(flags)
+        part = eval_params(state, only(params, touched, True))
+        return _inside(self, flags, with_leaves(params, touched, True, part), params)
 
 
 class freeze(GradientTransformation):
@@ -182,7 +193,8 @@ class freeze(GradientTransformation):
     ) -> tuple[U, State]:
         came, (updates, model) = updates, _seen(self, updates, params)
         flags = _flags(self, self.mask, model)
-        return as_they_came(with_leaves(updates, flags, True, zeros(updates)), came), state
+        still = _inside(self, flags, zeros(updates), updates)
+        return as_they_came(with_leaves(updates, _touched(flags), True, still), came), state
 
     def frozen(self, params: Tree) -> list[bool]:
         return [flag is True for flag in _flags(self, self.mask, params)]
@@ -193,18 +205,36 @@ def zeros(updates: Tree) -> Tree:
     return jax.tree.map(lambda u: jnp.zeros_like(u) if is_inexact(u) else u, updates)
 
 
-def _flags(called: object, mask: Labels, tree: Tree) -> list[bool | None]:
+def _touched(flags: list[Any]) -> list[bool]:
+    """Which arrays a mask holds for, in part at least."""
+    return [flag is True or is_mask(flag) for flag in flags]
+
+
+def _inside(called: object, flags: list[Any], tree: Tree, otherwise: Tree) -> Tree:
+    """The tree with what is `otherwise` outside of flags along axes of an array."""
+    if not any(map(is_mask, flags)):
+        return tree
+    flat, treedef = jax.tree_util.tree_flatten_with_path(tree, is_leaf=is_none)
+    rest = treedef.flatten_up_to(otherwise)
+    return treedef.unflatten(
+        where(called, path_string(path), flag, x, y) if is_mask(flag) and is_inexact(x) else x
+        for flag, (path, x), y in zip(flags, flat, rest, strict=True)
+    )
+
+
+def _flags(called: object, mask: Labels, tree: Tree) -> list[Any]:
+    """For each leaf a bool, flags along its axes, or None where nobody says anything."""
     if isinstance(mask, str):
         return label_tree(called, lambda path, _: matches(mask, path), tree)
     flags = label_tree(called, mask, tree)
     for (path, _), flag in zip(named_leaves(tree), flags, strict=True):
-        if not (flag is None or isinstance(flag, bool | np.bool_)):
+        if not (flag is None or isinstance(flag, bool | np.bool_) or is_mask(flag)):
             raise type_error(
                 called,
                 f"the mask at {path!r} is {shown(flag)}",
-                "Let it be a Python bool, which is known before any number is",
+                "Let it be a Python bool, which is known before any number is, or flags along axes",
             )
-    return [None if flag is None else bool(flag) for flag in flags]
+    return [flag if flag is None or is_mask(flag) else bool(flag) for flag in flags]
 
 
 def _seen(called: object, updates: Tree, params: Tree | None) -> tuple[Tree, Tree]:
