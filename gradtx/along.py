@@ -8,13 +8,12 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
 from jax.typing import ArrayLike
 
 from gradtx.struct import Struct, converted, shown, static, type_error, value_error
 
 
-def _as_values(values: Any, called: str) -> Any:
+def _as_values(values: ArrayLike | Sequence[Any], called: str = "along") -> Any:
     """Lists as NumPy arrays, whole numbers as real ones; flags stay flags."""
     if isinstance(values, jax.Array):
         return values if values.dtype == bool else jnp.asarray(values, jnp.result_type(values, 1.0))

@@ -21,10 +21,10 @@ Hyper = Union[  # noqa: UP007 - it names itself
     Mapping[Any, "Hyper"],
     Sequence["Hyper"],
 ]
-"""A hyperparameter: a number, an array without axes, numbers `along` axes of an array, a schedule or
-a function of the count of updates done, `by_path`, or a prefix tree of the parameters with these as
-leaves. A tree that is neither a mapping nor a sequence passes type checkers through `prefix_tree`.
-"""
+"""A hyperparameter: a number, an array without axes, numbers `along` axes of an array, a schedule
+or a function of the count of updates done, `by_path`, or a prefix tree of the parameters with these
+as leaves. A tree that is neither a mapping nor a sequence passes type checkers through
+`prefix_tree`."""
 
 
 AxesOf = Union[Axes, by_path, Mapping[Any, "AxesOf"], Sequence["AxesOf"], None]  # noqa: UP007

@@ -11,7 +11,7 @@ import numpy as np
 from jax.tree_util import tree_leaves_with_path
 from jax.typing import DTypeLike
 
-from gradtx.along import along, chosen
+from gradtx.along import along, chosen, is_mask
 from gradtx.axes import Axes
 from gradtx.engine.step import At
 from gradtx.paths import by_path, refuse_unused, route, spread
@@ -93,7 +93,7 @@ def _beside(struct: Struct, name: str, values: list[Any], axes: list[Any], tree:
                 if np.ndim(value.values) == len(value.axes)
                 else "Run a stack of optimizers under jax.vmap",
             )
-        if "axes" in struct._leaves and not _stacked(letters, value, len(shape)):
+        if "axes" in struct._leaves and not _stacked(letters, value):
             raise value_error(
                 type(struct).__name__,
                 f"{name} has values along axis {value.axis}, of which {path!r} is one whole",
@@ -105,12 +105,10 @@ def _beside(struct: Struct, name: str, values: list[Any], axes: list[Any], tree:
     return found
 
 
-def _stacked(axes: Axes | None, value: along, ndim: int) -> bool:
+def _stacked(axes: Axes | None, value: along) -> bool:
     """Whether all axes of the value are stacked in front, with the matrices as they are behind."""
-    if axes is None or axes.letters not in ("b" * ndim, "b" * (ndim - 1) + axes.letters[-1:]):
-        rest = "" if axes is None else axes.letters.lstrip("b")
-        if rest != "io":
-            return False
+    if axes is None or axes.letters.lstrip("b") not in ("", "i", "o", "io"):
+        return False
     return all(axes.letters[i] == "b" for i in value.axes)
 
 
@@ -162,6 +160,9 @@ def _is_leaf(value: Any) -> bool:
 
 def _number(struct: Struct, name: str, value: Any, count: Any) -> Any:
     number = evaluate(value, count)
+    if is_mask(number):
+        seen = f"{name} is {shown(number)}, which are flags"
+        raise value_error(type(struct).__name__, seen, "Pass numbers")
     if isinstance(number, Axes | along):
         return number
     if np.ndim(number) != 0:

@@ -162,7 +162,10 @@ def _as_before(job: Job, k: int, u: Array, new: Any) -> Any:
     old, kept = job.slots[k], []
     for name, x, y in zip(old._fields, old, new, strict=True):
         if x.shape != y.shape:
-            raise ValueError(f"slot {name!r} has shape {x.shape} and would become {y.shape}")
+            seen = f"slot {name!r} has shape {x.shape} and would become {y.shape}"
+            if any(map(np.ndim, jax.tree.leaves(job.rules[k]))):
+                seen += ". Give one number in the place of values along axes, which do not fit it"
+            raise ValueError(seen)
         if isinstance(x, Stored):
             array, count = job.salts[k]
             new_slot = x.encode(y, seed(array, count, name) if x.random else None)
