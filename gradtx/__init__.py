@@ -33,7 +33,7 @@ from gradtx.rule import (
 )
 from gradtx.engine.keys import random_key as random_key
 from gradtx.wrappers.base import Turn as Turn, Wrapper as Wrapper
-from gradtx.along import along as along
+from gradtx.struct.along import along as along
 from gradtx.paths import by_path as by_path
 from gradtx.wrappers.accumulate import accumulate as accumulate, noise_scale as noise_scale
 from gradtx.wrappers.conditional import (

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Self
 
 import jax
 
+from gradtx.clocked import Clocked, refuse_other_parts
 from gradtx.engine.run import Running, run
 from gradtx.engine.step import At
 from gradtx.interop import AnyTransformation, all_as_transformations, as_transformation
@@ -15,11 +16,9 @@ from gradtx.rule import JointRule, Rule
 from gradtx.schedules.base import Schedule
 from gradtx.struct import Static, Table, converted, value_error
 from gradtx.transform import (
-    Clocked,
     GradientTransformation,
     State,
     identity,
-    refuse_other_parts,
 )
 from gradtx.tree import Tree
 

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, Protocol, Union
 
 from jax import Array
 
-from gradtx.along import along
 from gradtx.axes import Axes
 from gradtx.paths import by_path
 from gradtx.schedules.base import Scalar
 from gradtx.struct import entries, shown, type_error
+from gradtx.struct.along import along
 
 Hyper = Union[  # noqa: UP007 - it names itself
     Scalar,

@@ -12,7 +12,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import tree_flatten_with_path
 
-from gradtx.along import along, is_mask
 from gradtx.struct import (
     NUMBERS,
     FrozenTree,
@@ -26,6 +25,7 @@ from gradtx.struct import (
     value_error,
     with_functions_wrapped,
 )
+from gradtx.struct.along import along, is_mask
 from gradtx.tree import Tree, is_inexact, is_none, listed, named_leaves, path_string
 
 Labels = Union[

@@ -12,6 +12,7 @@ import numpy as np
 from jax import Array
 
 from gradtx.axes import described
+from gradtx.clocked import Clocked
 from gradtx.engine.hyperparameters import for_all_arrays, per_array
 from gradtx.engine.init import init_rule
 from gradtx.engine.joint import NormOf as NormOf, decided
@@ -26,7 +27,7 @@ from gradtx.hyper import (
     OptionalHyperField as OptionalHyperField,
 )
 from gradtx.paths import Route, reasons
-from gradtx.transform import Clocked, GradientTransformation, State
+from gradtx.transform import GradientTransformation, State
 from gradtx.tree import Tree, is_inexact, named_leaves, real_dtype_of
 
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import abc
 import functools
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import operator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar, Self
 
 import jax
@@ -23,18 +24,14 @@ from gradtx.engine.apply import apply_updates as apply_updates
 from gradtx.engine.beside import with_leaves
 from gradtx.engine.front import asking, compiled as compiled
 from gradtx.engine.hyperparameters import in_use
-from gradtx.engine.init import whole
-from gradtx.engine.placement import zero_count
-from gradtx.engine.refusals import ORDER, kind_of_state, refuse_no_arrays
 from gradtx.engine.slots import map_slots
-from gradtx.engine.step import At, next_count
+from gradtx.engine.step import At
 from gradtx.hyper import fields_of, refuse_no_axes
 from gradtx.paths import Route, by_path, label_tree, table
 from gradtx.struct import (
     Struct,
     refuse_object,
     shown,
-    type_error,
     value_error,
 )
 from gradtx.tree import P, Tree, U, is_none, named_leaves
@@ -118,10 +115,6 @@ class GradientTransformation(Struct, abc.ABC):
         """The updates done, as the outermost part of `state` that counts has them."""
         return count_in(state, f"{self}.count")
 
-    def _part_of(self, state: State) -> State:
-        """The state that it would have as a part of another."""
-        return state
-
     @property
     def skips_steps(self) -> bool:
         """Whether it, or a part of it, makes zero updates in calls that are no steps."""
@@ -166,6 +159,38 @@ class GradientTransformation(Struct, abc.ABC):
         """
         yield self, at
 
+    # By a clock of its own, as the whole or for a group of arrays; see `Clocked`.
+
+    def init_alone(self, params: Tree, at: At) -> State:
+        """The state with what it counts, at a place in the whole."""
+        return self.init_part(params, at)
+
+    def update_alone(
+        self, updates: Tree, state: State, params: Tree | None, at: At, extra: Mapping[str, Any]
+    ) -> tuple[Tree, State]:
+        """`update` at the next moment of its clock, which waits while no array has a gradient."""
+        if without_gradients(updates):
+            return updates, state
+        return self.update_part(updates, state, params, at, extra)
+
+    def step_alone(
+        self, grads: Tree, state: State, params: Tree, at: At, extra: Mapping[str, Any]
+    ) -> tuple[Tree, State]:
+        """`step` at the next moment of its clock."""
+        if without_gradients(grads):
+            return params, state
+        return self.step_part(grads, state, params, at, extra)
+
+    def eval_alone(self, state: State, params: Tree, at: At) -> Tree:
+        """`eval_params` at the moment of its clock."""
+        return self.eval_part(state, params, at)
+
+    def moments_alone(
+        self, at: At, state: State | None = None
+    ) -> Iterator[tuple[GradientTransformation, At]]:
+        """`moments` by its clock, where there is a state."""
+        yield from self.moments(at, state)
+
     def routes(self, params: Tree) -> list[Route]:
         """What becomes of each leaf of `params` (`None` counts as one), for `describe`."""
         values = [
@@ -193,10 +218,9 @@ class GradientTransformation(Struct, abc.ABC):
         around (`inner`), so that it stays when a wrapper is added, unless two would have the same.
         Under a trace the numbers are arrays.
         """
-        start = At(count if state is None else self.count(state))
-        part = state if state is None else self._part_of(state)
-        tx = self if state is None else self.in_state(part)
-        return {name: _plain(number) for name, number in in_use(tx, start, part).items()}
+        tx = self if state is None else self.in_state(state)
+        moments = tx.moments_alone(At(count), state)
+        return {name: _plain(number) for name, number in in_use(tx, moments).items()}
 
     def in_state(self, state: State) -> Self:
         """Itself with the hyperparameters that parts of it keep in their state."""
@@ -228,9 +252,10 @@ _COUNT = (DictKey("count"), GetAttrKey("count"))
 
 def count_in(state: State, called: str) -> Array:
     """The count of the outermost part of `state` that counts."""
-    for path, leaf in jax.tree_util.tree_leaves_with_path(state):
-        if path and path[-1] in _COUNT:
-            return leaf
+    flat = jax.tree_util.tree_leaves_with_path(state)
+    counts = [(len(path), leaf) for path, leaf in flat if path and path[-1] in _COUNT]
+    if counts:
+        return min(counts, key=operator.itemgetter(0))[1]
     raise value_error(called, "nothing in the state counts", "Count the steps yourself")
 
 
@@ -265,82 +290,13 @@ class identity(GradientTransformation):
         return updates, state
 
 
-class Clocked(GradientTransformation):
-    """A transformation that counts its updates, unless it is a part of one that does.
-
-    A subclass says what it does as a part: `init_part`, `update_part`. Its state as a part has no
-    count. Alone it has the same with the count beside: an entry or a field `count` in front.
-    """
-
-    _part_names: ClassVar[tuple[str, ...]] = ()  # the other entries of a state that is a mapping
-
-    @abc.abstractmethod
-    def init_part(self, params: Tree, at: At) -> State: ...
-
-    @abc.abstractmethod
-    def update_part(
-        self, updates: Tree, state: State, params: Tree | None, at: At, extra: Mapping[str, Any]
-    ) -> tuple[Tree, State]: ...
-
-    def eval_part(self, state: State, params: Tree, at: At) -> Tree:
-        return params
-
-    @whole
-    def init(self, params: Tree) -> State:
-        refuse_no_arrays(self, params)
-        count = zero_count(params)
-        return self._with_count(count, self.init_part(params, At(count)))
-
-    @compiled
-    def update(
-        self, updates: U, state: State, params: Tree | None = None, **extra: Any
-    ) -> tuple[U, State]:
-        count, part = self._without_count(state)
-        updates, part = self.update_part(updates, part, params, At(count), extra)
-        return updates, self._with_count(next_count(count), part)
-
-    @compiled
-    def step(self, grads: Tree, state: State, params: P, **extra: Any) -> tuple[P, State]:
-        count, part = self._without_count(state)
-        new, part = self.step_part(grads, part, params, At(count), extra)
-        return with_frozen(self, params, new), self._with_count(next_count(count), part)
-
-    @compiled
-    def eval_params(self, state: State, params: P) -> P:
-        count, part = self._without_count(state, "eval_params")
-        return self.eval_part(part, params, At(count))
-
-    def _part_of(self, state: State) -> State:
-        return self._without_count(state)[1]
-
-    def _with_count(self, count: Array, part: State) -> State:
-        return {"count": count, **part}
-
-    def _without_count(self, state: State, method: str = "update") -> tuple[Array, State]:
-        """The count and the state as a part. Raises for a state of another transformation."""
-        refuse_other_parts(self, state, ("count", *self._part_names), method)
-        return state["count"], {name: part for name, part in state.items() if name != "count"}
+def without_gradients(updates: Tree) -> bool:
+    """Whether there are arrays, and all of their updates are `None`."""
+    leaves = jax.tree.leaves(updates, is_leaf=is_none)
+    return bool(leaves) and all(leaf is None for leaf in leaves)
 
 
 def with_frozen(tx: GradientTransformation, params: P, new: P) -> P:
     """New parameters in which those that `tx` never moves are as they were."""
     still = tx.frozen(params)
     return with_leaves(new, still, True, params) if any(still) else new
-
-
-def refuse_other_parts(
-    called: object, state: State, parts: Iterable[Any], method: str = "update"
-) -> None:
-    """Raises for a state that is not a mapping with an entry for each part."""
-    if isinstance(state, Mapping) and set(state) == set(parts):
-        return
-    if isinstance(state, Mapping):
-        seen = f"has the parts {list(state)}"
-    else:
-        seen = f"is {kind_of_state(state)}"
-    order = "eval_params(state, params)" if method == "eval_params" else ORDER
-    raise type_error(
-        f"{called}.{method}",
-        f"the state {seen}, the optimizer has the parts {list(parts)}",
-        f"Pass the state that this optimizer's init or last update returned: {order}",
-    )

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from jax.tree_util import DictKey, GetAttrKey
 
 import gradtx as gx
 from gradtx.engine.step import At
@@ -92,14 +94,17 @@ MIXED = gx.partition({"b": gx.sgd(0.1), "*": gx.adamw(1e-3)})
 ALONE = {
     "adam": gx.adam(1e-3),
     "adamw": gx.adamw(1e-3),
-    "muon": gx.muon(1e-2, "w"),
-    "partition": MIXED,
-    "partition in a chain": gx.chain(gx.clip_by_global_norm(1.0), MIXED),
     "masked": gx.masked(gx.adamw(1e-3), "w"),
     "ema": gx.ema(gx.adamw(1e-3)),
     "schedule_free": gx.schedule_free(gx.adamw(1e-3)),
     "mechanic": gx.mechanic(gx.adamw(1.0)),
+}
+GROUPS = {
+    "muon": gx.muon(1e-2, "w"),
+    "partition": MIXED,
+    "partition in a chain": gx.chain(gx.clip_by_global_norm(1.0), MIXED),
     "partition of partitions": gx.partition({"*": MIXED}),
+    "masks": gx.chain(gx.masked(gx.adam(1e-3), "w", outside="pass"), gx.masked(gx.adam(1.0), "b")),
 }
 
 
@@ -113,6 +118,33 @@ def test_parts_that_step_together_have_one_count(name: str) -> None:
         _, state = tx.update(params, state, params)
     found = optax.tree.get(state, "count")
     assert int(found) == int(tx.count(state)) == 3
+
+
+@pytest.mark.parametrize("name", GROUPS)
+def test_groups_have_their_own(name: str) -> None:
+    """Which wait while none of their arrays has a gradient; `tx.count` is that of all."""
+    tx, params = GROUPS[name], {"w": jnp.ones((3, 2)), "b": jnp.ones(2)}
+    state, moved = tx.init(params), params
+    for missing in ("w", "w", "b"):
+        moved, state = tx.step({**params, missing: None}, state, moved)
+    assert int(tx.count(state)) == 3
+    flat = jax.tree_util.tree_leaves_with_path(state)
+    counts = {int(x) for path, x in flat if path[-1] in (DictKey("count"), GetAttrKey("count"))}
+    assert counts == {1, 2, 3}
+    _, same = tx.step({"w": None, "b": None}, state, moved)
+    chex.assert_trees_all_equal(same, state)
+
+
+def test_a_wrapper_is_one_group() -> None:
+    """Calls without any gradient are no steps, of whatever it is around either."""
+    tx = gx.ema(gx.accumulate(gx.adam(0.1), 2), 0.9)
+    start = {"w": jnp.ones(3)}
+    state, params = tx.init(start), start
+    for g in ({"w": None}, start, {"w": None}, start):
+        params, state = tx.step(g, state, params)
+    assert int(state.count) == 2
+    assert int(state.inner.gradient_step) == 1
+    np.testing.assert_allclose(params["w"], 0.9, rtol=1e-6)
 
 
 def test_foreign_parts_and_skipping_wrappers_keep_their_own() -> None:

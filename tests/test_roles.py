@@ -28,7 +28,7 @@ MATRICES = {"layers/qkv": Axes("bio", 3), "conv/kernel": "iiio", "*/kernel": "io
 
 def with_momentum(state: Any) -> Any:
     parts = state.values() if isinstance(state, dict) else [state]
-    return next(part for part in parts if "mu" in part._fields)
+    return next(part for part in parts if "mu" in getattr(part, "_fields", ()))
 
 
 def moved(state: Any) -> set[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from typing import Any, TypeVar
 
 import jax
@@ -11,7 +12,6 @@ import numpy as np
 from jax.tree_util import tree_leaves_with_path
 from jax.typing import DTypeLike
 
-from gradtx.along import along, chosen, is_mask
 from gradtx.axes import Axes
 from gradtx.engine.step import At
 from gradtx.paths import by_path, refuse_unused, route, spread
@@ -25,6 +25,7 @@ from gradtx.struct import (
     value_error,
     without_wrappers,
 )
+from gradtx.struct.along import along, chosen, is_mask
 from gradtx.tree import Tree, is_inexact, is_none, named_leaves, path_string, real_dtype
 
 S = TypeVar("S", bound=Struct)
@@ -222,9 +223,9 @@ def entries(tx: Struct) -> dict[str, tuple[Path, Any]]:
     return {names[path]: (path, entry) for path, entry in found.items()}
 
 
-def in_use(tx: Any, at: At, state: Any) -> dict[str, Any]:
+def in_use(tx: Any, moments: Iterable[tuple[Any, At]]) -> dict[str, Any]:
     """The numbers of a transformation by name, schedules evaluated at the counts of its parts."""
-    counts = {moment.place: moment.count for _, moment in tx.moments(at, state)}
+    counts = {moment.place: moment.count for _, moment in moments}
 
     def count(path: Path) -> Any:
         return next(counts[path[:k]] for k in range(len(path), -1, -1) if path[:k] in counts)

@@ -7,6 +7,7 @@ from typing import Any
 
 from gradtx.axes import Axes
 from gradtx.chain import chain
+from gradtx.clocked import Clocked, refuse_other_parts
 from gradtx.engine.hyperparameters import per_array
 from gradtx.engine.step import At
 from gradtx.interop import as_transformation
@@ -14,7 +15,7 @@ from gradtx.optimizers.adam import scale_by_adam
 from gradtx.paths import Labels, Route, by_path, refuse_no_mapping
 from gradtx.rule import Hyper, HyperField
 from gradtx.struct import converted, static, value_error
-from gradtx.transform import Clocked, GradientTransformation, State, refuse_other_parts
+from gradtx.transform import GradientTransformation, State
 from gradtx.transforms.decay import add_decayed_weights
 from gradtx.transforms.scale import scale_by_learning_rate
 from gradtx.tree import Tree
@@ -73,7 +74,7 @@ class by_role(Clocked):
         yield self, at
         for name in self._part_names:
             part = getattr(self, name)
-            yield from part.moments(at.inside(name), None if state is None else state[name])
+            yield from part.moments_alone(at.inside(name), None if state is None else state[name])
 
     def routes(self, params: Tree) -> list[Route]:
         return self._partition(self.learning_rate).routes(params)

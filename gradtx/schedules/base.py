@@ -20,7 +20,6 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from gradtx.along import along
 from gradtx.schedules.steps import passed, since
 from gradtx.struct import (
     Static,
@@ -34,6 +33,7 @@ from gradtx.struct import (
     whole,
     with_functions_wrapped,
 )
+from gradtx.struct.along import along
 
 Number = float | np.number[Any] | Array
 """A real number: Python, NumPy or JAX; may be traced."""

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from gradtx.clocked import Clocked
 from gradtx.engine.beside import aligned
 from gradtx.engine.hyperparameters import for_all_arrays, narrowed
 from gradtx.engine.keys import random_key
@@ -22,7 +23,7 @@ from gradtx.engine.run import Running, run
 from gradtx.engine.step import At
 from gradtx.rule import HyperField, Rule, Step
 from gradtx.struct import static, value_error, within
-from gradtx.transform import Clocked, State
+from gradtx.transform import State
 from gradtx.tree import Tree, as_came, global_norm, is_inexact, is_none, named_leaves, root, widest
 
 

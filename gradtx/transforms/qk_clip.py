@@ -10,6 +10,7 @@ from jax import Array
 from jax.core import Tracer
 
 from gradtx.axes import unstacked_axes
+from gradtx.clocked import Clocked
 from gradtx.engine.hyperparameters import per_array
 from gradtx.engine.refusals import refuse_missing
 from gradtx.engine.run import Running, run
@@ -18,7 +19,7 @@ from gradtx.hyper import AxesField
 from gradtx.paths import by_path, matches, refuse_unused
 from gradtx.rule import HyperField, Rule, Step
 from gradtx.struct import type_error, value_error, within
-from gradtx.transform import Clocked, State
+from gradtx.transform import State
 from gradtx.tree import Tree, is_inexact, named_leaves
 
 

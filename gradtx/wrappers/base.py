@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from gradtx.clocked import Clocked
 from gradtx.engine.beside import aligned, as_they_came, grown, only, with_leaves
 from gradtx.engine.placement import zero_count
 from gradtx.engine.refusals import refuse_missing, refuse_other_state, refuse_unfit
@@ -20,7 +21,6 @@ from gradtx.paths import Route
 from gradtx.rule import JointRule, NoNumbers, Rule, state_types
 from gradtx.struct import converted
 from gradtx.transform import (
-    Clocked,
     GradientTransformation,
     State,
     apply_updates,

@@ -11,10 +11,10 @@ import jax.numpy as jnp
 from jax import Array
 from jax.tree_util import tree_leaves_with_path
 
-from gradtx.along import along
 from gradtx.engine.hyperparameters import entries, in_use
 from gradtx.engine.step import At
 from gradtx.struct import nearest, value_error
+from gradtx.struct.along import along
 from gradtx.transform import GradientTransformation, State, count_in
 from gradtx.tree import Tree, path_string
 from gradtx.wrappers.base import Wrapper
@@ -48,7 +48,7 @@ class inject_hyperparams(Wrapper):
 
     def _numbers(self, at: At, inner: State | None) -> dict[str, Array]:
         """The numbers of `inner` in use, as strongly typed arrays, under the shortest names."""
-        found = in_use(self.inner, At(at.count), inner)
+        found = in_use(self.inner, self.inner.moments(At(at.count), inner))
         return {short: _strong(found[name]) for name, short in self._names().items()}
 
     def _names(self) -> dict[str, str]:

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gradtx.along import is_mask, where
+from gradtx.clocked import Clocked, refuse_other_parts
 from gradtx.engine.beside import aligned, as_they_came, grown, only, with_leaves
 from gradtx.engine.step import At
 from gradtx.interop import all_as_transformations
@@ -29,7 +29,8 @@ from gradtx.paths import (
     route,
 )
 from gradtx.struct import Table, converted, shown, static, type_error, value_error
-from gradtx.transform import Clocked, GradientTransformation, State, compiled, refuse_other_parts
+from gradtx.struct.along import is_mask, where
+from gradtx.transform import GradientTransformation, State, compiled
 from gradtx.tree import Tree, U, is_inexact, is_none, named_leaves, path_string
 from gradtx.wrappers.transparent import Transparent
 
@@ -40,8 +41,9 @@ class partition(Clocked):
     The keys of `transforms` are path patterns, of which the first that fits counts:
     `partition({"head/*": adam(1e-3), "*": freeze()})`. With `labels` they are labels, and `labels`
     is a (prefix) tree of them, a function `(path, array) -> label`, or one of the whole tree, as in
-    Optax. The state is a dict with the same keys, as strings. Raises `ValueError` listing arrays
-    without an entry and entries without an array, but for those that are `optional`.
+    Optax. The state is a dict with the same keys, as strings. Each part has a count of its own,
+    which waits while none of its arrays has a gradient. Raises `ValueError` listing arrays without
+    an entry and entries without an array, but for those that are `optional`.
     """
 
     transforms: Mapping[Any, GradientTransformation] = converted(converter=all_as_transformations)
@@ -65,7 +67,7 @@ class partition(Clocked):
         wanted = {key: tx for key, tx in self.transforms.items() if key not in self.optional}
         refuse_unused(self, wanted, keys, params)
         return {
-            str(key): tx.init_part(only(params, keys, key), at.inside(key))
+            str(key): tx.init_alone(only(params, keys, key), at.inside(key))
             for key, tx in self.transforms.items()
         }
 
@@ -77,7 +79,7 @@ class partition(Clocked):
         keys = route(self, self.transforms, self.labels, model)
         merged, new = updates, {}
         for key, tx in self.transforms.items():
-            part, new[str(key)] = tx.update_part(
+            part, new[str(key)] = tx.update_alone(
                 only(updates, keys, key),
                 state[str(key)],
                 only(params, keys, key),
@@ -107,7 +109,7 @@ class partition(Clocked):
     ) -> Iterator[tuple[GradientTransformation, At]]:
         yield self, at
         for key, tx in self.transforms.items():
-            yield from tx.moments(at.inside(key), None if state is None else state[str(key)])
+            yield from tx.moments_alone(at.inside(key), None if state is None else state[str(key)])
 
     def frozen(self, params: Tree) -> list[bool]:
         keys = route(self, self.transforms, self.labels, params)
@@ -120,7 +122,7 @@ class partition(Clocked):
     def eval_part(self, state: State, params: Tree, at: At) -> Tree:
         keys = route(self, self.transforms, self.labels, params)
         for key, tx in self.transforms.items():
-            part = tx.eval_part(state[str(key)], only(params, keys, key), at.inside(key))
+            part = tx.eval_alone(state[str(key)], only(params, keys, key), at.inside(key))
             params = with_leaves(params, keys, key, part)
         return params
 

@@ -10,7 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from gradtx.struct import Struct, converted, shown, static, type_error, value_error
+from gradtx.struct.base import Struct, converted, static
+from gradtx.struct.messages import type_error, value_error
+from gradtx.struct.printing import shown
 
 
 def _as_values(values: ArrayLike | Sequence[Any], called: str = "along") -> Any:
