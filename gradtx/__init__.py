@@ -71,6 +71,7 @@ from gradtx.wrappers.partition import (
     masked as masked,
     partition as partition,
 )
+from gradtx.wrappers.separately import separately as separately
 from gradtx.wrappers.schedule_free import gpa as gpa, schedule_free as schedule_free
 from gradtx.wrappers.sharpness import (
     asam as asam,

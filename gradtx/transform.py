@@ -45,12 +45,14 @@ class GradientTransformation(Struct, abc.ABC):
 
     Subclass it for what depends on more than one array; what treats every array alone is a
     `Rule`. It can be unpacked as `init, update = tx`. Extra arguments of `update` reach every part
-    and are ignored by those that have no use for them.
+    and are ignored by those that have no use for them; of `trees` each array or group of arrays
+    gets its own.
     """
 
     needs: ClassVar[tuple[str, ...]] = ()  # arguments of `update` that it cannot do without
     wants: ClassVar[tuple[str, ...]] = ()  # those that it uses where they are given
     tables: ClassVar[tuple[str, ...]] = ()  # those whose order counts: it gets a dict as a `Table`
+    trees: ClassVar[tuple[str, ...]] = ()  # those that are trees like the parameters
 
     _axes: ClassVar[frozenset[str]] = frozenset()  # its fields annotated `AxesField`
 
@@ -100,6 +102,11 @@ class GradientTransformation(Struct, abc.ABC):
     def table_extras(self) -> frozenset[str]:
         """The extra arguments whose order counts for it or a part inside it."""
         return frozenset(self.tables).union(*(part.table_extras for part in self._inside()))
+
+    @functools.cached_property
+    def tree_extras(self) -> frozenset[str]:
+        """The extra arguments that are trees like the parameters for it or a part inside it."""
+        return frozenset(self.trees).union(*(part.tree_extras for part in self._inside()))
 
     def _inside(self) -> list[GradientTransformation]:
         """The transformations in its fields."""

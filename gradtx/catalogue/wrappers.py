@@ -16,6 +16,7 @@ from gradtx.wrappers.outer import ema_nesterov
 from gradtx.wrappers.partition import masked, partition
 from gradtx.wrappers.precision import kahan, master_weights, stochastic_rounding
 from gradtx.wrappers.schedule_free import gpa, schedule_free
+from gradtx.wrappers.separately import separately
 from gradtx.wrappers.sharpness import asam, opaque_sam, sam
 from gradtx.wrappers.store import blockwise, store
 
@@ -27,6 +28,7 @@ def at_even_steps(count):
 wrappers = family(
     "wrappers",
     row(partial(partition, {"*": adam(0.1)}), "every array has an optimizer of its own"),
+    row(partial(separately, adam(0.1)), "every array has a count of its own"),
     row(partial(masked, adam(0.1), "*"), "moves some arrays only"),
     row(partial(ema, adam(0.1)), "evaluates the newest parameters, averaged"),
     row(partial(inject_hyperparams, adam(0.1)), "hyperparameters in the state"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import jax
@@ -9,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import tree_flatten_with_path
 
-from gradtx.paths import is_data
+from gradtx.paths import is_data, spread
 from gradtx.struct import value_error
 from gradtx.tree import Tree, is_none, listed, named_leaves, path_string
 
@@ -82,6 +83,27 @@ def _matched(blank: Any, tree: Tree, path: tuple[Any, ...] = ()) -> list[Any]:
     for (key, child), part in zip(flat, parts, strict=True):
         found += _matched(child, part, (*path, *key))
     return found
+
+
+def alike(called: object, name: str, value: Tree, tree: Tree) -> list[Any]:
+    """What an extra argument that is a (prefix) tree like `tree` has for each leaf of that.
+
+    Raises `ValueError` with the paths that do not fit.
+    """
+    try:
+        return jax.tree.structure(tree, is_leaf=is_none).flatten_up_to(value)
+    except ValueError:
+        return spread(f"{called}.update: {name}", value, tree)
+
+
+def split(
+    called: object, names: Iterable[str], extra: Mapping[str, Any], tree: Tree, keys: Any, key: Any
+) -> Mapping[str, Any]:
+    """The extra arguments, of those in `names` what belongs to the leaves of one key."""
+    treedef = jax.tree.structure(tree, is_leaf=is_none)
+    wanted = [name for name in names if extra.get(name) is not None]
+    own = {name: treedef.unflatten(alike(called, name, extra[name], tree)) for name in wanted}
+    return {**extra, **{name: only(value, keys, key) for name, value in own.items()}}
 
 
 def grown(updates: Tree, params: Tree) -> Tree:

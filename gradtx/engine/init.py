@@ -118,7 +118,7 @@ def _elsewhere(p: Any) -> Any:
 def init_rule(rule: Rule, params: Tree, at: At) -> Any:
     """The slots of a rule: for each a tree like the parameters."""
     leaves, treedef = jax.tree.flatten(params, is_leaf=is_none)
-    rules = per_array(rule, at.count, params, strict=True)
+    rules = per_array(rule, at.count, params, strict=at.whole)
     rows = []
     for i, p in enumerate(leaves):
         try:

@@ -20,7 +20,7 @@ from jax import Array, lax
 from jax.typing import DTypeLike
 
 from gradtx.engine.batches import batching_pays, in_batches
-from gradtx.engine.beside import aligned
+from gradtx.engine.beside import aligned, alike
 from gradtx.engine.hyperparameters import narrowed, per_array, with_constants_inside
 from gradtx.engine.keys import array_key, salt
 from gradtx.engine.leaf import Job, after_batch, batched, before_batch, one_array
@@ -71,7 +71,7 @@ def run(
     # Arrays are told apart by the parameters where they are given, as in a partition.
     seen = zip(leaves, ps if given else leaves, strict=True)
     model = treedef.unflatten(None if g is None else p for g, p in seen)
-    ready = _Ready(running, model, treedef, extra)
+    ready = _Ready(running, model, extra)
     rows = {
         i: tuple(
             rule.Slots(*(column[i] for column in c)) for rule, c in zip(rules, columns, strict=True)
@@ -116,19 +116,17 @@ def run(
 class _Ready:
     """The rules at one step: hyperparameters as numbers, what arrays share and what they do not."""
 
-    def __init__(
-        self, running: Sequence[Running], model: Tree, treedef: Any, extra: Mapping[str, Any]
-    ) -> None:
+    def __init__(self, running: Sequence[Running], model: Tree, extra: Mapping[str, Any]) -> None:
         self.running = running
         self.model = model
         self.own = [per_array(rule, at.count, model) for rule, _, at, *_ in running]
         self.extra = [
             {
-                name: _for_each(extra[name], treedef)
-                for name in wanted
+                name: _for_each(rule, name, extra[name], model)
+                for name in {*rule.needs, *rule.wants} - {"params"}
                 if extra.get(name) is not None
             }
-            for wanted in ({*rule.needs, *rule.wants} - {"params"} for rule, *_ in running)
+            for rule, *_ in running
         ]
         self.ready: dict[Any, tuple[Rule, Any, Array]] = {}
 
@@ -184,11 +182,10 @@ class _Ready:
         }
 
 
-def _for_each(value: Any, treedef: Any) -> Callable[[int], Any]:
-    """What each array gets of an argument of `update`: its own of a tree like the updates."""
-    leaves, structure = jax.tree.flatten(value, is_leaf=is_none)
-    if structure == treedef:
-        return leaves.__getitem__
+def _for_each(rule: Rule, name: str, value: Any, model: Tree) -> Callable[[int], Any]:
+    """What each array gets of an argument of `update`: its own of a tree like the parameters."""
+    if name in rule.trees:
+        return alike(rule, name, value, model).__getitem__
     return lambda _: value
 
 

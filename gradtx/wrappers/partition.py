@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gradtx.clocked import Clocked, refuse_other_parts
-from gradtx.engine.beside import aligned, as_they_came, grown, only, with_leaves
+from gradtx.engine.beside import aligned, as_they_came, grown, only, split, with_leaves
 from gradtx.engine.step import At
 from gradtx.interop import all_as_transformations
 from gradtx.paths import (
@@ -65,7 +65,8 @@ class partition(Clocked):
     def init_part(self, params: Tree, at: At) -> State:
         keys = route(self, self.transforms, self.labels, params)
         wanted = {key: tx for key, tx in self.transforms.items() if key not in self.optional}
-        refuse_unused(self, wanted, keys, params)
+        if at.whole:
+            refuse_unused(self, wanted, keys, params)
         return {
             str(key): tx.init_alone(only(params, keys, key), at.inside(key))
             for key, tx in self.transforms.items()
@@ -75,7 +76,7 @@ class partition(Clocked):
         self, updates: Tree, state: State, params: Tree | None, at: At, extra: Mapping[str, Any]
     ) -> tuple[Tree, State]:
         refuse_other_parts(self, state, self._part_names)
-        came, (updates, model) = updates, _seen(self, updates, params)
+        came, (updates, model) = updates, seen(self, updates, params)
         keys = route(self, self.transforms, self.labels, model)
         merged, new = updates, {}
         for key, tx in self.transforms.items():
@@ -84,7 +85,7 @@ class partition(Clocked):
                 state[str(key)],
                 only(params, keys, key),
                 at.inside(key),
-                extra,
+                split(self, tx.tree_extras, extra, model, keys, key),
             )
             merged = with_leaves(merged, keys, key, part)
         return as_they_came(merged, came), new
@@ -145,7 +146,7 @@ class masked(Transparent):
     def around_update(
         self, update: Callable[..., Any], updates: Tree, state: State, params: Tree | None
     ) -> tuple[Tree, State]:
-        came, (updates, model) = updates, _seen(self, updates, params)
+        came, (updates, model) = updates, seen(self, updates, params)
         flags = _flags(self, self.mask, model)
         touched, nothing = _touched(flags), zeros(updates)
         part = _inside(self, flags, updates, nothing)
@@ -153,6 +154,15 @@ class masked(Transparent):
         rest = updates if self.outside == "pass" else nothing
         whole = with_leaves(rest, touched, True, part)
         return as_they_came(_inside(self, flags, whole, rest), came), state
+
+    def around_extra(
+        self, extra: Mapping[str, Any], updates: Tree, params: Tree | None
+    ) -> Mapping[str, Any]:
+        if not self.tree_extras:
+            return extra
+        model = seen(self, updates, params)[1]
+        touched = _touched(_flags(self, self.mask, model))
+        return split(self, self.tree_extras, extra, model, touched, True)
 
     def routes(self, params: Tree) -> list[Route]:
         flags = _flags(self, self.mask, params)
@@ -193,7 +203,7 @@ class freeze(GradientTransformation):
     def update(
         self, updates: U, state: State, params: Tree | None = None, **extra: Any
     ) -> tuple[U, State]:
-        came, (updates, model) = updates, _seen(self, updates, params)
+        came, (updates, model) = updates, seen(self, updates, params)
         flags = _flags(self, self.mask, model)
         still = _inside(self, flags, zeros(updates), updates)
         return as_they_came(with_leaves(updates, _touched(flags), True, still), came), state
@@ -239,7 +249,7 @@ def _flags(called: object, mask: Labels, tree: Tree) -> list[Any]:
     return [flag if flag is None or is_mask(flag) else bool(flag) for flag in flags]
 
 
-def _seen(called: object, updates: Tree, params: Tree | None) -> tuple[Tree, Tree]:
+def seen(called: object, updates: Tree, params: Tree | None) -> tuple[Tree, Tree]:
     """The updates with a leaf for each parameter, and what arrays are told apart by.
 
     That is the parameters if given, of the same tree as the updates.

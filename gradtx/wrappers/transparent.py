@@ -49,6 +49,12 @@ class Transparent(GradientTransformation):
         """`step` of `inner`, or None where updates have to be made."""
         return None
 
+    def around_extra(
+        self, extra: Mapping[str, Any], updates: Tree, params: Tree | None
+    ) -> Mapping[str, Any]:
+        """The extra arguments that `inner` gets."""
+        return extra
+
     @whole
     def init(self, params: Tree) -> State:
         return self.init_part(params, FRONT)
@@ -83,13 +89,15 @@ class Transparent(GradientTransformation):
     def update_part(
         self, updates: Tree, state: State, params: Tree | None, at: At, extra: Mapping[str, Any]
     ) -> tuple[Tree, State]:
+        extra = self.around_extra(extra, updates, params)
         update = functools.partial(_with_at, self.inner.update_alone, at, extra)
         return self.around_update(update, updates, state, params)
 
     def step_part(
         self, grads: Tree, state: State, params: Tree, at: At, extra: Mapping[str, Any]
     ) -> tuple[Tree, State]:
-        step = functools.partial(_with_at, self.inner.step_alone, at, extra)
+        given = self.around_extra(extra, grads, params)
+        step = functools.partial(_with_at, self.inner.step_alone, at, given)
         found = self.around_step(step, grads, state, params)
         if found is not None:
             return found

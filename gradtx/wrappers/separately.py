@@ -1,0 +1,104 @@
+"""Every array by itself: `separately`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar
+
+import jax
+
+from gradtx.clocked import Clocked, refuse_other_parts
+from gradtx.engine.beside import alike, as_they_came
+from gradtx.engine.step import At
+from gradtx.interop import as_transformation
+from gradtx.paths import Route
+from gradtx.struct import converted, value_error
+from gradtx.transform import GradientTransformation, State
+from gradtx.tree import Tree, is_inexact, is_none, named_leaves
+from gradtx.wrappers.partition import seen
+
+
+class separately(Clocked):
+    """Runs `inner` for every array by itself, with a state and a count of its own.
+
+    The count of an array stands still while its gradient is `None`: an array that joins late has
+    the bias corrections and schedules of a fresh one, where arrays that share a count have those of
+    the optimizer. Norms and other joint decisions of `inner` are of one array, which it sees as
+    `{path: array}`. It takes longer to trace: where few groups join late, take `partition`.
+    """
+
+    inner: GradientTransformation = converted(converter=as_transformation, hyperparameter=False)
+
+    _part_names: ClassVar[tuple[str, ...]] = ("arrays",)
+
+    def init_part(self, params: Tree, at: At) -> State:
+        jax.eval_shape(
+            lambda p: self.inner.init_part(p, at), params
+        )  # what is wrong with the whole
+        each = at._replace(whole=False)
+        return {
+            "arrays": {
+                path: self.inner.init_alone({path: x}, each.inside(path))
+                for path, x in self._moved(params).items()
+            }
+        }
+
+    def update_part(
+        self, updates: Tree, state: State, params: Tree | None, at: At, extra: Mapping[str, Any]
+    ) -> tuple[Tree, State]:
+        refuse_other_parts(self, state, self._part_names)
+        given = params is not None
+        came, (updates, model) = updates, seen(self, updates, params)
+        gs, treedef = jax.tree.flatten(updates, is_leaf=is_none)
+        states = dict(state["arrays"])
+        # Without parameters nobody knows of an array that has no gradient.
+        waiting = {} if given else {path: None for path in states if path not in self._moved(model)}
+        refuse_other_parts(self, states, {**waiting, **self._moved(model)})
+        own = {
+            name: alike(self, name, extra[name], model)
+            for name in self.tree_extras
+            if extra.get(name) is not None
+        }
+        for i, (path, p) in enumerate(named_leaves(model)):
+            if not is_inexact(p):
+                continue
+            more = {**extra, **{name: {path: values[i]} for name, values in own.items()}}
+            one, here = {path: p} if given else None, at.inside(path)
+            u, states[path] = self.inner.update_alone({path: gs[i]}, states[path], one, here, more)
+            gs[i] = u[path]
+        return as_they_came(treedef.unflatten(gs), came), {"arrays": states}
+
+    def eval_part(self, state: State, params: Tree, at: At) -> Tree:
+        states = state["arrays"]
+        moved = self._moved(params)
+        refuse_other_parts(self, states, moved, "eval_params")
+        shown = {
+            path: self.inner.eval_alone(states[path], {path: x}, at.inside(path))[path]
+            for path, x in moved.items()
+        }
+        leaves = [shown.get(path, x) for path, x in named_leaves(params)]
+        return jax.tree.structure(params, is_leaf=is_none).unflatten(leaves)
+
+    def _moved(self, tree: Tree) -> dict[str, Any]:
+        """The arrays by path. Raises `ValueError` for two of the same."""
+        found: dict[str, Any] = {}
+        for path, x in named_leaves(tree):
+            if path in found:
+                seen = f"two arrays have the path {path!r}"
+                raise value_error(self, seen, "Give one of them another key")
+            if is_inexact(x):
+                found[path] = x
+        return found
+
+    def moments(
+        self, at: At, state: State | None = None
+    ) -> Iterator[tuple[GradientTransformation, At]]:
+        yield self, at
+        yield from self.inner.moments(at.inside("inner"))
+
+    def frozen(self, params: Tree) -> list[bool]:
+        return self.inner.frozen(params)
+
+    def routes(self, params: Tree) -> list[Route]:
+        name = type(self).__name__
+        return [r._replace(by=f"{name}({r.by})") for r in self.inner.routes(params)]
