@@ -31,7 +31,7 @@ def after(tx: Any, missing: list[tuple[str, ...]]) -> tuple[Any, Any]:
 RATE = gx.linear_schedule(0.1, 0.0, 10)
 INNER = {
     "adam": gx.adam(RATE),
-    "chain": gx.chain(gx.clip(0.3), gx.adamw(gx.by_path({"a": 0.1, "*": 0.2}))),
+    "chain": gx.chain(gx.clip(0.3), gx.adamw(gx.by_path({"*": 0.2}))),
     "masked": gx.masked(gx.adam(RATE), "b/*"),
     "ema": gx.ema(gx.adam(RATE), 0.9),
     "accumulate": gx.accumulate(gx.adam(RATE), 2),
@@ -56,6 +56,14 @@ def test_an_array_that_joins_late_is_a_fresh_one(name: str) -> None:
 def test_together_it_changes_nothing(name: str) -> None:
     """Where all arrays have gradients from the first step on."""
     assert_close(after(gx.separately(INNER[name]), [()] * 3)[0], after(INNER[name], [()] * 3)[0])
+
+
+def test_patterns_are_those_of_the_whole() -> None:
+    """Each is used by some array, which is asked of all arrays together."""
+    tx = gx.adam(gx.by_path({"a": 0.1, "*": 0.2}))
+    assert_close(after(gx.separately(tx), [()] * 3)[0], after(tx, [()] * 3)[0])
+    with pytest.raises(ValueError, match="'z'"):
+        gx.separately(gx.adam(gx.by_path({"z": 0.1, "*": 0.2}))).init(PARAMS)
 
 
 def test_norms_are_of_one_array() -> None:
