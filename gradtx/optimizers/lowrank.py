@@ -29,13 +29,13 @@ from gradtx.engine.keys import random_key
 from gradtx.hyper import AxesField
 from gradtx.optimizers.adam import corrections, moments
 from gradtx.optimizers.roles import Matrices, routed
-from gradtx.optimizers.sides import due, eigenbasis, refreshed
+from gradtx.optimizers.sides import due, eigenbasis, refreshed, without_rounding
 from gradtx.paths import Labels
 from gradtx.rule import Hyper, HyperField, Rule, Square, Step
 from gradtx.schedules.steps import periods
 from gradtx.struct import static, within
 from gradtx.transform import GradientTransformation
-from gradtx.tree import abs2, inverse, real_dtype, root
+from gradtx.tree import abs2, inverse, not_begun, real_dtype, root
 
 RANK = 128
 
@@ -83,6 +83,7 @@ class scale_by_galore(Rule):
         mu: Array  # [..., rank, longer side]
         nu: Square
         basis: Array  # [..., shorter side, rank]
+        begun: Array  # 0 before the first step of this array, then 1
 
     numbered: ClassVar[bool] = True
 
@@ -92,7 +93,8 @@ class scale_by_galore(Rule):
         rank = _rank(self, short)
         shape = (*stack, rank, long)
         basis = jnp.broadcast_to(jnp.eye(short, rank, dtype=p.dtype), (*stack, short, rank))
-        return self.Slots(jnp.zeros(shape, p.dtype), jnp.zeros(shape, real_dtype(p.dtype)), basis)
+        zeros = jnp.zeros(shape, p.dtype), jnp.zeros(shape, real_dtype(p.dtype))
+        return self.Slots(*zeros, basis, not_begun(p))
 
     def update_leaf(self, g: Array, slots: Slots, p: Array, step: Step) -> tuple[Array, Slots]:
         if g.size == 0:
@@ -100,11 +102,12 @@ class scale_by_galore(Rule):
         how = layout(self.axes, g.shape, "scale_by_galore")
         (x,) = as_matrices(g, how)
         y = _wide(x)
-        turns = due(step.count, step.place, self.every, y.shape[:-2], self.stagger) | (step.t == 1)
+        turns = due(step.count, step.place, self.every, y.shape[:-2], self.stagger)
+        turns, begun = turns | (slots.begun == 0), jnp.ones_like(slots.begun)
         basis = refreshed(turns, _largest_directions, slots.basis, y)
-        z, mu, nu = _adam(self, product(adjoint(basis), y), slots, step.t)
+        z, mu, nu = _adam(self, without_rounding(product(adjoint(basis), y)), slots, step.t)
         u = self.scale * product(basis, z)
-        return from_matrices([_shaped_like(u, x)], how), self.Slots(mu, nu, basis)
+        return from_matrices([_shaped_like(u, x)], how), self.Slots(mu, nu, basis, begun)
 
 
 def _largest_directions(basis: Array, y: Array) -> Array:

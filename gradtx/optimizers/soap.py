@@ -41,7 +41,7 @@ from gradtx.paths import Labels
 from gradtx.rule import Hyper, HyperField, Rule, Square, Step
 from gradtx.struct import static, within
 from gradtx.transform import GradientTransformation
-from gradtx.tree import abs2, one_minus_power, real_zeros_like, root
+from gradtx.tree import abs2, not_begun, one_minus_power, real_zeros_like, root
 
 
 class scale_by_soap(Rule):
@@ -72,6 +72,7 @@ class scale_by_soap(Rule):
         right: Array
         left_basis: Array
         right_basis: Array
+        begun: Array  # 0 before the first step of this array, then 1
 
     numbered: ClassVar[bool] = True
     lies_apart: ClassVar[bool] = True  # sides of square matrices
@@ -79,7 +80,7 @@ class scale_by_soap(Rule):
     def init_leaf(self, p: Array) -> Slots:
         shape = shape_of_matrices(self.axes, p.shape, "scale_by_soap")
         sides = zeros_and_identities(shape, p.dtype, self.sides, self.max_dim)
-        return self.Slots(jnp.zeros_like(p), real_zeros_like(p), *sides)
+        return self.Slots(jnp.zeros_like(p), real_zeros_like(p), *sides, not_begun(p))
 
     def update_leaf(self, g: Array, slots: Slots, p: Array, step: Step) -> tuple[Array, Slots]:
         if g.size == 0:
@@ -87,7 +88,8 @@ class scale_by_soap(Rule):
         how = layout(self.axes, g.shape, "scale_by_soap")
         (x,), (mu,), (nu,) = (as_matrices(a, how) for a in (g, slots.mu, slots.nu))
         bases = slots.left_basis, slots.right_basis
-        z, first = without_rounding(on_both_sides(adjoint(bases[0]), x, bases[1])), step.t == 1
+        z = without_rounding(on_both_sides(adjoint(bases[0]), x, bases[1]))
+        first, begun = slots.begun == 0, jnp.ones_like(slots.begun)
         mu = jnp.where(first, 0, self.b1 * mu + (1 - self.b1) * z)
         nu = jnp.where(first, 0, self.b2 * nu + (1 - self.b2) * abs2(z))
         k = jnp.maximum(step.t - 1, 1)
@@ -99,7 +101,7 @@ class scale_by_soap(Rule):
         firsts = jnp.broadcast_to(first, turns.shape)
         mu, nu, *bases = refreshed(turns, _in_next_bases, (mu, nu, *bases), *new, firsts)
         mu, nu = (from_matrices([a], how) for a in (mu, nu))
-        return from_matrices([u], how), self.Slots(mu, nu, *new, *bases)
+        return from_matrices([u], how), self.Slots(mu, nu, *new, *bases, begun)
 
 
 def _in_next_bases(old: Any, left: Array, right: Array, first: Array) -> Any:
@@ -146,6 +148,7 @@ class scale_by_splus(Rule):
         right: Array
         left_basis: Array
         right_basis: Array
+        begun: Array  # 0 before the first step of this array, then 1
 
     numbered: ClassVar[bool] = True
     lies_apart: ClassVar[bool] = True  # sides of square matrices
@@ -153,7 +156,7 @@ class scale_by_splus(Rule):
     def init_leaf(self, p: Array) -> Slots:
         shape = shape_of_matrices(self.axes, p.shape, "scale_by_splus")
         sides = zeros_and_identities(shape, p.dtype, self.sides, self.max_dim)
-        return self.Slots(jnp.zeros_like(p), *sides)
+        return self.Slots(jnp.zeros_like(p), *sides, not_begun(p))
 
     def update_leaf(self, g: Array, slots: Slots, p: Array, step: Step) -> tuple[Array, Slots]:
         if g.size == 0:
@@ -162,12 +165,13 @@ class scale_by_splus(Rule):
         mu = self.b1 * slots.mu + (1 - self.b1) * g
         (x,), (average,) = as_matrices(g, how), as_matrices(mu, how)
         left, right = averages((slots.left, slots.right), x, self.b2, 1 - self.b2)
-        turns = due(step.count, step.place, self.every, x.shape[:-2], self.stagger) | (step.t == 1)
+        turns = due(step.count, step.place, self.every, x.shape[:-2], self.stagger)
+        turns, begun = turns | (slots.begun == 0), jnp.ones_like(slots.begun)
         bases = refreshed(turns, _eigenbases, (slots.left_basis, slots.right_basis), left, right)
         signs = jnp.sign(without_rounding(on_both_sides(adjoint(bases[0]), average, bases[1])))
         u = on_both_sides(bases[0], signs * (2 / sum(x.shape[-2:])), adjoint(bases[1]))
         u = without_dead(u, *diagonals((left, right), u))
-        return from_matrices([u], how), self.Slots(mu, left, right, *bases)
+        return from_matrices([u], how), self.Slots(mu, left, right, *bases, begun)
 
 
 def _eigenbases(old: Pair, left: Array, right: Array) -> Pair:

@@ -32,9 +32,8 @@ class separately(Clocked):
     _part_names: ClassVar[tuple[str, ...]] = ("arrays",)
 
     def init_part(self, params: Tree, at: At) -> State:
-        jax.eval_shape(
-            lambda p: self.inner.init_part(p, at), params
-        )  # what is wrong with the whole
+        # For what is wrong with the whole, such as a pattern that no array uses.
+        jax.eval_shape(lambda p: self.inner.init_part(p, at), params)
         each = at._replace(whole=False)
         return {
             "arrays": {
