@@ -92,7 +92,7 @@ MIXED = gx.partition({"b": gx.sgd(0.1), "*": gx.adamw(1e-3)})
 ALONE = {
     "adam": gx.adam(1e-3),
     "adamw": gx.adamw(1e-3),
-    "muon": gx.muon(1e-2, "w"),
+    "muon": gx.muon(1e-2, matrices="w"),
     "partition": MIXED,
     "partition in a chain": gx.chain(gx.clip_by_global_norm(1.0), MIXED),
     "masked": gx.masked(gx.adamw(1e-3), "w"),

@@ -27,7 +27,7 @@ from gradtx.struct import same
         (lambda: gradtx.scale(1.0), lambda: gradtx.clip(1.0)),
         (
             lambda: gradtx.scale_by_learning_rate(1.0),
-            lambda: gradtx.scale_by_learning_rate(1.0, False),
+            lambda: gradtx.scale_by_learning_rate(1.0, flip_sign=False),
         ),
         (
             lambda: gradtx.cosine_decay_schedule(1.0, 1),

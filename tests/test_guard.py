@@ -130,7 +130,7 @@ def test_the_scale_is_found_anywhere() -> None:
 
 @pytest.mark.parametrize("otherwise", ["zero", "pass"])
 def test_every_third_step(otherwise: str) -> None:
-    tx = gradtx.every(3, gradtx.scale(2.0), otherwise)
+    tx = gradtx.every(3, gradtx.scale(2.0), otherwise=otherwise)
     state, seen = tx.init(P), []
     for _ in range(6):
         u, state = tx.update(P, state, P)

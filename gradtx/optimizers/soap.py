@@ -12,6 +12,7 @@ stack. No derivative is taken of a basis.
 
 from __future__ import annotations
 
+from dataclasses import KW_ONLY
 from typing import Any, ClassVar, NamedTuple
 
 import jax.numpy as jnp
@@ -55,6 +56,7 @@ class scale_by_soap(Rule):
     """
 
     b1: HyperField = within("[0, 1)", default=0.95)
+    _: KW_ONLY
     b2: HyperField = within("[0, 1)", default=0.95)
     eps: HyperField = within("(0, inf)", default=1e-8)
     shampoo_beta: HyperField = within("[0, 1)", default=0.95)
@@ -132,6 +134,7 @@ class scale_by_splus(Rule):
     """
 
     b1: HyperField = within("[0, 1)", default=0.9)
+    _: KW_ONLY
     b2: HyperField = within("[0, 1)", default=0.999)
     every: HyperField = within("(0, inf)", default=100)  # steps from one basis to the next
     stagger: bool = static(default=True)  # False: all matrices in the same step
@@ -179,6 +182,7 @@ def _eigenbases(old: Pair, left: Array, right: Array) -> Pair:
 
 def soap(
     learning_rate: Hyper,
+    *,
     matrices: Matrices | None = None,
     labels: Labels | None = None,
     b1: Hyper = 0.95,
@@ -196,12 +200,22 @@ def soap(
 
     `matrices`, `labels` and `auxiliary` as in `muon`.
     """
-    direction = scale_by_soap(b1, b2, eps, shampoo_beta, every, stagger, sides, max_dim)
+    direction = scale_by_soap(
+        b1,
+        b2=b2,
+        eps=eps,
+        shampoo_beta=shampoo_beta,
+        every=every,
+        stagger=stagger,
+        sides=sides,
+        max_dim=max_dim,
+    )
     return routed("soap", direction, learning_rate, weight_decay, matrices, labels, auxiliary)
 
 
 def splus(
     learning_rate: Hyper,
+    *,
     matrices: Matrices | None = None,
     labels: Labels | None = None,
     b1: Hyper = 0.9,
@@ -218,5 +232,7 @@ def splus(
     The paper's learning rate is 0.1 for matrices; give an `auxiliary` for the rest then. Evaluate
     with an average of the parameters. `matrices`, `labels` and `auxiliary` as in `muon`.
     """
-    direction = scale_by_splus(b1, b2, every, stagger, sides, max_dim)
+    direction = scale_by_splus(
+        b1, b2=b2, every=every, stagger=stagger, sides=sides, max_dim=max_dim
+    )
     return routed("splus", direction, learning_rate, weight_decay, matrices, labels, auxiliary)

@@ -192,7 +192,7 @@ class Struct(Node):
         positional, keywords = [], {}
         for field in dataclasses.fields(self):  # pyright: ignore[reportArgumentType]
             value = getattr(self, field.name)
-            if field.default is dataclasses.MISSING and not keywords:
+            if field.default is dataclasses.MISSING and not (keywords or field.kw_only):
                 positional.append(value)
             elif not same(value, field.default):
                 keywords[field.name] = value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import KW_ONLY
 from typing import Any, ClassVar, NamedTuple
 
 import jax
@@ -48,6 +49,7 @@ class monitor(Wrapper):
     """
 
     patterns: str | Sequence[str] = static(default="*")
+    _: KW_ONLY
     metrics: str | Sequence[str] = static(default=METRICS)
     name: str = static(default="")  # comes before the others, to tell monitors apart
 

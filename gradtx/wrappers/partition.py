@@ -7,6 +7,7 @@ it no state.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import KW_ONLY
 from typing import Any, Self
 
 import jax
@@ -45,6 +46,7 @@ class partition(Clocked):
 
     transforms: Mapping[Any, GradientTransformation] = converted(converter=all_as_transformations)
     labels: Labels | None = static(default=None)
+    _: KW_ONLY
     optional: tuple[Any, ...] = static(default=())  # entries that need no array
 
     def check(self) -> None:
@@ -133,6 +135,7 @@ class masked(Transparent):
     """
 
     mask: Labels = static()
+    _: KW_ONLY
     outside: str = static(default="zero", among=("zero", "pass"))
 
     def around_init(self, init: Callable[..., State], params: Tree) -> State:

@@ -218,10 +218,10 @@ ONE_CLOCK = {
     "adam": lambda: gradtx.adam(1e-3),
     "adamw": lambda: gradtx.adamw(1e-3),
     "schedule": lambda: gradtx.adamw(gradtx.cosine_decay_schedule(1e-3, 10)),
-    "muon": lambda: gradtx.muon(1e-3, "*/kernel"),
+    "muon": lambda: gradtx.muon(1e-3, matrices="*/kernel"),
     "partition": lambda: gradtx.partition({"*/bias": gradtx.adam(0.1), "*": gradtx.adamw(0.1)}),
     "partition of muon": lambda: gradtx.partition(
-        {"dense/*": gradtx.muon(1e-3, "*/kernel"), "*": gradtx.adam(0.1)}
+        {"dense/*": gradtx.muon(1e-3, matrices="*/kernel"), "*": gradtx.adam(0.1)}
     ),
 }
 

@@ -283,7 +283,12 @@ def test_trees_of_other_containers(other: Any) -> None:
 def test_a_leaf_fits_no_tree() -> None:
     """One array as the gradient of a dict of parameters, and beside a state of a dict."""
     params = {"w": jnp.ones((2, 2)), "b": jnp.ones(2)}
-    for tx in (gx.adam(0.1), gx.ema(gx.sgd(1.0)), gx.clip_by_global_norm(1.0), gx.muon(0.1, "w")):
+    for tx in (
+        gx.adam(0.1),
+        gx.ema(gx.sgd(1.0)),
+        gx.clip_by_global_norm(1.0),
+        gx.muon(0.1, matrices="w"),
+    ):
         for call in (tx.update, tx.step):
             refused(lambda tx=tx, call=call: call(jnp.ones(3), tx.init(params), params), "dict")
     tx = gx.adam(0.1)
