@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import fnmatch
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple, TypeGuard, Union
 
 import jax
@@ -185,7 +186,7 @@ def route(called: object, table: Mapping[Any, Any], labels: Labels | None, tree:
     if lost:
         raise value_error(
             called,
-            f"no entry for {listed(lost)} (entries: {', '.join(map(repr, table))})",
+            f"no entry for {listed(lost)} (entries: {listed(table)})",
             'Add an entry for them; the pattern "*" at the end takes the rest',
         )
     return keys
@@ -231,12 +232,38 @@ def refuse_unused(called: object, table: Mapping[Any, Any], keys: list[Any], tre
     if taken and all(isinstance(k, str) and matches(k, path) for path, k in moved):
         path, first = taken[0]
         seen = f"no array goes to {unused[0]!r}: {first!r}, which comes before it, takes {path!r}"
-        do = f"List {unused[0]!r} before {first!r}, or leave it out"
+        takes_more = any(k == first and not _fits(unused[0], path) for path, k in moved)
+        do = (
+            f"List {unused[0]!r} before {first!r}, or leave it out"
+            if takes_more
+            else "Leave it out"
+        )
     else:
-        names = ", ".join(map(repr, unused))
-        seen = f"no array goes to {names} (arrays: {listed(arrays)})"
-        do = "Mend the entry or leave it out"
+        seen = f"no array goes to {listed(unused)} (arrays: {listed(arrays)})"
+        do = _meant(unused[0], arrays) or "Mend the entry or leave it out"
     raise value_error(called, seen, do)
+
+
+def refuse_idle(called: object, labels: Any, tree: Tree) -> None:
+    """Raises as `refuse_unused` for a pattern that fits no array: a mask, or one in labels."""
+    if isinstance(labels, by_path) and labels.labels is None:
+        keys = route(called, labels.table, None, tree)
+        refuse_unused(called, labels.table, keys, tree)
+    elif isinstance(labels, by_path) and _is_pattern(labels.labels, labels.table):
+        refuse_idle(called, labels.labels, tree)
+    elif isinstance(labels, str):
+        keys = _first_that_fit({labels: True}, [path for path, _ in named_leaves(tree)])
+        refuse_unused(called, {labels: True}, keys, tree)
+
+
+def _meant(pattern: Any, paths: Iterable[str]) -> str:
+    """A hint with the pattern that fits and is spelt almost like this one, if there is one."""
+    names = {name for path in paths for name in path.split("/")}
+    parts = [
+        difflib.get_close_matches(part, names, n=1) or [part] for part in str(pattern).split("/")
+    ]
+    meant = "/".join(part for (part,) in parts)
+    return f"Did you mean {meant!r}?" if any(matches(meant, path) for path in paths) else ""
 
 
 def _fits(key: Any, path: str) -> bool:

@@ -187,7 +187,7 @@ def named_leaves(tree: Tree) -> list[tuple[str, Any]]:
 
 
 def listed(paths: Any, most: int = 5) -> str:
-    ordered = sorted(paths)
+    ordered = sorted(paths, key=str)
     more = f" and {len(ordered) - most} more" if len(ordered) > most else ""
     return ", ".join(repr(path) for path in ordered[:most]) + more
 

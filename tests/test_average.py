@@ -345,7 +345,7 @@ def test_optax_agrees_on_lookahead(x64: None) -> None:
         "ema_nesterov(sgd(0.1), -0.1)",
         "gpa(sgd(0.1), 1.1)",
         "schedule_free_sgd(b1=1.1)",
-        "sam(sgd(0.1), -0.1)",
+        "sam(sgd(0.1), rho=-0.1)",
         "sam(sgd(0.1), sync_period=0)",
     ],
 )

@@ -41,7 +41,7 @@ def moved(state: Any) -> set[str]:
 )
 def test_matrices_are_those_that_are_named(make: Callable[..., Any]) -> None:
     """An embedding and a stack of biases have two axes and are no matrices."""
-    tx = make(0.1, MATRICES)
+    tx = make(0.1, matrices=MATRICES)
     state = tx.init(model())
     inside, rest = (with_momentum(state[role]) for role in ("matrices", "rest"))
     assert moved(inside) == {"layers/qkv", "conv/kernel", "up/kernel"}

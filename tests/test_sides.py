@@ -88,7 +88,7 @@ def test_sides_that_are_left_alone_cost_nothing(name: str) -> None:
     p = {"w": jnp.zeros((30, 7))}
     sizes = {}
     for key, hyper in {"short": {"sides": "shorter"}, "limit": {"max_dim": 10}}.items():
-        state = getattr(gradtx, name)(0.1, "w", **hyper).init(p)
+        state = getattr(gradtx, name)(0.1, matrices="w", **hyper).init(p)
         sizes[key] = sum(x.size for x in jax.tree.leaves(state))
     assert sizes["short"] < 2 * 210 + 2 * 49 + 40
     diagonals = 2 * 30 if "shampoo" in name else 0  # of the averages, and of their roots

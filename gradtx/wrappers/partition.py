@@ -25,6 +25,7 @@ from gradtx.paths import (
     label_tree,
     matches,
     reasons,
+    refuse_idle,
     refuse_unused,
     route,
 )
@@ -65,6 +66,8 @@ class partition(Clocked):
         keys = route(self, self.transforms, self.labels, params)
         wanted = {key: tx for key, tx in self.transforms.items() if key not in self.optional}
         refuse_unused(self, wanted, keys, params)
+        if isinstance(self.labels, by_path):
+            refuse_idle(self, self.labels, params)
         return {
             str(key): tx.init_part(only(params, keys, key), at.inside(key))
             for key, tx in self.transforms.items()
@@ -139,6 +142,7 @@ class masked(Transparent):
     outside: str = static(default="zero", among=("zero", "pass"))
 
     def around_init(self, init: Callable[..., State], params: Tree) -> State:
+        refuse_idle(self, self.mask, params)
         return init(only(params, _flags(self, self.mask, params), True))
 
     def around_update(
@@ -177,6 +181,7 @@ class freeze(GradientTransformation):
     mask: Labels = static(default=True)
 
     def init(self, params: Tree) -> State:
+        refuse_idle(self, self.mask, params)
         return ()
 
     @compiled

@@ -253,22 +253,46 @@ LONG: dict[str, Callable[[], Any]] = {
 }
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(
-            name,
-            marks=seen("over 5,000 characters: all patterns of the optimizer are printed")
-            if name in ("patterns", "parts", "state of parts")
-            else [],
-        )
-        for name in LONG
-    ],
-)
+@pytest.mark.parametrize("name", LONG)
 def test_messages_are_short(name: str) -> None:
     """At most 2,500 characters for any tree; they list some paths and how many more there are."""
     message = refused(LONG[name])
     assert "Tracer" not in message
+
+
+IDLE: dict[str, Callable[[], Any]] = {
+    "masked": lambda: gx.masked(gx.sgd(1.0), "*/baised"),
+    "freeze": lambda: gx.freeze("*/baised"),
+    "decay": lambda: gx.adamw(0.1, mask="*/baised"),
+    "trust": lambda: gx.lars(0.1, trust_ratio_mask="*/baised"),
+    "table": lambda: gx.sgd(gx.by_path({"*/baised": 0.0, "*": 0.1})),
+    "mask in a table": lambda: gx.masked(gx.sgd(1.0), gx.by_path({"*/baised": False, "*": True})),
+    "labels in a table": lambda: gx.partition(
+        {"x": gx.sgd(1.0), "y": gx.sgd(1.0)}, gx.by_path({"*/baised": "x", "*/k": "x", "*": "y"})
+    ),
+    "part": lambda: gx.partition({"*/baised": gx.freeze(), "*": gx.sgd(1.0)}),
+    "monitor": lambda: gx.monitor(gx.sgd(1.0), ("*/baised",)),
+    "inside": lambda: gx.ema(gx.chain(gx.masked(gx.sgd(1.0), "*/baised"), gx.scale(1.0))),
+    "inside a part": lambda: gx.partition({"*": gx.adamw(0.1, mask="*/baised")}),
+}
+
+
+@pytest.mark.parametrize("name", IDLE)
+def test_a_pattern_that_fits_no_array(name: str) -> None:
+    """Masks as tables and parts: refused by `init`, which lists arrays and knows what was meant."""
+    params = {"dense": {"bias": jnp.ones(2), "k": jnp.ones((2, 2))}, "more": jnp.ones(2)}
+    tx = IDLE[name]()
+    for given in (params, jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), params)):
+        refused(lambda given=given: tx.init(given), "'dense/bias'", "Did you mean '*/bias'?")
+    jax.tree.map(lambda x: x, tx.init({}))  # of an empty tree nothing is known
+
+
+def test_a_catch_all_that_catches_nothing() -> None:
+    """It is refused like any entry without an array, unless it is `optional`."""
+    table = {"w": gx.sgd(1.0), "b": gx.sgd(0.1), "*": gx.freeze()}
+    for tx in (gx.partition(table), gx.sgd(gx.by_path({"w": 1.0, "b": 0.1, "*": 0.0}))):
+        assert "Leave it out" in refused(lambda tx=tx: tx.init(P), "'*'", "'w'")
+    assert gx.partition(table, optional=("*",)).init(P) is not None
 
 
 @pytest.mark.parametrize("other", [list, tuple])
