@@ -6,7 +6,7 @@ import difflib
 import fnmatch
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, ClassVar, NamedTuple, TypeGuard, Union
+from typing import Any, ClassVar, NamedTuple, Union
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,6 @@ import numpy as np
 from jax.tree_util import tree_flatten_with_path
 
 from gradtx.struct import (
-    NUMBERS,
     FrozenTree,
     Struct,
     Table,
@@ -26,7 +25,7 @@ from gradtx.struct import (
     value_error,
     with_functions_wrapped,
 )
-from gradtx.tree import Tree, is_inexact, is_none, listed, named_leaves, path_string
+from gradtx.tree import Tree, is_data, is_inexact, is_none, listed, named_leaves, path_string
 
 Labels = Union[
     str,
@@ -104,10 +103,6 @@ def _asked(called: object, where: str, function: Callable[..., Any], *args: Any)
         ) from error
 
 
-def is_data(x: Any) -> bool:
-    return isinstance(x, NUMBERS) or hasattr(x, "dtype")
-
-
 def spread(called: object, prefix: Tree, tree: Tree) -> list[Any]:
     """The leaf of `prefix` above each leaf of `tree` (`None` counts as a leaf), in its order.
 
@@ -173,8 +168,8 @@ def route(called: object, table: Mapping[Any, Any], labels: Labels | None, tree:
     paths = [path_string(path) for path, _ in flat]
     if labels is None:
         keys = _first_that_fit(table, paths)
-    elif _is_pattern(labels, table):
-        keys = [matches(labels, path) for path in paths]
+    elif is_mask(table):
+        keys = flags_of(called, labels, tree)
     else:
         keys = label_tree(called, labels, tree)
     keys = [k if is_inexact(x) else None for k, (_, x) in zip(keys, flat, strict=True)]
@@ -196,15 +191,30 @@ def _first_that_fit(table: Mapping[Any, Any], paths: Sequence[str]) -> list[Any]
     return [next((k for k in table if matches(k, path)), None) for path in paths]
 
 
-def _is_pattern(labels: Any, table: Mapping[Any, Any]) -> TypeGuard[str]:
-    """Whether `labels` is the pattern of a mask; elsewhere a string is one label for all."""
-    return isinstance(labels, str) and set(table) <= {True, False}
+def is_mask(table: Mapping[Any, Any]) -> bool:
+    """Whether the labels of a table are a mask, where a string is a pattern, not one for all."""
+    return all(isinstance(key, bool) for key in table)
+
+
+def flags_of(called: object, mask: Labels, tree: Tree) -> list[bool | None]:
+    """Whether a mask holds, for each leaf of `tree`. Raises `TypeError` for what is no bool."""
+    if isinstance(mask, str):
+        return label_tree(called, lambda path, _: matches(mask, path), tree)
+    found = label_tree(called, mask, tree)
+    for (path, _), flag in zip(named_leaves(tree), found, strict=True):
+        if not (flag is None or isinstance(flag, bool | np.bool_)):
+            raise type_error(
+                called,
+                f"the mask at {path!r} is {shown(flag)}",
+                "Let it be a Python bool, which is known before any number is",
+            )
+    return [None if flag is None else bool(flag) for flag in found]
 
 
 def reasons(called: object, labels: Any, tree: Tree) -> list[str]:
     """Why each leaf of `tree` has its label of these, in words."""
     if isinstance(labels, by_path):
-        if _is_pattern(labels.labels, labels.table):
+        if isinstance(labels.labels, str) and is_mask(labels.table):
             words = {True: f"fits {labels.labels!r}", False: f"does not fit {labels.labels!r}"}
             keys = route(called, labels.table, labels.labels, tree)
             return [words.get(key, "") for key in keys]
@@ -232,12 +242,8 @@ def refuse_unused(called: object, table: Mapping[Any, Any], keys: list[Any], tre
     if taken and all(isinstance(k, str) and matches(k, path) for path, k in moved):
         path, first = taken[0]
         seen = f"no array goes to {unused[0]!r}: {first!r}, which comes before it, takes {path!r}"
-        takes_more = any(k == first and not _fits(unused[0], path) for path, k in moved)
-        do = (
-            f"List {unused[0]!r} before {first!r}, or leave it out"
-            if takes_more
-            else "Leave it out"
-        )
+        before = f"List {unused[0]!r} before {first!r}, or leave it out"
+        do = "Leave it out" if _fits(unused[0], first) else before
     else:
         seen = f"no array goes to {listed(unused)} (arrays: {listed(arrays)})"
         do = _meant(unused[0], arrays) or "Mend the entry or leave it out"
@@ -245,15 +251,14 @@ def refuse_unused(called: object, table: Mapping[Any, Any], keys: list[Any], tre
 
 
 def refuse_idle(called: object, labels: Any, tree: Tree) -> None:
-    """Raises as `refuse_unused` for a pattern that fits no array: a mask, or one in labels."""
-    if isinstance(labels, by_path) and labels.labels is None:
-        keys = route(called, labels.table, None, tree)
-        refuse_unused(called, labels.table, keys, tree)
-    elif isinstance(labels, by_path) and _is_pattern(labels.labels, labels.table):
-        refuse_idle(called, labels.labels, tree)
-    elif isinstance(labels, str):
-        keys = _first_that_fit({labels: True}, [path for path, _ in named_leaves(tree)])
-        refuse_unused(called, {labels: True}, keys, tree)
+    """Raises `ValueError` for a pattern that fits no array: a mask, or one of labels by path.
+
+    Such a pattern may come too late to give a label: the entries tell whether one is missing.
+    """
+    is_table = isinstance(labels, by_path) and labels.labels is None
+    paths = [path for path, _ in named_leaves(tree)]
+    for pattern in labels.table if is_table else [labels] if isinstance(labels, str) else ():
+        refuse_unused(called, {pattern: True}, _first_that_fit({pattern: True}, paths), tree)
 
 
 def _meant(pattern: Any, paths: Iterable[str]) -> str:

@@ -13,7 +13,7 @@ from jax.typing import DTypeLike
 
 from gradtx.axes import Axes
 from gradtx.engine.step import At
-from gradtx.paths import by_path, refuse_idle, route, spread
+from gradtx.paths import by_path, is_mask, refuse_idle, refuse_unused, route, spread
 from gradtx.schedules.base import Schedule, evaluate
 from gradtx.struct import (
     NUMBERS,
@@ -120,8 +120,10 @@ def _looked_up(
 ) -> list[Any]:
     called = f"{type(struct).__name__}({name}={table!r})"
     keys = route(called, table.table, table.labels, tree)
-    if strict:
-        refuse_idle(called, table, tree)
+    if strict and table.labels is None:
+        refuse_unused(called, table.table, keys, tree)
+    elif strict and (isinstance(table.labels, by_path) or is_mask(table.table)):
+        refuse_idle(called, table.labels, tree)
     numbers = {key: _number(struct, name, value, count) for key, value in table.table.items()}
     # An array that no optimizer moves needs no number; any will do.
     spare = next(iter(numbers.values()))

@@ -12,7 +12,6 @@ from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from gradtx.engine.beside import aligned, as_they_came, grown, only, with_leaves
 from gradtx.engine.step import At
@@ -22,14 +21,13 @@ from gradtx.paths import (
     Labels,
     Route,
     by_path,
-    label_tree,
-    matches,
+    flags_of,
     reasons,
     refuse_idle,
     refuse_unused,
     route,
 )
-from gradtx.struct import Table, converted, shown, static, type_error, value_error
+from gradtx.struct import Table, converted, static, type_error, value_error
 from gradtx.transform import Clocked, GradientTransformation, State, compiled, refuse_other_parts
 from gradtx.tree import Tree, U, is_inexact, is_none, named_leaves
 from gradtx.wrappers.transparent import Transparent
@@ -143,31 +141,31 @@ class masked(Transparent):
 
     def around_init(self, init: Callable[..., State], params: Tree) -> State:
         refuse_idle(self, self.mask, params)
-        return init(only(params, _flags(self, self.mask, params), True))
+        return init(only(params, flags_of(self, self.mask, params), True))
 
     def around_update(
         self, update: Callable[..., Any], updates: Tree, state: State, params: Tree | None
     ) -> tuple[Tree, State]:
         came, (updates, model) = updates, _seen(self, updates, params)
-        flags = _flags(self, self.mask, model)
+        flags = flags_of(self, self.mask, model)
         part, state = update(only(updates, flags, True), state, only(params, flags, True))
         rest = updates if self.outside == "pass" else zeros(updates)
         return as_they_came(with_leaves(rest, flags, True, part), came), state
 
     def routes(self, params: Tree) -> list[Route]:
-        flags = _flags(self, self.mask, params)
+        flags = flags_of(self, self.mask, params)
         outside = Route("nothing", "", "outside the mask")
         inside = self.inner.routes(only(params, flags, True))
         return [r if flag else outside for r, flag in zip(inside, flags, strict=True)]
 
     def frozen(self, params: Tree) -> list[bool]:
-        flags = _flags(self, self.mask, params)
+        flags = flags_of(self, self.mask, params)
         inside = self.inner.frozen(only(params, flags, True))
         zero = self.outside == "zero"
         return [i if flag else zero for i, flag in zip(inside, flags, strict=True)]
 
     def around_eval(self, eval_params: Callable[..., Any], state: State, params: Tree) -> Tree:
-        flags = _flags(self, self.mask, params)
+        flags = flags_of(self, self.mask, params)
         part = eval_params(state, only(params, flags, True))
         return with_leaves(params, flags, True, part)
 
@@ -189,30 +187,16 @@ class freeze(GradientTransformation):
         self, updates: U, state: State, params: Tree | None = None, **extra: Any
     ) -> tuple[U, State]:
         came, (updates, model) = updates, _seen(self, updates, params)
-        flags = _flags(self, self.mask, model)
+        flags = flags_of(self, self.mask, model)
         return as_they_came(with_leaves(updates, flags, True, zeros(updates)), came), state
 
     def frozen(self, params: Tree) -> list[bool]:
-        return [flag is True for flag in _flags(self, self.mask, params)]
+        return [flag is True for flag in flags_of(self, self.mask, params)]
 
 
 def zeros(updates: Tree) -> Tree:
     """Zero updates; what cannot be added stays."""
     return jax.tree.map(lambda u: jnp.zeros_like(u) if is_inexact(u) else u, updates)
-
-
-def _flags(called: object, mask: Labels, tree: Tree) -> list[bool | None]:
-    if isinstance(mask, str):
-        return label_tree(called, lambda path, _: matches(mask, path), tree)
-    flags = label_tree(called, mask, tree)
-    for (path, _), flag in zip(named_leaves(tree), flags, strict=True):
-        if not (flag is None or isinstance(flag, bool | np.bool_)):
-            raise type_error(
-                called,
-                f"the mask at {path!r} is {shown(flag)}",
-                "Let it be a Python bool, which is known before any number is",
-            )
-    return [None if flag is None else bool(flag) for flag in flags]
 
 
 def _seen(called: object, updates: Tree, params: Tree | None) -> tuple[Tree, Tree]:

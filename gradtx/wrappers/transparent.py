@@ -10,6 +10,7 @@ from typing import Any, Self
 from jax import Array
 
 from gradtx.engine.init import whole
+from gradtx.engine.refusals import refuse_no_arrays
 from gradtx.engine.step import At
 from gradtx.interop import as_transformation
 from gradtx.paths import Route
@@ -51,6 +52,7 @@ class Transparent(GradientTransformation):
 
     @whole
     def init(self, params: Tree) -> State:
+        refuse_no_arrays(self, params)
         return self.around_init(self.inner.init, params)
 
     @compiled
