@@ -23,7 +23,7 @@ from gradtx.hyper import AxesField, AxesOf
 from gradtx.optimizers.adam import scale_by_adam
 from gradtx.optimizers.decoupled import descending, turned
 from gradtx.paths import Labels, only_where
-from gradtx.rule import Hyper, HyperField, Rule, Square, Step
+from gradtx.rule import Hyper, HyperField, OptionalHyperField, Rule, Square, Step
 from gradtx.struct import within
 from gradtx.transform import GradientTransformation
 from gradtx.transforms.decay import add_decayed_weights
@@ -47,7 +47,7 @@ class scale_by_lars(Rule):
     weight_decay: HyperField = within("[0, inf)", default=5e-4)
     _: KW_ONLY
     # None leaves out the trust ratio.
-    trust_coefficient: HyperField = within("[0, inf)", default=1e-3)
+    trust_coefficient: OptionalHyperField = within("[0, inf)", default=1e-3)
     eps: HyperField = within("[0, inf)", default=0.0)
     axes: AxesField = None  # an `Axes` where arrays are stacked
 

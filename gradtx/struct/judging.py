@@ -102,13 +102,18 @@ def refuse_no_number(called: str, name: str, value: Any) -> None:
 
 
 def refuse_object(called: str, name: str, value: Any) -> None:
-    """Raises as `refuse_no_number`, and for an object in its place, such as another optimizer.
+    """Raises as `refuse_no_number`, and for None, a bool or an object, such as another optimizer.
 
     What can be called, such as a schedule, gives a number.
     """
     refuse_no_number(called, name, value)
-    for entry in entries(value):
-        if isinstance(entry, Node) and not (callable(entry) or isinstance(entry, SupportsIndex)):
+    for entry in (None,) if value is None else entries(value):
+        is_number = callable(entry) or isinstance(entry, SupportsIndex)
+        if (
+            entry is None
+            or isinstance(entry, bool | np.bool_)
+            or (isinstance(entry, Node) and not is_number)
+        ):
             raise type_error(called, f"{name} is {shown(entry)}", A_NUMBER)
 
 
@@ -139,6 +144,9 @@ class Interval:
     def __contains__(self, number: float) -> bool:
         above = number > self.low or (self.text[0] == "[" and number == self.low)
         return above and (number < self.high or (self.text[-1] == "]" and number == self.high))
+
+
+FINITE = Interval("(-inf, inf)")
 
 
 def refuse_outside(called: object, interval: Interval, name: str, value: Any) -> None:

@@ -54,9 +54,9 @@ class keep_params_nonnegative(Rule):
 class projection_box(Rule):
     """Keeps every entry within [lower, upper]."""
 
-    lower: HyperField
+    lower: HyperField = within("[-inf, inf]")
     _: KW_ONLY
-    upper: HyperField
+    upper: HyperField = within("[-inf, inf]")
 
     needs: ClassVar[tuple[str, ...]] = ("params",)
 
