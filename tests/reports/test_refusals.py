@@ -19,10 +19,6 @@ NAN = float("nan")
 P = {"w": jnp.ones(3), "b": jnp.ones(2)}
 
 
-def seen(reason: str) -> Any:
-    return pytest.mark.xfail(strict=True, reason=reason)
-
-
 def first(tx: Any, params: Any = P, **extra: Any) -> Any:
     return tx.update(params, tx.init(params), params, **extra)[0]
 
@@ -356,10 +352,18 @@ def test_a_mask_beside_decays_that_differ(decay: Any) -> None:
         refused(lambda make=make: make(0.1, weight_decay=decay, mask="w"), "mask")
 
 
-@seen("mechanic(0.01, 1e-08, 1e-06).init: what it wraps is missing in its repr")
 def test_errors_print_the_optimizer_as_it_was_typed() -> None:
     tx = gx.mechanic(gx.sgd(1.0))
     shapes = {"w": jax.ShapeDtypeStruct((2,), jnp.float32)}
     with pytest.raises(ValueError, match=r"mechanic\(chain\("):
         tx.init(shapes)
     assert repr(tx).startswith("mechanic(chain(")
+
+
+AROUND = [tx for tx in map(build, ROWS.values()) if getattr(tx, "after", None) is not None]
+
+
+@pytest.mark.parametrize("tx", AROUND, ids=lambda tx: type(tx).__name__)
+def test_the_rule_behind_a_wrapper_prints_as_the_wrapper(tx: Any) -> None:
+    """So that its errors name what was typed, with what is inside."""
+    assert repr(tx.rule) == repr(tx)
