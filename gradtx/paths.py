@@ -238,15 +238,16 @@ def refuse_unused(called: object, table: Mapping[Any, Any], keys: list[Any], tre
     arrays = [path for path, _ in moved]
     if not (unused and arrays):
         return
+    by_pattern = all(k is None or _fits(k, path) for path, k in moved)
     taken = [(path, k) for path, k in moved if isinstance(k, str) and _fits(unused[0], path)]
-    if taken and all(isinstance(k, str) and matches(k, path) for path, k in moved):
+    if taken and by_pattern:
         path, first = taken[0]
         seen = f"no array goes to {unused[0]!r}: {first!r}, which comes before it, takes {path!r}"
         before = f"List {unused[0]!r} before {first!r}, or leave it out"
         do = "Leave it out" if _fits(unused[0], first) else before
     else:
         seen = f"no array goes to {listed(unused)} (arrays: {listed(arrays)})"
-        do = _meant(unused[0], arrays) or "Mend the entry or leave it out"
+        do = (_meant(unused[0], arrays) if by_pattern else "") or "Mend the entry or leave it out"
     raise value_error(called, seen, do)
 
 

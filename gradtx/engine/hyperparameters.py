@@ -106,7 +106,11 @@ def _number(struct: Struct, name: str, value: Any, count: Any) -> Any:
     number = evaluate(value, count)
     if isinstance(number, Axes):
         return number
-    _refuse_no_number(struct, name, value, number)
+    if number is not value:
+        seen = f"what {shown(value)} returns as {name}"
+        refuse_object(type(struct).__name__, seen, number)
+    elif value is None and name not in struct._optional:
+        refuse_object(type(struct).__name__, name, value)
     if np.ndim(number) != 0:
         raise value_error(
             type(struct).__name__,
@@ -115,12 +119,6 @@ def _number(struct: Struct, name: str, value: Any, count: Any) -> Any:
             "by_path or a tree of numbers",
         )
     return number
-
-
-def _refuse_no_number(struct: Struct, name: str, value: Any, number: Any) -> None:
-    if number is not None or name not in struct._optional:
-        seen = name if number is value else f"what {shown(value)} returns as {name}"
-        refuse_object(type(struct).__name__, seen, number)
 
 
 def _looked_up(

@@ -108,12 +108,9 @@ def refuse_object(called: str, name: str, value: Any) -> None:
     """
     refuse_no_number(called, name, value)
     for entry in (None,) if value is None else entries(value):
-        is_number = callable(entry) or isinstance(entry, SupportsIndex)
-        if (
-            entry is None
-            or isinstance(entry, bool | np.bool_)
-            or (isinstance(entry, Node) and not is_number)
-        ):
+        gives_one = callable(entry) or isinstance(entry, SupportsIndex)
+        is_object = isinstance(entry, Node) and not gives_one
+        if entry is None or is_object or isinstance(entry, bool | np.bool_):
             raise type_error(called, f"{name} is {shown(entry)}", A_NUMBER)
 
 

@@ -313,6 +313,12 @@ def test_a_pattern_that_fits_no_array(name: str) -> None:
     jax.tree.map(lambda x: x, tx.init({}))  # of an empty tree nothing is known
 
 
+def test_a_label_is_no_pattern() -> None:
+    """For an entry whose label nobody gives there is no pattern to be meant."""
+    tx = gx.partition({"x": gx.sgd(1.0), "ww": gx.sgd(1.0)}, lambda path, _: "x")
+    assert "Did you mean" not in refused(lambda: tx.init(P), "'ww'", "Mend the entry")
+
+
 def test_a_catch_all_that_catches_nothing() -> None:
     """An entry without an array is refused unless it is `optional`; a late label is none."""
     table = {"w": gx.sgd(1.0), "b": gx.sgd(0.1), "*": gx.freeze()}
