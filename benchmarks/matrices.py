@@ -28,7 +28,7 @@ def pair(**how: Any) -> tuple[Any, Any]:
     """Both with five of Jordan's steps."""
     polar = gx.newton_schulz("jordan", **how)
     named = {"square*": "io", "wide*": "io"}
-    ours = gx.muon(1e-3, named, weight_decay=0.0, scale="original", polar=polar)
+    ours = gx.muon(1e-3, matrices=named, weight_decay=0.0, scale="original", polar=polar)
     return ours, optax.contrib.muon(1e-3)
 
 

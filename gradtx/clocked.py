@@ -15,7 +15,7 @@ from gradtx.engine.refusals import ORDER, kind_of_state, refuse_no_arrays
 from gradtx.engine.step import At, next_count
 from gradtx.struct import type_error
 from gradtx.transform import GradientTransformation, State, with_frozen, without_gradients
-from gradtx.tree import P, Tree, U
+from gradtx.tree import P, Tree, U, listed
 
 FRONT = At(None)
 """The place of the whole, before its clock has been read."""
@@ -113,12 +113,13 @@ def refuse_other_parts(
     if isinstance(state, Mapping) and set(state) == set(parts):
         return
     if isinstance(state, Mapping):
-        seen = f"has the parts {list(state)}"
+        own = (("state", set(state) - set(parts)), ("optimizer", set(parts) - set(state)))
+        seen = ", ".join(f"only the {who} has the parts {listed(of)}" for who, of in own if of)
     else:
-        seen = f"is {kind_of_state(state)}"
+        seen = f"the state is {kind_of_state(state)}, the optimizer has the parts {listed(parts)}"
     order = "eval_params(state, params)" if method == "eval_params" else ORDER
     raise type_error(
         f"{called}.{method}",
-        f"the state {seen}, the optimizer has the parts {list(parts)}",
+        seen,
         f"Pass the state that this optimizer's init or last update returned: {order}",
     )

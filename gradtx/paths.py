@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 import fnmatch
 import inspect
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, NamedTuple, TypeGuard, Union
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, ClassVar, NamedTuple, Union
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +14,6 @@ import numpy as np
 from jax.tree_util import tree_flatten_with_path
 
 from gradtx.struct import (
-    NUMBERS,
     FrozenTree,
     Struct,
     Table,
@@ -25,8 +25,8 @@ from gradtx.struct import (
     value_error,
     with_functions_wrapped,
 )
-from gradtx.struct.along import along, is_mask
-from gradtx.tree import Tree, is_inexact, is_none, listed, named_leaves, path_string
+from gradtx.struct.along import along, are_flags
+from gradtx.tree import Tree, is_data, is_inexact, is_none, listed, named_leaves, path_string
 
 Labels = Union[
     str,
@@ -105,10 +105,6 @@ def _asked(called: object, where: str, function: Callable[..., Any], *args: Any)
         ) from error
 
 
-def is_data(x: Any) -> bool:
-    return isinstance(x, NUMBERS) or hasattr(x, "dtype")
-
-
 def spread(called: object, prefix: Tree, tree: Tree) -> list[Any]:
     """The leaf of `prefix` above each leaf of `tree` (`None` counts as a leaf), in its order.
 
@@ -174,21 +170,21 @@ def route(called: object, table: Mapping[Any, Any], labels: Labels | None, tree:
     paths = [path_string(path) for path, _ in flat]
     if labels is None:
         keys = _first_that_fit(table, paths)
-    elif _is_pattern(labels, table):
-        keys = [matches(labels, path) for path in paths]
+    elif is_mask(table):
+        keys = flags_of(called, labels, tree)
     else:
         keys = label_tree(called, labels, tree)
     keys = [k if is_inexact(x) else None for k, (_, x) in zip(keys, flat, strict=True)]
-    known = _is_mask_table(table)
+    mask = is_mask(table)
     lost = [
         path
         for path, key, (_, x) in zip(paths, keys, flat, strict=True)
-        if is_inexact(x) and key not in table and not (known and is_mask(key))
+        if is_inexact(x) and key not in table and not (mask and are_flags(key))
     ]
     if lost:
         raise value_error(
             called,
-            f"no entry for {listed(lost)} (entries: {', '.join(map(repr, table))})",
+            f"no entry for {listed(lost)} (entries: {listed(table)})",
             'Add an entry for them; the pattern "*" at the end takes the rest',
         )
     return keys
@@ -198,19 +194,33 @@ def _first_that_fit(table: Mapping[Any, Any], paths: Sequence[str]) -> list[Any]
     return [next((k for k in table if matches(k, path)), None) for path in paths]
 
 
-def _is_pattern(labels: Any, table: Mapping[Any, Any]) -> TypeGuard[str]:
-    """Whether `labels` is the pattern of a mask; elsewhere a string is one label for all."""
-    return isinstance(labels, str) and _is_mask_table(table)
+def is_mask(table: Mapping[Any, Any]) -> bool:
+    """Whether the labels of a table are a mask, where a string is a pattern, not one for all."""
+    return all(isinstance(key, bool) for key in table)
 
 
-def _is_mask_table(table: Mapping[Any, Any]) -> bool:
-    return set(table) == {True, False}
+def flags_of(called: object, mask: Labels, tree: Tree) -> list[Any]:
+    """Whether a mask holds, for each leaf of `tree`: a bool, flags along axes of it, or None.
+
+    Raises `TypeError` for what is none of these.
+    """
+    if isinstance(mask, str):
+        return label_tree(called, lambda path, _: matches(mask, path), tree)
+    found = label_tree(called, mask, tree)
+    for (path, _), flag in zip(named_leaves(tree), found, strict=True):
+        if not (flag is None or isinstance(flag, bool | np.bool_) or are_flags(flag)):
+            raise type_error(
+                called,
+                f"the mask at {path!r} is {shown(flag)}",
+                "Let it be a Python bool, which is known before any number is, or flags along axes",
+            )
+    return [flag if flag is None or are_flags(flag) else bool(flag) for flag in found]
 
 
 def reasons(called: object, labels: Any, tree: Tree) -> list[str]:
     """Why each leaf of `tree` has its label of these, in words."""
     if isinstance(labels, by_path):
-        if _is_pattern(labels.labels, labels.table):
+        if isinstance(labels.labels, str) and is_mask(labels.table):
             words = {True: f"fits {labels.labels!r}", False: f"does not fit {labels.labels!r}"}
             keys = route(called, labels.table, labels.labels, tree)
             return [words.get(key, "") for key in keys]
@@ -234,16 +244,38 @@ def refuse_unused(called: object, table: Mapping[Any, Any], keys: list[Any], tre
     arrays = [path for path, _ in moved]
     if not (unused and arrays):
         return
+    by_pattern = all(k is None or _fits(k, path) for path, k in moved)
     taken = [(path, k) for path, k in moved if isinstance(k, str) and _fits(unused[0], path)]
-    if taken and all(isinstance(k, str) and matches(k, path) for path, k in moved):
+    if taken and by_pattern:
         path, first = taken[0]
         seen = f"no array goes to {unused[0]!r}: {first!r}, which comes before it, takes {path!r}"
-        do = f"List {unused[0]!r} before {first!r}, or leave it out"
+        before = f"List {unused[0]!r} before {first!r}, or leave it out"
+        do = "Leave it out" if _fits(unused[0], first) else before
     else:
-        names = ", ".join(map(repr, unused))
-        seen = f"no array goes to {names} (arrays: {listed(arrays)})"
-        do = "Mend the entry or leave it out"
+        seen = f"no array goes to {listed(unused)} (arrays: {listed(arrays)})"
+        do = (_meant(unused[0], arrays) if by_pattern else "") or "Mend the entry or leave it out"
     raise value_error(called, seen, do)
+
+
+def refuse_idle(called: object, labels: Any, tree: Tree) -> None:
+    """Raises `ValueError` for a pattern that fits no array: a mask, or one of labels by path.
+
+    Such a pattern may come too late to give a label: the entries tell whether one is missing.
+    """
+    is_table = isinstance(labels, by_path) and labels.labels is None
+    paths = [path for path, _ in named_leaves(tree)]
+    for pattern in labels.table if is_table else [labels] if isinstance(labels, str) else ():
+        refuse_unused(called, {pattern: True}, _first_that_fit({pattern: True}, paths), tree)
+
+
+def _meant(pattern: Any, paths: Iterable[str]) -> str:
+    """A hint with the pattern that fits and is spelt almost like this one, if there is one."""
+    names = {name for path in paths for name in path.split("/")}
+    parts = [
+        difflib.get_close_matches(part, names, n=1) or [part] for part in str(pattern).split("/")
+    ]
+    meant = "/".join(part for (part,) in parts)
+    return f"Did you mean {meant!r}?" if any(matches(meant, path) for path in paths) else ""
 
 
 def _fits(key: Any, path: str) -> bool:

@@ -29,6 +29,7 @@ from gradtx.engine.step import At
 from gradtx.hyper import fields_of, refuse_no_axes
 from gradtx.paths import Route, by_path, label_tree, table
 from gradtx.struct import (
+    FINITE,
     Struct,
     refuse_object,
     shown,
@@ -63,6 +64,7 @@ class GradientTransformation(Struct, abc.ABC):
         cls._judges = dict.fromkeys(numbers, refuse_object) | dict.fromkeys(
             cls._axes, refuse_no_axes
         )
+        cls._intervals = dict.fromkeys(numbers, FINITE) | cls._intervals
 
     @abc.abstractmethod
     def init(self, params: Tree) -> State:

@@ -13,6 +13,8 @@ import numpy as np
 from jax import Array, lax
 from jax.typing import DTypeLike
 
+from gradtx.struct import NUMBERS
+
 Tree = Any
 """A pytree of arrays."""
 
@@ -127,6 +129,26 @@ def _is_inexact(dtype: DTypeLike) -> bool:
     return jnp.issubdtype(dtype, jnp.inexact)
 
 
+def is_data(x: Any) -> bool:
+    """Whether `x` is a number or an array of numbers, bools or keys, or the shape of one."""
+    dtype = getattr(x, "dtype", None)
+    return isinstance(x, NUMBERS) if dtype is None else _is_data(dtype)
+
+
+@functools.cache
+def _is_data(dtype: Any) -> bool:
+    if dtype == jax.dtypes.float0:  # of the gradient of an integer
+        return True
+    try:
+        known = any(jnp.issubdtype(dtype, kind) for kind in _DATA)
+        return known and not jnp.issubdtype(dtype, np.timedelta64)  # which NumPy counts as integer
+    except TypeError:  # of another library
+        return False
+
+
+_DATA = (jnp.number, jnp.bool_, jax.dtypes.extended)
+
+
 def wide(dtype: DTypeLike) -> np.dtype[Any]:
     """The dtype in which arithmetic on `dtype` is done: at least float32."""
     if jnp.issubdtype(dtype, jnp.complexfloating) or jnp.finfo(dtype).bits >= 32:
@@ -187,7 +209,7 @@ def named_leaves(tree: Tree) -> list[tuple[str, Any]]:
 
 
 def listed(paths: Any, most: int = 5) -> str:
-    ordered = sorted(paths)
+    ordered = sorted(paths, key=str)
     more = f" and {len(ordered) - most} more" if len(ordered) > most else ""
     return ", ".join(repr(path) for path in ordered[:most]) + more
 

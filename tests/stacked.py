@@ -50,7 +50,7 @@ def iterations_traced(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
 
     monkeypatch.setattr(gradtx.newton_schulz, "_iterated", counting)
     params = {i: {"up": jnp.ones((11, 13)), "down": jnp.ones((13, 17))} for i in range(20)}
-    tx = gradtx.muon(0.1, "*/*")
+    tx = gradtx.muon(0.1, matrices="*/*")
     state = jax.eval_shape(tx.init, params)
     jax.make_jaxpr(tx.update)(params, state, params)
     return sorted(traced)

@@ -86,5 +86,5 @@ def test_reduction(name: str, x64: None) -> None:
 def test_nadam_is_quasi_hyperbolic_in_the_end(x64: None) -> None:
     """When 1 - b1^t is one, NAdam's numerator is mu + (1 - b1) (g - mu): QHAdam with nu1 = b1."""
     gs = normal(2, 500, 4)
-    nadam, qhadam = gradtx.nadam(0.1), gradtx.qhadam(0.1, 0.9, 0.999, 0.9)
+    nadam, qhadam = gradtx.nadam(0.1), gradtx.qhadam(0.1, b1=0.9, b2=0.999, nu1=0.9)
     np.testing.assert_allclose(updates(nadam, gs)[400:], updates(qhadam, gs)[400:], rtol=1e-11)

@@ -93,19 +93,19 @@ SMALL = gradtx.scale(0.01)  # so that no norm is above one
 
 REDUCTIONS: dict[str, tuple[Any, Any]] = {
     "qhadam with nu 1 is adam": (
-        gradtx.qhadam(0.01, 0.9, 0.95, 1.0, 1.0),
+        gradtx.qhadam(0.01, b1=0.9, b2=0.95, nu1=1.0, nu2=1.0),
         gradtx.adam(0.01, 0.9, 0.95),
     ),
     "qhm with nu 0 is descent": (
-        gradtx.chain(gradtx.scale_by_qhm(0.9, 0.0), gradtx.scale(-0.1)),
+        gradtx.chain(gradtx.scale_by_qhm(0.9, nu=0.0), gradtx.scale(-0.1)),
         gradtx.sgd(0.1),
     ),
     "qhm with nu 1 is momentum": (
-        gradtx.chain(gradtx.scale_by_qhm(0.9, 1.0), gradtx.scale(-0.1)),
+        gradtx.chain(gradtx.scale_by_qhm(0.9, nu=1.0), gradtx.scale(-0.1)),
         gradtx.chain(gradtx.scale(1 - 0.9), gradtx.sgd(0.1, 0.9)),
     ),
     "qhm with nu b is nesterov": (
-        gradtx.chain(gradtx.scale_by_qhm(0.9, 0.9), gradtx.scale(-0.1)),
+        gradtx.chain(gradtx.scale_by_qhm(0.9, nu=0.9), gradtx.scale(-0.1)),
         gradtx.chain(gradtx.scale(1 - 0.9), gradtx.sgd(0.1, 0.9, nesterov=True)),
     ),
     "ademamix with alpha 0 is adam": (

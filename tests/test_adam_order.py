@@ -33,7 +33,7 @@ def test_arguments(name: str, x64: None) -> None:
 
 REDUCTIONS: dict[str, tuple[Any, Any]] = {
     "laprop without b1 is corrected rmsprop": (
-        gradtx.laprop(0.01, 0.0, 0.95, 1e-3),
+        gradtx.laprop(0.01, b1=0.0, b2=0.95, eps=1e-3),
         gradtx.rmsprop(0.01, 0.95, 1e-3, eps_in_sqrt=False, bias_correction=True),
     ),
 }

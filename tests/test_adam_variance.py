@@ -65,7 +65,7 @@ VARIANTS: dict[str, Case] = {
         gradtx.adam_atan2, formulas.adam_atan2, learning_rate=0.01, b1=0.8, b2=0.95, a=1.0, b=2.0
     ),
     "stable_adamw": (
-        partial(gradtx.stable_adamw, 0.01, 0.8, 0.95, 0.1, weight_decay=0.3, mask=MASK),
+        partial(gradtx.stable_adamw, 0.01, b1=0.8, b2=0.95, eps=0.1, weight_decay=0.3, mask=MASK),
         descend(formulas.stable_adamw),
         {"learning_rate": 0.01, "b1": 0.8, "b2": 0.95, "eps": 0.1, "weight_decay": SPARED},
     ),

@@ -252,13 +252,13 @@ RUNS: dict[str, tuple[Callable[[], Any], Any, dict[str, Any]]] = {
     ),
     "diloco": (lambda: gradtx.diloco(base(), 8), diloco, {"every": 8}),
     "snoo": (
-        lambda: gradtx.diloco(base(), 5, 0.8, 0.5),
+        lambda: gradtx.diloco(base(), 5, learning_rate=0.8, momentum=0.5),
         diloco,
         {"every": 5, "outer_rate": 0.8, "momentum": 0.5},
     ),
     "ema_nesterov": (lambda: gradtx.ema_nesterov(base()), ema_nesterov, {}),
     "ema_nesterov rising": (
-        lambda: gradtx.ema_nesterov(base(), gradtx.linear_schedule(0.0, 0.6, STEPS), 0.9),
+        lambda: gradtx.ema_nesterov(base(), gradtx.linear_schedule(0.0, 0.6, STEPS), decay=0.9),
         ema_nesterov,
         {"beta": rising, "beta_next": lambda count: rising(count + 1), "decay": 0.9},
     ),
@@ -266,11 +266,11 @@ RUNS: dict[str, tuple[Callable[[], Any], Any, dict[str, Any]]] = {
 SAME: dict[str, tuple[Callable[[], Any], Callable[[], Any]]] = {
     "lookahead all the way": (lambda: gradtx.lookahead(gradtx.adam(0.1), 3, 1.0), lambda: ADAM),
     "outer all the way": (
-        lambda: gradtx.outer(gradtx.adam(0.1), gradtx.sgd(1.0), 3),
+        lambda: gradtx.outer(gradtx.adam(0.1), gradtx.sgd(1.0), every=3),
         lambda: ADAM,
     ),
     "outer of part of the way": (
-        lambda: gradtx.outer(gradtx.adam(0.1), gradtx.sgd(0.4), 4),
+        lambda: gradtx.outer(gradtx.adam(0.1), gradtx.sgd(0.4), every=4),
         lambda: gradtx.lookahead(gradtx.adam(0.1), 4, 0.4),
     ),
     "nesterov that looks nowhere": (
@@ -305,7 +305,7 @@ def test_identities_of_outer_optimizers(name: str, x64: None) -> None:
 def test_the_outer_optimizer_runs_when_it_is_due() -> None:
     """Its own steps are counted, so a schedule of its rate falls from return to return."""
     rate = gradtx.linear_schedule(1.0, 0.0, 2)
-    tx, p = gradtx.outer(base(), gradtx.sgd(rate), 3), jnp.zeros(())
+    tx, p = gradtx.outer(base(), gradtx.sgd(rate), every=3), jnp.zeros(())
     state = tx.init(p)
     seen = []
     for t in range(1, 10):
@@ -345,7 +345,7 @@ def test_optax_agrees_on_lookahead(x64: None) -> None:
         "ema_nesterov(sgd(0.1), -0.1)",
         "gpa(sgd(0.1), 1.1)",
         "schedule_free_sgd(b1=1.1)",
-        "sam(sgd(0.1), -0.1)",
+        "sam(sgd(0.1), rho=-0.1)",
         "sam(sgd(0.1), sync_period=0)",
     ],
 )

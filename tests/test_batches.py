@@ -92,7 +92,7 @@ def test_batches_change_no_number(name: str, x64: None, monkeypatch: pytest.Monk
 def test_products_are_those_of_batches(batched: None) -> None:
     """What is lowered multiplies stacks: of the 20 layers of a shape, and of a shape alone none."""
     params = {f"w{i}": jnp.ones((8, 16)) for i in range(20)} | {"v": jnp.ones((4, 5))}
-    tx = gradtx.muon(0.1, "*")
+    tx = gradtx.muon(0.1, matrices="*")
     state = jax.eval_shape(tx.init, params)
     text = jax.jit(tx.update).lower(params, state, params).as_text()
     products = re.findall(r"dot_general.*?: \(tensor<([0-9x]+)xf32>", text)
@@ -123,7 +123,7 @@ def test_sharded_axes_stay_sharded(batched: None) -> None:
     mesh = Mesh(np.array(jax.devices()), ("model",))
     columns = NamedSharding(mesh, PartitionSpec(None, "model"))
     params = {f"w{i}": jax.device_put(jnp.ones((8, 64)) * i, columns) for i in range(4)}
-    tx = gradtx.muon(0.1, "*", polar=newton_schulz(form="plain"))
+    tx = gradtx.muon(0.1, matrices="*", polar=newton_schulz(form="plain"))
     state = tx.init(params)
     compiled = jax.jit(tx.step, donate_argnums=(1, 2)).lower(params, state, params).compile()
     gathered = re.findall(r"= \w+\[([0-9,]+)\]\S* all-gather", compiled.as_text())

@@ -21,17 +21,16 @@ from gradtx.struct import same
     ("one", "other"),
     [
         (lambda: gradtx.scale(np.float32(1)), lambda: gradtx.scale(1.0)),
-        (lambda: gradtx.scale(1), lambda: gradtx.scale(True)),
         (lambda: gradtx.scale(0.0), lambda: gradtx.scale(1e-300)),
         (lambda: gradtx.scale(0.0), lambda: gradtx.scale(-0.0)),
         (lambda: gradtx.scale(1.0), lambda: gradtx.clip(1.0)),
         (
             lambda: gradtx.scale_by_learning_rate(1.0),
-            lambda: gradtx.scale_by_learning_rate(1.0, False),
+            lambda: gradtx.scale_by_learning_rate(1.0, flip_sign=False),
         ),
         (
             lambda: gradtx.cosine_decay_schedule(1.0, 1),
-            lambda: gradtx.cosine_decay_schedule(1.0, True),
+            lambda: gradtx.cosine_decay_schedule(1.0, np.int32(1)),
         ),
         (lambda: gradtx.adam(1e-3), lambda: gradtx.adamw(1e-3, weight_decay=0.0)),
         (lambda: gradtx.chain(a=gradtx.scale(1.0)), lambda: gradtx.chain(b=gradtx.scale(1.0))),

@@ -63,7 +63,7 @@ def test_arguments(name, x64):
 
 def test_came_with_other_arguments(x64):
     """CAME takes the weights of the new, the reference the decays of the old."""
-    found = run({"came": lambda: gradtx.came(0.01, 0.5, 0.9, 0.95)}, jnp.dtype("float64"))
+    found = run({"came": lambda: gradtx.came(0.01, b1=0.5, b2=0.9, b3=0.95)}, jnp.dtype("float64"))
     expected = trajectory(REFERENCES["came"], learning_rate=0.01, b1=0.5, b2=0.9, b3=0.95)
     assert error(found["came"], expected) < 1e-12
 

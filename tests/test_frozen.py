@@ -84,7 +84,7 @@ def test_frozen_is_known_without_numbers():
     assert gx.adam(1.0).frozen(params) == [False] * 2
     assert gx.partition({"a": gx.freeze(), "*": gx.sgd(1.0)}).frozen(params) == [True, False]
     assert gx.masked(gx.sgd(1.0), "a").frozen(params) == [False, True]
-    assert gx.masked(gx.sgd(1.0), "a", "pass").frozen(params) == [False] * 2
+    assert gx.masked(gx.sgd(1.0), "a", outside="pass").frozen(params) == [False] * 2
     assert gx.chain(gx.freeze("a"), gx.adamw(1.0)).frozen(params) == [False] * 2
     assert gx.ema(gx.freeze()).frozen(params) == [True, True]
 

@@ -56,7 +56,7 @@ STACKS = {
     "trust ratio": (lambda axes: gradtx.scale_by_trust_ratio(axes=axes), ("o", "io", "iio")),
     "param norm": (lambda axes: gradtx.scale_by_param_block_norm(axes=axes), ("o", "io")),
     "param rms": (lambda axes: gradtx.scale_by_param_block_rms(axes=axes), ("o", "io")),
-    "block rms": (lambda axes: gradtx.clip_by_block_rms(0.1, axes), ("o", "io", "iio")),
+    "block rms": (lambda axes: gradtx.clip_by_block_rms(0.1, axes=axes), ("o", "io", "iio")),
     "agc": (lambda axes: gradtx.adaptive_grad_clip(0.1, axes=axes), ("o", "io", "iiio", "oi")),
     "centralize": (lambda axes: gradtx.centralize(axes), ("o", "io", "iiio", "oi")),
 }

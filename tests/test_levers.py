@@ -53,7 +53,7 @@ VARIANTS = {
         for name in ("projection_simplex", "projection_l1_ball", "projection_l2_ball")
     },
     "projection_box": (
-        lambda: gradtx.projection_box(-0.2, 0.5),
+        lambda: gradtx.projection_box(-0.2, upper=0.5),
         REFERENCES["projection_box"],
         {"lower": -0.2, "upper": 0.5},
         1.0,
@@ -109,8 +109,8 @@ def test_decays_are_one_for_a_constant_learning_rate() -> None:
     g, p = normal(0, 5, 3), normal(1, 5, 3)
     usual = updated(gradtx.add_decayed_weights(0.2), g, p)
     for other in (
-        gradtx.add_corrected_decay(0.05, 0.05, 0.2),
-        gradtx.add_independent_decay(0.05, 0.2 * 0.05),
+        gradtx.add_corrected_decay(0.05, peak_learning_rate=0.05, weight_decay=0.2),
+        gradtx.add_independent_decay(0.05, weight_decay=0.2 * 0.05),
     ):
         np.testing.assert_allclose(updated(other, g, p), usual, rtol=1e-6)
     np.testing.assert_allclose(updated(gradtx.add_cautious_decay(0.2), p, p), 1.2 * p, rtol=1e-6)
@@ -122,8 +122,11 @@ def test_shrinkage_over_a_schedule() -> None:
     rate, peak, w = gradtx.linear_schedule(0.4, 0.0, 4), 0.4, 0.1
     rates = np.array([0.4, 0.3, 0.2, 0.1])
     for link, shrinkage in (
-        (gradtx.add_independent_decay(peak, w), w * rates / peak),
-        (gradtx.add_corrected_decay(rate, peak, w), w * rates**2 / peak),
+        (gradtx.add_independent_decay(peak, weight_decay=w), w * rates / peak),
+        (
+            gradtx.add_corrected_decay(rate, peak_learning_rate=peak, weight_decay=w),
+            w * rates**2 / peak,
+        ),
     ):
         tx, p = gradtx.chain(link, gradtx.scale_by_learning_rate(rate)), jnp.ones(())
         state, seen = tx.init(p), []
@@ -217,7 +220,7 @@ VERTICES = {  # of sets of which every point is a mean of them
         0.7 * (2.0 * ((np.arange(64)[:, None] >> np.arange(6)) & 1) - 1),
     ),
     "projection_box": (
-        gradtx.projection_box(-0.2, 0.5),
+        gradtx.projection_box(-0.2, upper=0.5),
         0.7 * ((np.arange(64)[:, None] >> np.arange(6)) & 1) - 0.2,
     ),
 }
@@ -270,7 +273,7 @@ def test_projections_are_idempotent(name: str, x64: None) -> None:
             lambda x: optax.projections.projection_linf_ball(x, 0.9),
         ),
         (
-            gradtx.projection_box(-0.2, 0.5),
+            gradtx.projection_box(-0.2, upper=0.5),
             lambda x: optax.projections.projection_box(x, -0.2, 0.5),
         ),
         (gradtx.keep_params_nonnegative(), optax.projections.projection_non_negative),
@@ -299,7 +302,7 @@ def test_nonnegative_parameters_are_never_below_zero() -> None:
 
 def test_a_box_the_wrong_way_round_is_refused() -> None:
     with pytest.raises(ValueError, match="above upper"):
-        gradtx.projection_box(1.0, -1.0)
+        gradtx.projection_box(1.0, upper=-1.0)
 
 
 def test_the_problem_has_both_arrays() -> None:

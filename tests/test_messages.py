@@ -36,7 +36,11 @@ def test_what_to_do_is_about_this_mistake() -> None:
         refused(lambda: adam.update(three, adam.init(two), two), "jax.grad(loss)(params)"),
         refused(lambda: adam.update(three, adam.init(two), three), "tx.init(params)"),
         refused(lambda: wrong().update(three, wrong().init(three), three), "update_leaf of wrong"),
-        refused(lambda: gradtx.muon(1e-3, "w").init({"w": three}), "'w'", "letter for each axis"),
+        refused(
+            lambda: gradtx.muon(1e-3, matrices="w").init({"w": three}),
+            "'w'",
+            "letter for each axis",
+        ),
         refused(lambda: adam.update({"a": 1.0}, adam.init({"a": None}), {"a": 1.0}), "tx.init"),
     }
     assert len({text.rsplit(". ", 1)[-1] for text in said}) >= 4

@@ -117,7 +117,7 @@ def test_arguments(x64: None) -> None:
 def lmo(hyper: dict[str, Any]) -> Any:
     """Over the same arrays; the row of the catalogue has a radius of its own."""
     axes = gradtx.by_path({"weight": Axes("io")})
-    return lambda: gradtx.masked(gradtx.scale_by_lmo(axes=axes, **hyper), "weight", "pass")
+    return lambda: gradtx.masked(gradtx.scale_by_lmo(axes=axes, **hyper), "weight", outside="pass")
 
 
 @pytest.mark.parametrize(
@@ -278,7 +278,9 @@ def test_constrained_scion_ends_on_the_ball(x64: None) -> None:
     """Frank and Wolfe: with a constant gradient the parameters go to minus the farthest point."""
     p = {"w": normal(11, 3, 4), "b": normal(12, 3)}
     g = {"w": normal(13, 3, 4), "b": normal(14, 3)}
-    tx = gradtx.scion(0.2, "w", radius=2.0, rest_radius=0.5, constrained=True, polar=exact_polar())
+    tx = gradtx.scion(
+        0.2, matrices="w", radius=2.0, rest_radius=0.5, constrained=True, polar=exact_polar()
+    )
 
     def step(carry: Any, _: Any) -> Any:
         return tx.step(g, carry[1], carry[0]), None
@@ -320,7 +322,7 @@ def test_e10_the_rest_gets_adam_and_stacks_are_matrices() -> None:
     """E10: no look-ahead is inherited by the rest, and a stack that is named does not go there."""
     params = {"w": normal(16, 2, 3, 4).astype(jnp.float32), "b": jnp.asarray([1.0, -2.0])}
     second = jax.tree.map(lambda x: 0.5 - x, params)
-    tx, adam = gradtx.muon(0.1, {"w": "bio"}), gradtx.adam(0.1, b2=0.95)
+    tx, adam = gradtx.muon(0.1, matrices={"w": "bio"}), gradtx.adam(0.1, b2=0.95)
     state, alone = tx.init(params), adam.init(params["b"])
     for g in (params, second):
         u, state = tx.update(g, state, params)
@@ -361,7 +363,7 @@ def test_e20_momentum_is_what_its_name_says(x64: None) -> None:
     peer = torch.optim.Muon([weight], momentum=0.9)
     states, updates = {}, {}
     for momentum in ("lerp", "trace"):
-        tx = gradtx.scale_by_muon(0.9, momentum=momentum, polar=newton_schulz(eps=0.0))
+        tx = gradtx.scale_by_muon(beta=0.9, momentum=momentum, polar=newton_schulz(eps=0.0))
         state = tx.init(gs[0])
         for g in gs:
             updates[momentum], state = tx.update(g, state)

@@ -188,7 +188,7 @@ def test_soap_without_a_side_is_adam(x64: None) -> None:
     SOAP's eps stands beside the uncorrected root, so it is small here.
     """
     gs = normal(8, 6, 3, 4)
-    u = steps(gradtx.scale_by_soap(0.9, 0.99, 1e-30, max_dim=2), gs, gs[0])
+    u = steps(gradtx.scale_by_soap(0.9, b2=0.99, eps=1e-30, max_dim=2), gs, gs[0])
     adam = steps(gradtx.scale_by_adam(0.9, 0.99, 1e-30), gs[1:], gs[0])
     assert not u[0].any()
     np.testing.assert_allclose(u[1:], adam, rtol=1e-12)
@@ -227,7 +227,7 @@ def factor(g: Any) -> np.ndarray:
 def test_shampoo_without_memory_is_the_orthogonal_factor(x64: None) -> None:
     """(G G^T)^-1/4 G (G^T G)^-1/4 = U V^T at full rank (2409.20325); SPlus begins with it too."""
     g = normal(14, 3, 4)
-    tx = gradtx.scale_by_shampoo(0.0, 0.0, 1e-30, graft=None, every=1)
+    tx = gradtx.scale_by_shampoo(0.0, b2=0.0, eps=1e-30, graft=None, every=1)
     np.testing.assert_allclose(steps(tx, g[None], g)[0], factor(g), rtol=1e-9, atol=1e-11)
     u = steps(gradtx.scale_by_splus(), g[None], g)[0]
     np.testing.assert_allclose(u, 2 / 7 * factor(g), rtol=1e-9, atol=1e-11)
@@ -236,7 +236,7 @@ def test_shampoo_without_memory_is_the_orthogonal_factor(x64: None) -> None:
 def test_shampoo_on_vectors_is_full_matrix_adagrad(x64: None) -> None:
     """A vector has one side: (sum of g g^T + eps)^-1/2 g, the first Adagrad of Duchi+ 2011."""
     gs = normal(15, 5, 3)
-    tx = gradtx.scale_by_shampoo(0.0, 1.0, 1e-4, graft=None, every=1, axes=Axes("i"))
+    tx = gradtx.scale_by_shampoo(0.0, b2=1.0, eps=1e-4, graft=None, every=1, axes=Axes("i"))
     u = steps(tx, gs, gs[0])
     for t in range(5):
         values, vectors = np.linalg.eigh(np.asarray(gs[: t + 1].T @ gs[: t + 1]))
@@ -247,7 +247,7 @@ def test_shampoo_on_vectors_is_full_matrix_adagrad(x64: None) -> None:
 def test_a_graft_lends_its_length(x64: None) -> None:
     """The norm of every block is that of Adam's block; the direction is Shampoo's."""
     gs = normal(16, 4, 4, 4)
-    tx = partial(gradtx.scale_by_shampoo, 0.9, 0.99, 1e-3, every=1, block_size=2)
+    tx = partial(gradtx.scale_by_shampoo, 0.9, b2=0.99, eps=1e-3, every=1, block_size=2)
     u, plain = (steps(tx(graft=graft), gs, gs[0]) for graft in ("adam", None))
     adam = steps(gradtx.scale_by_adam(0.9, 0.99), gs, gs[0])
 
@@ -268,8 +268,8 @@ def test_gradients_become_white(name: str, x64: None) -> None:
     left = q @ left @ q.T
     gs = left @ normal(18, 4000, 2, 3) @ right
     make = {
-        "kl_shampoo": partial(gradtx.scale_by_kl_shampoo, 0.0, 0.995, every=20),
-        "kron": partial(gradtx.scale_by_kron, 0.0, 0.05, clip=1e9, learn=1.0),
+        "kl_shampoo": partial(gradtx.scale_by_kl_shampoo, 0.0, b2=0.995, every=20),
+        "kron": partial(gradtx.scale_by_kron, 0.0, precond_lr=0.05, clip=1e9, learn=1.0),
     }[name]
     u = np.asarray(steps(make(), gs, gs[0]))[1000:].reshape(-1, 6)
     plain = np.asarray(gs[1000:]).reshape(-1, 6)

@@ -41,7 +41,7 @@ def moved(state: Any) -> set[str]:
 )
 def test_matrices_are_those_that_are_named(make: Callable[..., Any]) -> None:
     """An embedding and a stack of biases have two axes and are no matrices."""
-    tx = make(0.1, MATRICES)
+    tx = make(0.1, matrices=MATRICES)
     state = tx.init(model())
     inside, rest = (with_momentum(state[role]) for role in ("matrices", "rest"))
     assert moved(inside) == {"layers/qkv", "conv/kernel", "up/kernel"}
@@ -55,13 +55,13 @@ def test_ways_to_name_matrices() -> None:
     params = {"a": {"kernel": jnp.ones((2, 3))}, "head": {"kernel": jnp.ones((3, 2))}}
     labels = {"a": {"kernel": "hidden"}, "head": {"kernel": "other"}}
     ways = [
-        gradtx.muon(0.1, "a/kernel"),
-        gradtx.muon(0.1, {"head/*": None, "*/kernel": Axes("io")}),
-        gradtx.muon(0.1, {"hidden": "io", "other": None}, labels),
+        gradtx.muon(0.1, matrices="a/kernel"),
+        gradtx.muon(0.1, matrices={"head/*": None, "*/kernel": Axes("io")}),
+        gradtx.muon(0.1, matrices={"hidden": "io", "other": None}, labels=labels),
         gradtx.muon(
             0.1,
-            {"hidden": "io", "other": None},
-            lambda path, _: "other" if path.startswith("head") else "hidden",
+            matrices={"hidden": "io", "other": None},
+            labels=lambda path, _: "other" if path.startswith("head") else "hidden",
         ),
     ]
     first, *others = (tx.update(params, tx.init(params), params)[0] for tx in ways)
@@ -84,19 +84,19 @@ def test_ways_to_name_matrices() -> None:
 def test_nothing_is_guessed(matrices: Any, seen: str) -> None:
     """What is not said, or said of no array, is an error that tells what to say."""
     with pytest.raises(ValueError, match=seen):
-        gradtx.muon(0.1, matrices).init(model())
+        gradtx.muon(0.1, matrices=matrices).init(model())
 
 
 def test_one_learning_rate_or_an_auxiliary_optimizer() -> None:
     """Without an auxiliary optimizer one learning rate serves all arrays."""
-    tx = gradtx.muon(0.1, MATRICES, weight_decay=0.0)
+    tx = gradtx.muon(0.1, matrices=MATRICES, weight_decay=0.0)
     params = model()
     full, half = (
         t.update(params, t.init(params), params)[0] for t in (tx, tx.replace(learning_rate=0.05))
     )
     for a, b in zip(jax.tree.leaves(full), jax.tree.leaves(half), strict=True):
         np.testing.assert_allclose(a, 2 * b, rtol=1e-6)
-    own = gradtx.muon(0.1, MATRICES, weight_decay=0.0, auxiliary=gradtx.sgd(3.0))
+    own = gradtx.muon(0.1, matrices=MATRICES, weight_decay=0.0, auxiliary=gradtx.sgd(3.0))
     u, _ = own.update(params, own.init(params), params)
     np.testing.assert_array_equal(u["up"]["bias"], -3 * params["up"]["bias"])
     np.testing.assert_allclose(u["up"]["kernel"], full["up"]["kernel"], rtol=1e-6)
@@ -105,14 +105,14 @@ def test_one_learning_rate_or_an_auxiliary_optimizer() -> None:
 def test_learning_rates_by_path_reach_both_parts() -> None:
     """A pattern may be for arrays of one part only; one that is for none is refused."""
     params = model()
-    usual = gradtx.muon(0.1, MATRICES)
+    usual = gradtx.muon(0.1, matrices=MATRICES)
     full, _ = usual.update(params, usual.init(params), params)
     rates = gradtx.by_path({"up/bias": 0.2, "up/kernel": 0.3, "*": 0.1})
-    tx = gradtx.muon(rates, MATRICES)
+    tx = gradtx.muon(rates, matrices=MATRICES)
     u, _ = tx.update(params, tx.init(params), params)
     np.testing.assert_allclose(u["up"]["bias"], 2 * full["up"]["bias"], rtol=1e-6)
     np.testing.assert_allclose(u["up"]["kernel"], 3 * full["up"]["kernel"], rtol=1e-6)
-    wrong = gradtx.muon(gradtx.by_path({"up/bais": 0.2, "*": 0.1}), MATRICES)
+    wrong = gradtx.muon(gradtx.by_path({"up/bais": 0.2, "*": 0.1}), matrices=MATRICES)
     with pytest.raises(ValueError, match="no array goes to 'up/bais'"):
         wrong.init(params)
 
@@ -122,7 +122,7 @@ def test_describe(capsys: pytest.CaptureFixture[str]) -> None:
     params = {**model(), "index": jnp.arange(3), "none": None}
     tx = gradtx.chain(
         gradtx.clip(1.0),
-        gradtx.muon(0.1, {**MATRICES, "embed/*": None}, auxiliary=gradtx.freeze()),
+        gradtx.muon(0.1, matrices={**MATRICES, "embed/*": None}, auxiliary=gradtx.freeze()),
     )
     tx.describe(jax.eval_shape(lambda: params))
     lines = [line.split("  ") for line in capsys.readouterr().out.splitlines()]

@@ -60,13 +60,15 @@ RUNS: dict[str, tuple[Callable[[], Any], Any, dict[str, Any]]] = {
         {"learning_rate": 0.3, "b1": 0.95, "window": 50.0},
     ),
     "weights of their own": (
-        lambda: gradtx.schedule_free(gradtx.sgd(0.3), gradtx.linear_schedule(1.0, 101.0, 100)),
+        lambda: gradtx.schedule_free(
+            gradtx.sgd(0.3), weight_learning_rate=gradtx.linear_schedule(1.0, 101.0, 100)
+        ),
         SGD,
         {"learning_rate": 0.3, "r": 2.0, "weight_lr_power": 0.0},
     ),
     "gpa": (lambda: gradtx.gpa(gradtx.sgd(0.3)), each(gpa), {"learning_rate": 0.3}),
     "gpa with a moving b1": (
-        lambda: gradtx.gpa(gradtx.sgd(0.3), 0.9, MOVING),
+        lambda: gradtx.gpa(gradtx.sgd(0.3), 0.9, b1=MOVING),
         each(gpa),
         {
             "learning_rate": 0.3,
@@ -86,7 +88,7 @@ SAME: dict[str, tuple[Callable[[], Any], Callable[[], Any]]] = {
         lambda: gradtx.schedule_free(ADAM, b1=0.8),
     ),
     "the rate said twice": (
-        lambda: gradtx.schedule_free(gradtx.sgd(MOVING), MOVING),
+        lambda: gradtx.schedule_free(gradtx.sgd(MOVING), weight_learning_rate=MOVING),
         lambda: gradtx.schedule_free(gradtx.sgd(MOVING)),
     ),
 }
@@ -139,7 +141,7 @@ def test_optax_agrees_without_warm_up(x64: None) -> None:
             c.schedule_free_adamw(0.1, b1=0.8, weight_decay=0.1),
         ),
         (
-            gradtx.schedule_free(gradtx.sgd(0.2), 0.2, 0.7),
+            gradtx.schedule_free(gradtx.sgd(0.2), weight_learning_rate=0.2, b1=0.7),
             c.schedule_free(optax.sgd(0.2), 0.2, 0.7),
         ),
     ):
@@ -217,7 +219,8 @@ def test_without_one_learning_rate_it_is_asked_for(inner: Any, number: int) -> N
     """With it given all of them are fine."""
     with pytest.raises(ValueError, match=f"there are {number} learning rates"):
         gradtx.schedule_free(inner)
-    tx, p = gradtx.schedule_free(inner, 0.1), {"a": jnp.ones(2), "b": jnp.ones(2)}
+    tx = gradtx.schedule_free(inner, weight_learning_rate=0.1)
+    p = {"a": jnp.ones(2), "b": jnp.ones(2)}
     shown = tx.eval_params(*reversed(tx.step(p, tx.init(p), p)))
     np.testing.assert_allclose(shown["a"], 0.9, rtol=1e-6)
 

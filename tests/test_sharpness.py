@@ -27,16 +27,16 @@ def base() -> Any:
 RUNS: dict[str, tuple[Callable[[], Any], dict[str, Any]]] = {
     "sam": (lambda: gradtx.sam(base()), {}),
     "sam of three": (
-        lambda: gradtx.sam(base(), 0.2, sync_period=3),
+        lambda: gradtx.sam(base(), rho=0.2, sync_period=3),
         {"rho": 0.2, "sync_period": 3},
     ),
     "sam by a schedule": (
-        lambda: gradtx.sam(base(), gradtx.linear_schedule(0.0, 1.0, STEPS)),
+        lambda: gradtx.sam(base(), rho=gradtx.linear_schedule(0.0, 1.0, STEPS)),
         {"rho": lambda count: 0.01 * count},
     ),
     "asam": (lambda: gradtx.asam(base()), {"rho": 0.5, "eta": 0.01}),
     "asam of three": (
-        lambda: gradtx.asam(base(), 0.3, 0.1, 3),
+        lambda: gradtx.asam(base(), rho=0.3, eta=0.1, sync_period=3),
         {"rho": 0.3, "eta": 0.1, "sync_period": 3},
     ),
 }
@@ -91,9 +91,9 @@ def steps_of(tx: Any, updates_per_step: int, steps: int = 12) -> Any:
 def test_one_opaque_step_is_two_alternating_updates(eta: float | None, x64: None) -> None:
     """On the same batch they are the same, around an optimizer with a state and a decay."""
     inner = gradtx.adamw(0.1, weight_decay=0.1)
-    alternating = steps_of(gradtx.sam(inner, 0.3, eta), 2)
-    opaque = steps_of(gradtx.opaque_sam(inner, 0.3, eta), 1)
-    flat = steps_of(gradtx.sam(inner, 0.0, eta), 2)
+    alternating = steps_of(gradtx.sam(inner, rho=0.3, eta=eta), 2)
+    opaque = steps_of(gradtx.opaque_sam(inner, rho=0.3, eta=eta), 1)
+    flat = steps_of(gradtx.sam(inner, rho=0.0, eta=eta), 2)
     plain = steps_of(inner, 1)
     for k in alternating:
         np.testing.assert_allclose(opaque[k], alternating[k], rtol=EXACT)
@@ -107,7 +107,7 @@ def test_the_ascent_has_its_length_over_all_arrays() -> None:
         for size in sizes:
             g = {"a": jnp.full(3, size, dtype), "b": jnp.full((2, 3), -size, dtype)}
             p = jax.tree.map(jnp.zeros_like, g)
-            tx = gradtx.sam(base(), 0.75)
+            tx = gradtx.sam(base(), rho=0.75)
             updates, _ = tx.update(g, tx.init(p), p)
             for k, sign in (("a", 1), ("b", -1)):
                 np.testing.assert_allclose(updates[k].astype(jnp.float32), sign * 0.25, rtol=1e-3)
@@ -135,7 +135,7 @@ def test_optax_agrees(period: int, x64: None) -> None:
     c = optax.contrib
     uphill = optax.chain(c.normalize(), optax.sgd(0.2))
     theirs = c.sam(optax.sgd(0.1, 0.9), uphill, sync_period=period)
-    ours = gradtx.sam(gradtx.sgd(0.1, 0.9), 0.2, sync_period=period)
+    ours = gradtx.sam(gradtx.sgd(0.1, 0.9), rho=0.2, sync_period=period)
     p = q = {"a": jnp.asarray([0.5, -1.0]), "b": jnp.asarray(2.0)}
     state, their_state = ours.init(p), theirs.init(q)
     with jax.numpy_dtype_promotion("standard"):
@@ -170,7 +170,7 @@ def test_derivatives_at_zero_gradients_are_finite() -> None:
     """With respect to the gradients and the length of the way."""
 
     def moved(rho: Any, g: Any) -> Any:
-        tx, p = gradtx.asam(base(), rho), jnp.asarray([0.0, 1.0])
+        tx, p = gradtx.asam(base(), rho=rho), jnp.asarray([0.0, 1.0])
         return jnp.sum(tx.update(g, tx.init(p), p)[0])
 
     for g in (jnp.zeros(2), jnp.asarray([0.0, 1.0])):

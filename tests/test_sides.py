@@ -56,7 +56,7 @@ def test_only_matrices_take_turns() -> None:
     """Arrays that go elsewhere, and leaves that nobody moves, leave no turn empty."""
     p = {i: {"a": jnp.ones(3), "b": jnp.arange(2), "w": normal(i, 2, 3)} for i in range(4)}
     gs = jax.tree.map(lambda x: jnp.stack([jnp.roll(x, t) * (t + 1) for t in range(10)]), p)
-    slots = states(gradtx.soap(0.1, "*/w", every=4), gs, p)[1]["matrices"]["scale_by_soap"]
+    slots = states(gradtx.soap(0.1, matrices="*/w", every=4), gs, p)[1]["matrices"]["scale_by_soap"]
     changed = [changes(x) for x in jax.tree.leaves(slots.left_basis)]
     assert np.concatenate(changed, axis=1).sum(axis=1).tolist() == [1] * 9
 
@@ -88,7 +88,7 @@ def test_sides_that_are_left_alone_cost_nothing(name: str) -> None:
     p = {"w": jnp.zeros((30, 7))}
     sizes = {}
     for key, hyper in {"short": {"sides": "shorter"}, "limit": {"max_dim": 10}}.items():
-        state = getattr(gradtx, name)(0.1, "w", **hyper).init(p)
+        state = getattr(gradtx, name)(0.1, matrices="w", **hyper).init(p)
         sizes[key] = sum(x.size for x in jax.tree.leaves(state))
     assert sizes["short"] < 2 * 210 + 2 * 49 + 40
     diagonals = 2 * 30 if "shampoo" in name else 0  # of the averages, and of their roots

@@ -75,7 +75,8 @@ def test_rprop_moves_at_once():
 
 def test_lion_is_optaxs(x64):
     """Although the sign is taken from the new momentum."""
-    ours, theirs = gradtx.lion(0.1, 0.9, 0.99, 0.01), optax.lion(0.1, 0.9, 0.99, weight_decay=0.01)
+    ours = gradtx.lion(0.1, 0.9, 0.99, weight_decay=0.01)
+    theirs = optax.lion(0.1, 0.9, 0.99, weight_decay=0.01)
     p = q = jnp.ones(5)
     s, r = ours.init(p), theirs.init(q)
     for g in _gradients():
@@ -101,7 +102,8 @@ def test_only_signs_count(factor, seed):
 
 def test_tiger_is_lion_with_one_decay(x64):
     """Su 2023: b1 = b2."""
-    ours, other = gradtx.tiger(0.1, 0.9, 0.01), gradtx.lion(0.1, 0.9, 0.9, 0.01)
+    ours = gradtx.tiger(0.1, b1=0.9, weight_decay=0.01)
+    other = gradtx.lion(0.1, 0.9, 0.9, weight_decay=0.01)
     p = q = jnp.ones(5)
     s, r = ours.init(p), other.init(q)
     for g in _gradients():

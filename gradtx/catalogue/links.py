@@ -123,7 +123,9 @@ links = (
         row(scale_by_acprop, "divides by the error of mu before", temporary_bytes=8),
         # Temporary: as adan
         row(scale_by_adan, "Nesterov momentum from gradient changes", temporary_bytes=4),
-        row(partial(descend_proximally, 0.1, 0.1), "a descent step with proximal decay"),
+        row(
+            partial(descend_proximally, 0.1, weight_decay=0.1), "a descent step with proximal decay"
+        ),
         row(scale_by_ademamix, "two momenta over one divisor"),
         row(scale_by_simplified_ademamix, "a long sum over root mean square"),
         row(scale_by_adamp, "Adam that grows no scale-invariant weight"),
@@ -154,11 +156,11 @@ links = (
         row(add_decayed_weights, "adds the parameters"),
         row(add_cautious_decay, "adds them where the step agrees"),
         row(
-            partial(add_independent_decay, 0.1, 0.01),
+            partial(add_independent_decay, 0.1, weight_decay=0.01),
             "adds them over the peak of the learning rate",
         ),
         row(
-            partial(add_corrected_decay, 0.1, 0.2, 0.1),
+            partial(add_corrected_decay, 0.1, peak_learning_rate=0.2, weight_decay=0.1),
             "adds them by the share of the learning rate in its peak",
         ),
         row(add_decay_to_start, "adds the way from the start"),
@@ -173,7 +175,11 @@ links = (
         row(clip_by_percentile, "clips to what norms were lately"),
         row(partial(zclip, 1.0), "clips norms that are outliers"),
         # Temporary: the limit, from the mean square that is overwritten
-        row(partial(clip_spikes, 3.0, 0.9), "clips entries that are outliers", temporary_bytes=4),
+        row(
+            partial(clip_spikes, 3.0, decay=0.9),
+            "clips entries that are outliers",
+            temporary_bytes=4,
+        ),
         row(zero_nans, "zero in the place of NaN"),
         # Temporary: the random bits
         row(
@@ -186,7 +192,7 @@ links = (
         row(floor_by_weight, "scales small rows up"),
         row(radial_brake, "halves what points outward"),
         row(keep_params_nonnegative, "ends at zero or above"),
-        row(partial(projection_box, -1.0, 1.0), "ends in a box"),
+        row(partial(projection_box, -1.0, upper=1.0), "ends in a box"),
         # Temporary: the sorted entries and their sums
         row(projection_simplex, "ends in the simplex", temporary_bytes=17),
         # Temporary: the sorted entries and their sums

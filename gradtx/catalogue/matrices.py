@@ -35,7 +35,7 @@ def on_matrices(link: Callable[..., Any]) -> Callable[..., Any]:
     """A link that is for matrices; other arrays pass."""
 
     def make(**hyper: Any) -> Any:
-        return masked(link(axes=by_path(MATRICES, kind), **hyper), is_matrix, "pass")
+        return masked(link(axes=by_path(MATRICES, kind), **hyper), is_matrix, outside="pass")
 
     make.__name__ = name_of(link)
     return make

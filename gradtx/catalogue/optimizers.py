@@ -42,7 +42,7 @@ from gradtx.wrappers.mechanic import mechanic
 def _mechanic_around_adam(
     learning_rate: Hyper, weight_decay: Hyper = 1e-2, eps: Hyper = 1e-8, s_init: Hyper = 1e-6
 ) -> mechanic:
-    return mechanic(adam(learning_rate), weight_decay, eps, s_init)
+    return mechanic(adam(learning_rate), weight_decay=weight_decay, eps=eps, s_init=s_init)
 
 
 def _on_matrices(make: Callable[..., Any]) -> Callable[..., Any]:

@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import tree_flatten_with_path
 
-from gradtx.paths import is_data, spread
+from gradtx.paths import spread
 from gradtx.struct import value_error
-from gradtx.tree import Tree, is_none, listed, named_leaves, path_string
+from gradtx.tree import Tree, is_data, is_none, listed, named_leaves, path_string
 
 WHAT_TO_DO = {
     "parameters": "Take the gradients with respect to these parameters: jax.grad(loss)(params)",

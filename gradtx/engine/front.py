@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from jax.core import Tracer
 
-from gradtx.engine.refusals import refuse_misplaced
+from gradtx.engine.refusals import refuse_misplaced, refuse_no_arrays
 from gradtx.struct import NUMBERS, Struct, Table
 
 Transformation = Any
@@ -42,6 +42,16 @@ def compiled(function: F) -> F:
 
     jitted = jax.jit(in_order)
 
+    def refuse_strange(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        given = {**dict(zip(parameters, args, strict=False)), **kwargs}
+        for name, of in {
+            "updates": "updates",
+            "grads": "gradients",
+            "params": "parameters",
+        }.items():
+            owner = given.get("self", "gradtx")
+            refuse_no_arrays(owner, given.get(name), function.__name__, of)
+
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
         if is_update:
@@ -50,11 +60,13 @@ def compiled(function: F) -> F:
         ordered = {name: _ordered(x) for name, x in kwargs.items()}
         leaves = jax.tree.leaves((args, ordered))
         if not all(isinstance(x, _DATA) and not isinstance(x, Tracer) for x in leaves):
+            refuse_strange(args, kwargs)
             return function(*args, **kwargs)
         try:
             return jitted(*args, **ordered)
         except (TypeError, ValueError) as error:
             failed = error
+        refuse_strange(args, kwargs)
         raise as_typed(function, args, kwargs) or failed
 
     takes = (name for name, p in parameters.items() if p.kind is p.KEYWORD_ONLY)

@@ -14,18 +14,19 @@ from jax.typing import DTypeLike
 
 from gradtx.axes import Axes
 from gradtx.engine.step import At
-from gradtx.paths import by_path, refuse_unused, route, spread
+from gradtx.paths import by_path, is_mask, refuse_idle, refuse_unused, route, spread
 from gradtx.schedules.base import Schedule, evaluate
 from gradtx.struct import (
     NUMBERS,
     Static,
     Struct,
     fields_below,
+    refuse_object,
     shown,
     value_error,
     without_wrappers,
 )
-from gradtx.struct.along import along, chosen, is_mask
+from gradtx.struct.along import along, are_flags, chosen
 from gradtx.tree import Tree, is_inexact, is_none, named_leaves, path_string, real_dtype
 
 S = TypeVar("S", bound=Struct)
@@ -161,11 +162,16 @@ def _is_leaf(value: Any) -> bool:
 
 def _number(struct: Struct, name: str, value: Any, count: Any) -> Any:
     number = evaluate(value, count)
-    if is_mask(number):
+    if are_flags(number):
         seen = f"{name} is {shown(number)}, which are flags"
         raise value_error(type(struct).__name__, seen, "Pass numbers")
     if isinstance(number, Axes | along):
         return number
+    if number is not value:
+        seen = f"what {shown(value)} returns as {name}"
+        refuse_object(type(struct).__name__, seen, number)
+    elif value is None and name not in struct._optional:
+        refuse_object(type(struct).__name__, name, value)
     if np.ndim(number) != 0:
         raise value_error(
             type(struct).__name__,
@@ -183,6 +189,8 @@ def _looked_up(
     keys = route(called, table.table, table.labels, tree)
     if strict and table.labels is None:
         refuse_unused(called, table.table, keys, tree)
+    elif strict and (isinstance(table.labels, by_path) or is_mask(table.table)):
+        refuse_idle(called, table.labels, tree)
     numbers = {key: _number(struct, name, value, count) for key, value in table.table.items()}
     # An array that no optimizer moves needs no number; any will do.
     spare = next(iter(numbers.values()))

@@ -19,7 +19,7 @@ from gradtx.engine.hyperparameters import narrowed, per_array
 from gradtx.engine.placement import beside, on_any_mesh, ordered_after, sharding_of, varying_as
 from gradtx.engine.refusals import unmade
 from gradtx.engine.step import At
-from gradtx.tree import Tree, is_inexact, is_none, wide
+from gradtx.tree import Tree, is_data, is_inexact, is_none, wide
 
 Rule = Any
 """A `gradtx.rule.Rule`, which is built on this package."""
@@ -42,7 +42,7 @@ def whole(init: F) -> F:
             return init(tx, params)
         shapes = tuple(x if isinstance(x, jax.ShapeDtypeStruct) else None for x in leaves)
         # What is no array is refused by `init`, with its path.
-        numbers = all(hasattr(x, "dtype") or isinstance(x, int | float | complex) for x in leaves)
+        numbers = all(map(is_data, leaves))
         places = {frozenset(p.device_set): p for p in map(sharding_of, leaves) if p is not None}
         if not numbers:
             return init(tx, params)

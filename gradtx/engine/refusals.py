@@ -11,8 +11,8 @@ import numpy as np
 
 from gradtx.engine.codes import Stored
 from gradtx.engine.slots import Declared, map_slots
-from gradtx.struct import NUMBERS, complaint, shortened, type_error, value_error
-from gradtx.tree import Tree, is_inexact, is_none, named_leaves, wide
+from gradtx.struct import complaint, shortened, type_error, value_error
+from gradtx.tree import Tree, is_data, is_inexact, is_none, named_leaves, wide
 
 ORDER = "update(grads, state, params) or step(grads, state, params)"
 
@@ -70,20 +70,27 @@ def _remembers_arrays(state: Any) -> bool:
     return any(np.ndim(x) for x in found)
 
 
-def refuse_no_arrays(called: object, params: Tree) -> None:
-    """Raises for what stands among the parameters and is neither array nor number.
+def refuse_no_arrays(
+    called: object, tree: Tree, method: str = "init", of: str = "parameters"
+) -> None:
+    """Raises for what stands among the parameters, or gradients, and is neither array nor number.
 
     Functions and `None` pass: they are what models are made of besides.
     """
-    for path, x in named_leaves(params):
-        is_data = isinstance(x, NUMBERS) or hasattr(x, "dtype")
-        if not isinstance(x, type) and (x is None or callable(x) or is_data):
+    if all(map(_is_of_a_model, jax.tree.leaves(tree))):
+        return
+    for path, x in named_leaves(tree):
+        if x is None or _is_of_a_model(x):
             continue
         raise type_error(
-            f"{called}.init",
-            f"at {path!r} the parameters have {shortened(repr(x))}, a {type(x).__name__}",
+            f"{called}.{method}",
+            f"at {path!r} the {of} have {shortened(repr(x))}, a {type(x).__name__}",
             "Pass arrays and numbers, with None for what else belongs to the model",
         )
+
+
+def _is_of_a_model(x: Any) -> bool:
+    return is_data(x) or (callable(x) and not isinstance(x, type))
 
 
 def refuse_missing(tx: Any, updates: Tree, given: dict[str, Any]) -> None:
@@ -245,6 +252,6 @@ def _aval(x: Any) -> str:
         return f"{type(x).__name__}{list(x.shape)}"
     if x is None or not _is_leaf(x):
         return "None" if x is None else f"a {type(x).__name__}"
-    if not (isinstance(x, NUMBERS) or hasattr(x, "dtype")):
+    if not is_data(x):
         return f"a {type(x).__name__}"
     return f"{jnp.result_type(x)}{list(np.shape(x))}"

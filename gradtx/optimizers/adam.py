@@ -9,6 +9,7 @@ adamax    the largest decayed |g| so far in the place of sqrt(nu^)
 from __future__ import annotations
 
 import math
+from dataclasses import KW_ONLY
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -69,6 +70,7 @@ class scale_by_nadam(Rule):
     """
 
     b1: HyperField = within("[0, 1)", default=0.9)  # decay of mu
+    _: KW_ONLY
     b2: HyperField = within("[0, 1)", default=0.999)  # decay of nu
     eps: HyperField = within("[0, inf)", default=1e-8)  # added to the root
     eps_root: HyperField = within("[0, inf)", default=0.0)  # added under the root
@@ -94,6 +96,7 @@ class scale_by_warmed_nadam(Rule):
     """
 
     b1: HyperField = within("[0, 1)", default=0.9)  # decay of mu, and where m_t ends
+    _: KW_ONLY
     b2: HyperField = within("[0, 1)", default=0.999)  # decay of nu
     eps: HyperField = within("[0, inf)", default=1e-8)  # added to the root
     eps_root: HyperField = within("[0, inf)", default=0.0)  # added under the root
@@ -163,6 +166,7 @@ def adamw(
     b2: Hyper = 0.999,
     eps: Hyper = 1e-8,
     eps_root: Hyper = 0.0,
+    *,
     weight_decay: Hyper = 1e-4,
     mask: Labels | None = None,
 ) -> GradientTransformation:
@@ -178,8 +182,10 @@ def _nadam(
     b1: Hyper, b2: Hyper, eps: Hyper, eps_root: Hyper, momentum_decay: Hyper | None
 ) -> GradientTransformation:
     if momentum_decay is None:
-        return scale_by_nadam(b1, b2, eps, eps_root)
-    return scale_by_warmed_nadam(b1, b2, eps, eps_root, momentum_decay)
+        return scale_by_nadam(b1, b2=b2, eps=eps, eps_root=eps_root)
+    return scale_by_warmed_nadam(
+        b1, b2=b2, eps=eps, eps_root=eps_root, momentum_decay=momentum_decay
+    )
 
 
 def nadam(
@@ -188,6 +194,7 @@ def nadam(
     b2: Hyper = 0.999,
     eps: Hyper = 1e-8,
     eps_root: Hyper = 0.0,
+    *,
     momentum_decay: Hyper | None = None,
 ) -> GradientTransformation:
     """NAdam: `scale_by_nadam`, then the learning rate.
@@ -203,6 +210,7 @@ def nadamw(
     b2: Hyper = 0.999,
     eps: Hyper = 1e-8,
     eps_root: Hyper = 0.0,
+    *,
     weight_decay: Hyper = 1e-4,
     mask: Labels | None = None,
     momentum_decay: Hyper | None = None,

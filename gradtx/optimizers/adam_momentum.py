@@ -9,6 +9,7 @@ mars                    mean of c = g plus a part of its change, clipped; nu of 
 
 from __future__ import annotations
 
+from dataclasses import KW_ONLY
 from typing import Any, ClassVar, NamedTuple
 
 import jax.numpy as jnp
@@ -73,6 +74,7 @@ class descend_proximally(Rule):
     """
 
     learning_rate: HyperField
+    _: KW_ONLY
     weight_decay: HyperField = within("[0, inf)", default=0.0)
 
     needs: ClassVar[tuple[str, ...]] = ("params",)
@@ -124,6 +126,7 @@ class scale_by_simplified_ademamix(Rule):
     alpha: HyperField = within("[0, inf)", default=0.0)  # weight of the gradient
     eps: HyperField = within("[0, inf)", default=1e-8)  # added to the root
     eps_root: HyperField = within("[0, inf)", default=0.0)  # added under the root
+    _: KW_ONLY
     correct_bias: bool = static(default=False)
 
     Slots = Moments
@@ -148,6 +151,7 @@ class scale_by_qhm(Rule):
     """
 
     b: HyperField = within("[0, 1)", default=0.999)  # decay of mu
+    _: KW_ONLY
     nu: HyperField = 0.7  # part of the momentum
 
     class Slots(NamedTuple):
@@ -166,6 +170,7 @@ class scale_by_qhadam(Rule):
     """
 
     b1: HyperField = within("[0, 1)", default=0.995)  # decay of mu
+    _: KW_ONLY
     b2: HyperField = within("[0, 1)", default=0.999)  # decay of nu
     nu1: HyperField = 0.7  # part of mu^
     nu2: HyperField = within("[0, 1]", default=1.0)  # part of nu^
@@ -194,6 +199,7 @@ class correct_variance(Rule):
     """
 
     b1: HyperField = within("[0, 1)", default=0.95)  # the decay of the momentum that follows
+    _: KW_ONLY
     gamma: HyperField = 0.025  # 0 adds nothing, 1 is full recursive momentum
     axes: AxesField = None  # the stacked ones are clipped on their own
 
@@ -219,6 +225,7 @@ def adan(
     b2: Hyper = 0.92,
     b3: Hyper = 0.99,
     eps: Hyper = 1e-8,
+    *,
     weight_decay: Hyper = 2e-2,
     mask: Labels | None = None,
     proximal: bool = True,
@@ -231,7 +238,7 @@ def adan(
     if not proximal:
         return decoupled(direction, learning_rate, weight_decay, mask)
     weight_decay = only_where(mask, weight_decay)
-    return chain(direction, descend_proximally(learning_rate, weight_decay))
+    return chain(direction, descend_proximally(learning_rate, weight_decay=weight_decay))
 
 
 def ademamix(
@@ -242,6 +249,7 @@ def ademamix(
     alpha: Hyper = 5.0,
     eps: Hyper = 1e-8,
     eps_root: Hyper = 0.0,
+    *,
     weight_decay: Hyper = 0.0,
     mask: Labels | None = None,
 ) -> GradientTransformation:
@@ -259,15 +267,19 @@ def simplified_ademamix(
     eps_root: Hyper = 0.0,
     weight_decay: Hyper = 0.0,
     mask: Labels | None = None,
+    *,
     correct_bias: bool = False,
 ) -> GradientTransformation:
     """Simplified AdEMAMix: its link, decoupled weight decay, learning rate (1e-4 in the paper)."""
-    direction = scale_by_simplified_ademamix(b1, b2, alpha, eps, eps_root, correct_bias)
+    direction = scale_by_simplified_ademamix(
+        b1, b2, alpha, eps, eps_root, correct_bias=correct_bias
+    )
     return decoupled(direction, learning_rate, weight_decay, mask)
 
 
 def qhadam(
     learning_rate: Hyper,
+    *,
     b1: Hyper = 0.995,
     b2: Hyper = 0.999,
     nu1: Hyper = 0.7,
@@ -275,11 +287,12 @@ def qhadam(
     eps: Hyper = 1e-8,
 ) -> GradientTransformation:
     """QHAdam: `scale_by_qhadam`, then the learning rate."""
-    return descending(scale_by_qhadam(b1, b2, nu1, nu2, eps), learning_rate)
+    return descending(scale_by_qhadam(b1, b2=b2, nu1=nu1, nu2=nu2, eps=eps), learning_rate)
 
 
 def mars(
     learning_rate: Hyper,
+    *,
     b1: Hyper = 0.95,
     b2: Hyper = 0.99,
     gamma: Hyper = 0.025,
@@ -293,4 +306,4 @@ def mars(
     The authors leave arrays of one axis to `adamw(learning_rate, 0.9, 0.95)`: see `partition`.
     """
     adamw = decoupled(scale_by_adam(b1, b2, eps), learning_rate, weight_decay, mask)
-    return chain(correct_variance(b1, gamma, axes), adamw)
+    return chain(correct_variance(b1, gamma=gamma, axes=axes), adamw)

@@ -7,6 +7,7 @@ acprop    by the deviation without it; no momentum in the update
 
 from __future__ import annotations
 
+from dataclasses import KW_ONLY
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -28,6 +29,7 @@ class scale_by_laprop(Rule):
     """
 
     b1: HyperField = within("[0, 1)", default=0.9)  # decay of mu
+    _: KW_ONLY
     b2: HyperField = within("[0, 1)", default=0.999)  # decay of nu
     eps: HyperField = within("(0, inf)", default=1e-15)  # added to the root
 
@@ -53,6 +55,7 @@ class scale_by_adopt(Rule):
     b1: HyperField = within("[0, 1)", default=0.9)  # decay of mu
     b2: HyperField = within("[0, 1)", default=0.9999)  # decay of nu
     eps: HyperField = within("(0, inf)", default=1e-6)  # the least that is divided by
+    _: KW_ONLY
     clip_power: HyperField = within("(0, inf)", default=0.25)  # the power of t - 1 that clips
 
     class Slots(NamedTuple):
@@ -108,10 +111,10 @@ class scale_by_acprop(Rule):
 
 
 def laprop(
-    learning_rate: Hyper, b1: Hyper = 0.9, b2: Hyper = 0.999, eps: Hyper = 1e-15
+    learning_rate: Hyper, *, b1: Hyper = 0.9, b2: Hyper = 0.999, eps: Hyper = 1e-15
 ) -> GradientTransformation:
     """LaProp: `scale_by_laprop`, then the learning rate (4e-4 in the paper)."""
-    return descending(scale_by_laprop(b1, b2, eps), learning_rate)
+    return descending(scale_by_laprop(b1, b2=b2, eps=eps), learning_rate)
 
 
 def adopt(
@@ -119,10 +122,11 @@ def adopt(
     b1: Hyper = 0.9,
     b2: Hyper = 0.9999,
     eps: Hyper = 1e-6,
+    *,
     clip_power: Hyper = 0.25,
 ) -> GradientTransformation:
     """ADOPT: `scale_by_adopt`, then the learning rate."""
-    return descending(scale_by_adopt(b1, b2, eps, clip_power), learning_rate)
+    return descending(scale_by_adopt(b1, b2, eps, clip_power=clip_power), learning_rate)
 
 
 def acprop(

@@ -6,6 +6,7 @@ adamp    Adam's update without its part along the parameter, where the gradient 
 from __future__ import annotations
 
 import math
+from dataclasses import KW_ONLY
 from typing import ClassVar
 
 import jax.numpy as jnp
@@ -32,6 +33,7 @@ class scale_by_adamp(Rule):
     """
 
     b1: HyperField = within("[0, 1)", default=0.9)  # decay of mu
+    _: KW_ONLY
     b2: HyperField = within("[0, 1)", default=0.999)  # decay of nu
     eps: HyperField = within("(0, inf)", default=1e-8)  # added to the root
     delta: HyperField = 0.1  # the norm of p does not matter below this |cos(g, p)| sqrt(size)
@@ -69,6 +71,7 @@ class scale_by_adamp(Rule):
 
 def adamp(
     learning_rate: Hyper,
+    *,
     b1: Hyper = 0.9,
     b2: Hyper = 0.999,
     eps: Hyper = 1e-8,
@@ -80,5 +83,7 @@ def adamp(
 ) -> GradientTransformation:
     """AdamP: `scale_by_adamp`, decay included, then the learning rate."""
     weight_decay = only_where(mask, weight_decay)
-    direction = scale_by_adamp(b1, b2, eps, delta, wd_ratio, weight_decay, axes)
+    direction = scale_by_adamp(
+        b1, b2=b2, eps=eps, delta=delta, wd_ratio=wd_ratio, weight_decay=weight_decay, axes=axes
+    )
     return descending(direction, learning_rate)

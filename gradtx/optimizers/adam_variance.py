@@ -11,6 +11,7 @@ stable_adamw    Adam's, times the root mean square of g / sqrt(nu^) where that i
 from __future__ import annotations
 
 import math
+from dataclasses import KW_ONLY
 from typing import Any, ClassVar, NamedTuple
 
 import jax.numpy as jnp
@@ -39,6 +40,7 @@ class scale_by_amsgrad(Rule):
     b2: HyperField = within("[0, 1)", default=0.999)  # decay of nu
     eps: HyperField = within("[0, inf)", default=1e-8)  # added to the root
     eps_root: HyperField = within("[0, inf)", default=0.0)  # added under the root
+    _: KW_ONLY
     form: str = static(default="paper", among=("paper", "torch", "max_of_corrected"))
 
     class Slots(NamedTuple):
@@ -96,6 +98,7 @@ class scale_by_yogi(Rule):
     # One minus the part of |g|^2 by which nu moves.
     b2: HyperField = within("[0, 1)", default=0.999)
     eps: HyperField = within("(0, inf)", default=1e-3)  # added to the root
+    _: KW_ONLY
     # nu before the first step.
     initial_accumulator_value: HyperField = within("[0, inf)", default=1e-6)
     bias_correction: bool = static(default=False)
@@ -174,6 +177,7 @@ class scale_by_adam_atan2(Rule):
     """
 
     b1: HyperField = within("[0, 1)", default=0.9)  # decay of mu
+    _: KW_ONLY
     b2: HyperField = within("[0, 1)", default=0.999)  # decay of nu
     # So that u is the sign while gradients do not change.
     a: HyperField = within("(0, inf)", default=4 / math.pi)
@@ -209,6 +213,7 @@ class scale_by_stable_adamw(Rule):
     """
 
     b1: HyperField = within("[0, 1)", default=0.9)  # decay of mu
+    _: KW_ONLY
     b2: HyperField = within("[0, 1)", default=0.99)  # decay of nu
     # Added to the root, and the least it counts for in rms.
     eps: HyperField = within("(0, inf)", default=1e-8)
@@ -237,10 +242,11 @@ def amsgrad(
     b2: Hyper = 0.999,
     eps: Hyper = 1e-8,
     eps_root: Hyper = 0.0,
+    *,
     form: str = "paper",
 ) -> GradientTransformation:
     """AMSGrad: `scale_by_amsgrad` in one of its three forms, then the learning rate."""
-    return descending(scale_by_amsgrad(b1, b2, eps, eps_root, form), learning_rate)
+    return descending(scale_by_amsgrad(b1, b2, eps, eps_root, form=form), learning_rate)
 
 
 def adabelief(
@@ -259,11 +265,18 @@ def yogi(
     b1: Hyper = 0.9,
     b2: Hyper = 0.999,
     eps: Hyper = 1e-3,
+    *,
     initial_accumulator_value: Hyper = 1e-6,
     bias_correction: bool = False,
 ) -> GradientTransformation:
     """Yogi: `scale_by_yogi`, then the learning rate (1e-2 in the paper)."""
-    direction = scale_by_yogi(b1, b2, eps, initial_accumulator_value, bias_correction)
+    direction = scale_by_yogi(
+        b1,
+        b2,
+        eps,
+        initial_accumulator_value=initial_accumulator_value,
+        bias_correction=bias_correction,
+    )
     return descending(direction, learning_rate)
 
 
@@ -280,14 +293,20 @@ def radam(
 
 
 def adam_atan2(
-    learning_rate: Hyper, b1: Hyper = 0.9, b2: Hyper = 0.999, a: Hyper = 4 / math.pi, b: Hyper = 1.0
+    learning_rate: Hyper,
+    *,
+    b1: Hyper = 0.9,
+    b2: Hyper = 0.999,
+    a: Hyper = 4 / math.pi,
+    b: Hyper = 1.0,
 ) -> GradientTransformation:
     """Adam-atan2: `scale_by_adam_atan2`, then the learning rate."""
-    return descending(scale_by_adam_atan2(b1, b2, a, b), learning_rate)
+    return descending(scale_by_adam_atan2(b1, b2=b2, a=a, b=b), learning_rate)
 
 
 def stable_adamw(
     learning_rate: Hyper,
+    *,
     b1: Hyper = 0.9,
     b2: Hyper = 0.99,
     eps: Hyper = 1e-8,
@@ -297,4 +316,7 @@ def stable_adamw(
 ) -> GradientTransformation:
     """StableAdamW: `scale_by_stable_adamw`, decay included, then the learning rate."""
     weight_decay = only_where(mask, weight_decay)
-    return descending(scale_by_stable_adamw(b1, b2, eps, weight_decay, axes), learning_rate)
+    return descending(
+        scale_by_stable_adamw(b1, b2=b2, eps=eps, weight_decay=weight_decay, axes=axes),
+        learning_rate,
+    )

@@ -108,7 +108,7 @@ class scale_by_optimistic_gradient(Rule):
 
 
 def madgrad(
-    learning_rate: Hyper = 1e-2, momentum: Hyper = 0.9, eps: Hyper = 1e-6
+    learning_rate: Hyper = 1e-2, momentum: Hyper = 0.9, *, eps: Hyper = 1e-6
 ) -> GradientTransformation:
     """MADGRAD: `scale_by_madgrad`, which has the learning rate, with its sign turned."""
     return turned(scale_by_madgrad(learning_rate, momentum, eps))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import KW_ONLY
 from typing import NamedTuple
 
 import jax
@@ -27,6 +28,7 @@ class scale_by_dion(Rule):
     """
 
     beta: HyperField = within("[0, 1)", default=0.95)
+    _: KW_ONLY
     # Of the shorter side; None is all of it.
     rank_fraction: float | None = static(default=None, within="(0, 1]")
     axes: AxesField = None  # an `Axes`

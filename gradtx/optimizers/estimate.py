@@ -11,6 +11,7 @@ whatever the dtype of the parameters.
 
 from __future__ import annotations
 
+from dataclasses import KW_ONLY
 from typing import Any, ClassVar, NamedTuple
 
 import jax.numpy as jnp
@@ -55,6 +56,7 @@ class scale_by_dadapt_adam(JointRule):
     """
 
     learning_rate: HyperField = 1.0
+    _: KW_ONLY
     b1: HyperField = within("[0, 1)", default=0.9)
     b2: HyperField = within("(0, 1)", default=0.999)
     eps: HyperField = within("(0, inf)", default=1e-8)
@@ -133,6 +135,7 @@ class scale_by_prodigy(JointRule):
     """
 
     learning_rate: HyperField = 1.0
+    _: KW_ONLY
     b1: HyperField = within("[0, 1)", default=0.9)
     b2: HyperField = within("(0, 1)", default=0.999)
     eps: HyperField = within("(0, inf)", default=1e-8)
@@ -196,6 +199,7 @@ class scale_by_prodigy(JointRule):
 
 def dadapt_adamw(
     learning_rate: Hyper = 1.0,
+    *,
     b1: Hyper = 0.9,
     b2: Hyper = 0.999,
     eps: Hyper = 1e-8,
@@ -206,13 +210,21 @@ def dadapt_adamw(
 ) -> GradientTransformation:
     """D-Adapted AdamW: minus `scale_by_dadapt_adam`, which has the learning rate in it."""
     direction = scale_by_dadapt_adam(
-        learning_rate, b1, b2, eps, estim_lr0, weight_decay, growth_rate, use_bias_correction
+        learning_rate,
+        b1=b1,
+        b2=b2,
+        eps=eps,
+        estim_lr0=estim_lr0,
+        weight_decay=weight_decay,
+        growth_rate=growth_rate,
+        use_bias_correction=use_bias_correction,
     )
     return turned(direction)
 
 
 def prodigy(
     learning_rate: Hyper = 1.0,
+    *,
     b1: Hyper = 0.9,
     b2: Hyper = 0.999,
     eps: Hyper = 1e-8,
@@ -223,5 +235,15 @@ def prodigy(
     use_bias_correction: bool = False,
 ) -> GradientTransformation:
     """Prodigy: minus `scale_by_prodigy`, which has the learning rate in it."""
-    rest = estim_lr0, estim_lr_coef, weight_decay, growth_rate, use_bias_correction
-    return turned(scale_by_prodigy(learning_rate, b1, b2, eps, *rest))
+    direction = scale_by_prodigy(
+        learning_rate,
+        b1=b1,
+        b2=b2,
+        eps=eps,
+        estim_lr0=estim_lr0,
+        estim_lr_coef=estim_lr_coef,
+        weight_decay=weight_decay,
+        growth_rate=growth_rate,
+        use_bias_correction=use_bias_correction,
+    )
+    return turned(direction)

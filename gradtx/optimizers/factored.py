@@ -11,6 +11,7 @@ What is remembered of |g|^2 for an n by m matrix tells them apart:
 from __future__ import annotations
 
 import functools
+from dataclasses import KW_ONLY
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -53,6 +54,7 @@ class scale_by_factored_rms(Rule):
     which takes the two largest axes (and PyTorch, which keeps s above eps instead of adding it).
     """
 
+    _: KW_ONLY
     decay_rate: HyperField = within("[0, inf)", default=0.8)
     eps: HyperField = within("(0, inf)", default=1e-30)
     clipping_threshold: OptionalHyperField = within("(0, inf)", default=1.0)  # None does not clip
@@ -101,6 +103,7 @@ class scale_by_came(Rule):
     """
 
     b1: HyperField = within("[0, 1)", default=0.9)  # decay of mu
+    _: KW_ONLY
     b2: HyperField = within("[0, 1)", default=0.999)  # decay of v
     b3: HyperField = within("[0, 1)", default=0.9999)  # decay of S
     eps: HyperField = within("(0, inf)", default=1e-30)
@@ -147,6 +150,7 @@ class scale_by_sm3(Rule):
     1901.11150, SM3-II. Differs from Optax, which adds 1e-8 to nu.
     """
 
+    _: KW_ONLY
     axes: AxesField = None  # an `Axes` where arrays are stacked
 
     class Slots(NamedTuple):
@@ -200,6 +204,7 @@ class scale_by_adam_mini(Rule):
     """
 
     b1: HyperField = within("[0, 1)", default=0.9)  # decay of mu
+    _: KW_ONLY
     b2: HyperField = within("[0, 1)", default=0.999)  # decay of nu
     eps: HyperField = within("(0, inf)", default=1e-8)  # added to the root
     axes: AxesField = None  # an `Axes` of inputs, outputs and stacked axes
@@ -272,6 +277,7 @@ class scale_by_relative_step(Rule):
 
 def adafactor(
     learning_rate: Hyper = 1e-2,
+    *,
     decay_rate: Hyper = 0.8,
     multiply_by_parameter_scale: bool = True,
     clipping_threshold: Hyper | None = 1.0,
@@ -292,10 +298,17 @@ def adafactor(
     it and T5X in the decay, which is multiplied by the learning rate, and in its place after the
     momentum (T5X: inside): equal while it is constant.
     """
-    rms = scale_by_factored_rms(decay_rate, eps, clipping_threshold, factored, factor_small, axes)
+    rms = scale_by_factored_rms(
+        decay_rate=decay_rate,
+        eps=eps,
+        clipping_threshold=clipping_threshold,
+        factored=factored,
+        factor_small=factor_small,
+        axes=axes,
+    )
     parts: list[GradientTransformation] = [rms]
     if multiply_by_parameter_scale:
-        parts.append(scale_by_param_block_rms(min_scale, axes))
+        parts.append(scale_by_param_block_rms(min_scale, axes=axes))
     if momentum is not None:
         parts.append(average_updates(momentum))
     if weight_decay is not None:
@@ -306,6 +319,7 @@ def adafactor(
 
 def came(
     learning_rate: Hyper,
+    *,
     b1: Hyper = 0.9,
     b2: Hyper = 0.999,
     b3: Hyper = 0.9999,
@@ -317,17 +331,28 @@ def came(
     axes: AxesOf = None,
 ) -> GradientTransformation:
     """CAME: `scale_by_came`, decoupled weight decay, learning rate (2e-4 in the paper)."""
-    direction = scale_by_came(b1, b2, b3, eps, eps_instability, clipping_threshold, axes)
+    direction = scale_by_came(
+        b1,
+        b2=b2,
+        b3=b3,
+        eps=eps,
+        eps_instability=eps_instability,
+        clipping_threshold=clipping_threshold,
+        axes=axes,
+    )
     return decoupled(direction, learning_rate, weight_decay, mask)
 
 
-def sm3(learning_rate: Hyper, momentum: Hyper = 0.9, axes: AxesOf = None) -> GradientTransformation:
+def sm3(
+    learning_rate: Hyper, momentum: Hyper = 0.9, *, axes: AxesOf = None
+) -> GradientTransformation:
     """SM3: `scale_by_sm3`, an average of the updates, then the learning rate."""
-    return descending(chain(scale_by_sm3(axes), average_updates(momentum)), learning_rate)
+    return descending(chain(scale_by_sm3(axes=axes), average_updates(momentum)), learning_rate)
 
 
 def adam_mini(
     learning_rate: Hyper,
+    *,
     b1: Hyper = 0.9,
     b2: Hyper = 0.999,
     eps: Hyper = 1e-8,
@@ -336,4 +361,6 @@ def adam_mini(
     axes: AxesOf = None,
 ) -> GradientTransformation:
     """Adam-mini: `scale_by_adam_mini`, decoupled weight decay, learning rate."""
-    return decoupled(scale_by_adam_mini(b1, b2, eps, axes), learning_rate, weight_decay, mask)
+    return decoupled(
+        scale_by_adam_mini(b1, b2=b2, eps=eps, axes=axes), learning_rate, weight_decay, mask
+    )

@@ -6,6 +6,7 @@ They make the gradients white without a root, an inverse of a matrix or a decomp
 from __future__ import annotations
 
 import math
+from dataclasses import KW_ONLY
 from typing import Any, ClassVar, NamedTuple
 
 import jax
@@ -54,6 +55,7 @@ class scale_by_kron(Rule):
     """
 
     b1: HyperField = within("[0, 1)", default=0.9)
+    _: KW_ONLY
     precond_lr: HyperField = within("[0, 1]", default=0.1)
     # The share of steps on which Q moves; None: as the paper's code.
     learn: OptionalHyperField = within("[0, 1]", default=None)
@@ -207,6 +209,7 @@ def _balanced(left: Array, right: Array, ndim: int) -> Pair:
 
 def psgd_kron(
     learning_rate: Hyper,
+    *,
     matrices: Matrices | None = None,
     labels: Labels | None = None,
     b1: Hyper = 0.9,
@@ -226,5 +229,15 @@ def psgd_kron(
     Its learning rate is a third or less of Adam's. `matrices`, `labels` and `auxiliary` as in
     `muon`.
     """
-    direction = scale_by_kron(b1, precond_lr, learn, clip, damping, seed, stagger, sides, max_dim)
+    direction = scale_by_kron(
+        b1,
+        precond_lr=precond_lr,
+        learn=learn,
+        clip=clip,
+        damping=damping,
+        seed=seed,
+        stagger=stagger,
+        sides=sides,
+        max_dim=max_dim,
+    )
     return routed("psgd_kron", direction, learning_rate, weight_decay, matrices, labels, auxiliary)

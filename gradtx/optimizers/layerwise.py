@@ -12,6 +12,7 @@ A layer is an array, or one of those that it stacks: `axes=Axes("bio")`.
 
 from __future__ import annotations
 
+from dataclasses import KW_ONLY
 from typing import Any, ClassVar, NamedTuple
 
 import jax.numpy as jnp
@@ -22,7 +23,7 @@ from gradtx.hyper import AxesField, AxesOf
 from gradtx.optimizers.adam import scale_by_adam
 from gradtx.optimizers.decoupled import descending, turned
 from gradtx.paths import Labels, only_where
-from gradtx.rule import Hyper, HyperField, Rule, Square, Step
+from gradtx.rule import Hyper, HyperField, OptionalHyperField, Rule, Square, Step
 from gradtx.struct import within
 from gradtx.transform import GradientTransformation
 from gradtx.transforms.decay import add_decayed_weights
@@ -44,8 +45,9 @@ class scale_by_lars(Rule):
     """
 
     weight_decay: HyperField = within("[0, inf)", default=5e-4)
+    _: KW_ONLY
     # None leaves out the trust ratio.
-    trust_coefficient: HyperField = within("[0, inf)", default=1e-3)
+    trust_coefficient: OptionalHyperField = within("[0, inf)", default=1e-3)
     eps: HyperField = within("[0, inf)", default=0.0)
     axes: AxesField = None  # an `Axes` where arrays are stacked
 
@@ -71,6 +73,7 @@ class scale_by_novograd(Rule):
     b1: HyperField = within("[0, 1)", default=0.95)  # decay of mu
     b2: HyperField = within("[0, 1)", default=0.98)  # decay of nu
     eps: HyperField = within("(0, inf)", default=1e-8)
+    _: KW_ONLY
     weight_decay: HyperField = within("[0, inf)", default=0.0)
     axes: AxesField = None  # an `Axes` where arrays are stacked
 
@@ -104,6 +107,7 @@ class scale_by_fromage(Rule):
     """
 
     learning_rate: HyperField
+    _: KW_ONLY
     axes: AxesField = None  # an `Axes` where arrays are stacked
 
     needs: ClassVar[tuple[str, ...]] = ("params",)
@@ -125,6 +129,7 @@ def lars(
     trust_ratio_mask: Labels | None = None,
     momentum: Hyper = 0.9,
     nesterov: bool = False,
+    *,
     axes: AxesOf = None,
 ) -> GradientTransformation:
     """LARS: `scale_by_lars`, learning rate, momentum; so the rate is inside it, as published.
@@ -134,7 +139,7 @@ def lars(
     """
     weight_decay = only_where(weight_decay_mask, weight_decay)
     trust_coefficient = only_where(trust_ratio_mask, trust_coefficient, None)
-    direction = scale_by_lars(weight_decay, trust_coefficient, eps, axes)
+    direction = scale_by_lars(weight_decay, trust_coefficient=trust_coefficient, eps=eps, axes=axes)
     return chain(descending(direction, learning_rate), scale_by_momentum(momentum, nesterov))
 
 
@@ -146,6 +151,7 @@ def lamb(
     eps_root: Hyper = 0.0,
     weight_decay: Hyper = 0.01,
     mask: Labels | None = None,
+    *,
     axes: AxesOf = None,
 ) -> GradientTransformation:
     """LAMB: `scale_by_adam`, decoupled weight decay, `scale_by_trust_ratio`, learning rate.
@@ -163,13 +169,16 @@ def novograd(
     b1: Hyper = 0.95,
     b2: Hyper = 0.98,
     eps: Hyper = 1e-8,
+    *,
     weight_decay: Hyper = 0.0,
     axes: AxesOf = None,
 ) -> GradientTransformation:
     """NovoGrad: `scale_by_novograd`, then the learning rate (0.01 in the paper)."""
-    return descending(scale_by_novograd(b1, b2, eps, weight_decay, axes), learning_rate)
+    return descending(
+        scale_by_novograd(b1, b2, eps, weight_decay=weight_decay, axes=axes), learning_rate
+    )
 
 
-def fromage(learning_rate: Hyper, axes: AxesOf = None) -> GradientTransformation:
+def fromage(learning_rate: Hyper, *, axes: AxesOf = None) -> GradientTransformation:
     """Fromage: `scale_by_fromage` downhill; the learning rate (0.01 in the paper) is an angle."""
-    return turned(scale_by_fromage(learning_rate, axes))
+    return turned(scale_by_fromage(learning_rate, axes=axes))

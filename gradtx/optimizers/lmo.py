@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import KW_ONLY
 
 import jax.numpy as jnp
 from jax import Array
@@ -26,6 +27,7 @@ class scale_by_lmo(BatchedRule):
     """
 
     radius: HyperField = within("[0, inf)", default=1.0)
+    _: KW_ONLY
     decay: HyperField = within("[0, 1)", default=0.9)  # one minus the paper's alpha
     norm: str = static(default="spectral", among=("spectral", "columns", "sign"))
     polar: Polar = static(default=newton_schulz())

@@ -9,6 +9,7 @@ A basis is made anew every so many steps, and the moments stay as they are.
 from __future__ import annotations
 
 import math
+from dataclasses import KW_ONLY
 from typing import Any, ClassVar, NamedTuple
 
 import jax
@@ -69,6 +70,7 @@ class scale_by_galore(Rule):
     takes what comes. Differs from Optax, which projects the longer side, with a scale of 1.
     """
 
+    _: KW_ONLY
     b1: HyperField = within("[0, 1)", default=0.9)
     b2: HyperField = within("[0, 1)", default=0.999)
     eps: HyperField = within("(0, inf)", default=1e-8)
@@ -133,6 +135,7 @@ class scale_by_apollo(Rule):
     """
 
     b1: HyperField = within("[0, 1)", default=0.9)
+    _: KW_ONLY
     b2: HyperField = within("[0, 1)", default=0.999)
     eps: HyperField = within("(0, inf)", default=1e-8)
     scale: HyperField = within("[0, inf)", default=1.0)
@@ -192,6 +195,7 @@ class scale_by_apollo(Rule):
 
 def galore(
     learning_rate: Hyper,
+    *,
     matrices: Matrices | None = None,
     labels: Labels | None = None,
     b1: Hyper = 0.9,
@@ -208,12 +212,15 @@ def galore(
 
     `matrices`, `labels` and `auxiliary` as in `muon`.
     """
-    direction = scale_by_galore(b1, b2, eps, scale, every, rank, stagger)
+    direction = scale_by_galore(
+        b1=b1, b2=b2, eps=eps, scale=scale, every=every, rank=rank, stagger=stagger
+    )
     return routed("galore", direction, learning_rate, weight_decay, matrices, labels, auxiliary)
 
 
 def apollo(
     learning_rate: Hyper,
+    *,
     matrices: Matrices | None = None,
     labels: Labels | None = None,
     b1: Hyper = 0.9,
@@ -232,5 +239,7 @@ def apollo(
 
     `matrices`, `labels` and `auxiliary` as in `muon`.
     """
-    direction = scale_by_apollo(b1, b2, eps, scale, growth, every, seed, rank, per)
+    direction = scale_by_apollo(
+        b1, b2=b2, eps=eps, scale=scale, growth=growth, every=every, seed=seed, rank=rank, per=per
+    )
     return routed("apollo", direction, learning_rate, weight_decay, matrices, labels, auxiliary)

@@ -9,6 +9,7 @@ adago      O times a step size as that of AdaGrad, from the norms of gradients
 from __future__ import annotations
 
 import math
+from dataclasses import KW_ONLY
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -84,6 +85,7 @@ class scale_by_muon(BatchedRule):
     their number of axes: here arrays that have not two need `axes`.
     """
 
+    _: KW_ONLY
     beta: HyperField = within("[0, 1)", default=0.95)
     # Of the entries of the update, in the scales that set it.
     rms: HyperField = within("(0, inf)", default=0.2)
@@ -131,6 +133,7 @@ class scale_by_normuon(BatchedRule):
     """
 
     beta: HyperField = within("[0, 1)", default=0.95)
+    _: KW_ONLY
     b2: HyperField = within("[0, 1)", default=0.95)
     eps: HyperField = within("(0, inf)", default=1e-8)
     rms: HyperField = within("(0, inf)", default=0.2)
@@ -178,6 +181,7 @@ class scale_by_adamuon(BatchedRule):
     """
 
     beta: HyperField = within("[0, 1)", default=0.95)
+    _: KW_ONLY
     b2: HyperField = within("[0, 1)", default=0.95)
     eps: HyperField = within("(0, inf)", default=1e-8)
     rms: HyperField = within("(0, inf)", default=0.2)
@@ -219,6 +223,7 @@ class scale_by_adago(BatchedRule):
     """
 
     beta: HyperField = within("[0, 1)", default=0.95)
+    _: KW_ONLY
     gamma: HyperField = within("(0, inf)", default=10.0)
     floor: HyperField = within("[0, inf)", default=0.01)
     nesterov: bool = static(default=False)

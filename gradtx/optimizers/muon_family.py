@@ -29,6 +29,7 @@ POLAR = newton_schulz()
 
 def muon(
     learning_rate: Hyper,
+    *,
     matrices: Matrices | None = None,
     labels: Labels | None = None,
     beta: Hyper = 0.95,
@@ -47,12 +48,15 @@ def muon(
     Differs from Optax in who is a matrix, which is said and not guessed, and in what moves the
     rest, which is NAdam there because it inherits `nesterov`.
     """
-    direction = scale_by_muon(beta, rms, nesterov, momentum, scale, polar)
+    direction = scale_by_muon(
+        beta=beta, rms=rms, nesterov=nesterov, momentum=momentum, scale=scale, polar=polar
+    )
     return routed("muon", direction, learning_rate, weight_decay, matrices, labels, auxiliary)
 
 
 def normuon(
     learning_rate: Hyper,
+    *,
     matrices: Matrices | None = None,
     labels: Labels | None = None,
     beta: Hyper = 0.95,
@@ -67,12 +71,22 @@ def normuon(
     auxiliary: GradientTransformation | None = None,
 ) -> GradientTransformation:
     """NorMuon: `scale_by_normuon` and decoupled weight decay for matrices, Adam for the rest."""
-    direction = scale_by_normuon(beta, b2, eps, rms, nesterov, momentum, scale, polar)
+    direction = scale_by_normuon(
+        beta,
+        b2=b2,
+        eps=eps,
+        rms=rms,
+        nesterov=nesterov,
+        momentum=momentum,
+        scale=scale,
+        polar=polar,
+    )
     return routed("normuon", direction, learning_rate, weight_decay, matrices, labels, auxiliary)
 
 
 def adamuon(
     learning_rate: Hyper,
+    *,
     matrices: Matrices | None = None,
     labels: Labels | None = None,
     beta: Hyper = 0.95,
@@ -87,12 +101,22 @@ def adamuon(
     auxiliary: GradientTransformation | None = None,
 ) -> GradientTransformation:
     """AdaMuon: `scale_by_adamuon` and decoupled weight decay for matrices, Adam for the rest."""
-    direction = scale_by_adamuon(beta, b2, eps, rms, nesterov, momentum, signed, polar)
+    direction = scale_by_adamuon(
+        beta,
+        b2=b2,
+        eps=eps,
+        rms=rms,
+        nesterov=nesterov,
+        momentum=momentum,
+        signed=signed,
+        polar=polar,
+    )
     return routed("adamuon", direction, learning_rate, weight_decay, matrices, labels, auxiliary)
 
 
 def adago(
     learning_rate: Hyper,
+    *,
     matrices: Matrices | None = None,
     labels: Labels | None = None,
     beta: Hyper = 0.95,
@@ -104,12 +128,15 @@ def adago(
     auxiliary: GradientTransformation | None = None,
 ) -> GradientTransformation:
     """AdaGO: `scale_by_adago` for matrices, Adam for the rest."""
-    direction = scale_by_adago(beta, gamma, floor, nesterov, momentum, polar)
+    direction = scale_by_adago(
+        beta, gamma=gamma, floor=floor, nesterov=nesterov, momentum=momentum, polar=polar
+    )
     return routed("adago", direction, learning_rate, None, matrices, labels, auxiliary)
 
 
 def dion(
     learning_rate: Hyper,
+    *,
     matrices: Matrices | None = None,
     labels: Labels | None = None,
     beta: Hyper = 0.95,
@@ -118,12 +145,13 @@ def dion(
     auxiliary: GradientTransformation | None = None,
 ) -> GradientTransformation:
     """Dion: `scale_by_dion` and decoupled weight decay for matrices, Adam for the rest."""
-    direction = scale_by_dion(beta, rank_fraction)
+    direction = scale_by_dion(beta, rank_fraction=rank_fraction)
     return routed("dion", direction, learning_rate, weight_decay, matrices, labels, auxiliary)
 
 
 def scion(
     learning_rate: Hyper,
+    *,
     matrices: Matrices | None = None,
     labels: Labels | None = None,
     radius: Hyper = 50.0,
@@ -140,6 +168,6 @@ def scion(
     `auxiliary=chain(scale_by_lmo(3000.0, norm="sign", axes=...), scale_by_learning_rate(...))`.
     """
     shrink = 1.0 if constrained else 0.0
-    direction = scale_by_lmo(radius, decay, "spectral", polar)
-    rest = chain(scale_by_lmo(rest_radius, decay, "sign"), add_decayed_weights(shrink))
+    direction = scale_by_lmo(radius, decay=decay, norm="spectral", polar=polar)
+    rest = chain(scale_by_lmo(rest_radius, decay=decay, norm="sign"), add_decayed_weights(shrink))
     return routed("scion", direction, learning_rate, shrink, matrices, labels, auxiliary, rest)

@@ -12,6 +12,7 @@ wider whatever the dtype of the parameters. `prodigy` and `dadapt_adamw` are in 
 
 from __future__ import annotations
 
+from dataclasses import KW_ONLY
 from typing import Any, ClassVar, NamedTuple
 
 import jax.numpy as jnp
@@ -39,6 +40,7 @@ class scale_by_dog(JointRule):
 
     # The first distance, relative to 1 + ||x0||; 1e-4 with batch norm.
     reps_rel: HyperField = within("(0, inf)", default=1e-6)
+    _: KW_ONLY
     eps: HyperField = within("(0, inf)", default=1e-8)
 
     Slots = DogSlots
@@ -79,6 +81,7 @@ class scale_by_ldog(Rule):
 
     # The first distance, relative to 1 + ||x0||; 1e-4 with batch norm.
     reps_rel: HyperField = within("(0, inf)", default=1e-6)
+    _: KW_ONLY
     eps: HyperField = within("(0, inf)", default=1e-8)
     axes: AxesField = None  # which axes are stacked; None: none
 
@@ -111,6 +114,7 @@ class scale_by_dowg(JointRule):
     """
 
     init_estim_sq_dist: HyperField = within("(0, inf)", default=1e-4)  # r before the first step
+    _: KW_ONLY
     eps: HyperField = within("(0, inf)", default=1e-4)
 
     Slots = DogSlots
@@ -146,18 +150,18 @@ def dog(
     learning_rate: Hyper = 1.0, reps_rel: Hyper = 1e-6, eps: Hyper = 1e-8
 ) -> GradientTransformation:
     """DoG: `scale_by_dog`, then the learning rate."""
-    return descending(scale_by_dog(reps_rel, eps), learning_rate)
+    return descending(scale_by_dog(reps_rel, eps=eps), learning_rate)
 
 
 def ldog(
-    learning_rate: Hyper = 1.0, reps_rel: Hyper = 1e-6, eps: Hyper = 1e-8, axes: AxesOf = None
+    learning_rate: Hyper = 1.0, *, reps_rel: Hyper = 1e-6, eps: Hyper = 1e-8, axes: AxesOf = None
 ) -> GradientTransformation:
     """L-DoG: `scale_by_ldog`, then the learning rate."""
-    return descending(scale_by_ldog(reps_rel, eps, axes), learning_rate)
+    return descending(scale_by_ldog(reps_rel, eps=eps, axes=axes), learning_rate)
 
 
 def dowg(
     learning_rate: Hyper = 1.0, init_estim_sq_dist: Hyper = 1e-4, eps: Hyper = 1e-4
 ) -> GradientTransformation:
     """DoWG: `scale_by_dowg`, then the learning rate."""
-    return descending(scale_by_dowg(init_estim_sq_dist, eps), learning_rate)
+    return descending(scale_by_dowg(init_estim_sq_dist, eps=eps), learning_rate)

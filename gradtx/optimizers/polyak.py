@@ -9,6 +9,7 @@ What the gap is divided by, and what is stepped along, tells them apart:
 
 from __future__ import annotations
 
+from dataclasses import KW_ONLY
 from typing import Any, ClassVar, NamedTuple
 
 import jax.numpy as jnp
@@ -30,6 +31,7 @@ class scale_by_polyak(JointRule):
     Optax, which scales g before it takes the norm and so divides by `scaling`.
     """
 
+    _: KW_ONLY
     # The paper proves 2 (convex) and uses 1 to 5.
     scaling: HyperField = within("[0, inf)", default=1.0)
     max_learning_rate: HyperField = within("(0, inf]", default=1.0)
@@ -100,6 +102,7 @@ class scale_by_momo(JointRule):
     """
 
     learning_rate: HyperField = 1.0
+    _: KW_ONLY
     b1: HyperField = within("[0, 1)", default=0.9)
     lower_bound: HyperField = 0.0  # of the loss
     weight_decay: HyperField = within("[0, inf)", default=0.0)
@@ -144,6 +147,7 @@ class scale_by_momo_adam(JointRule):
     """
 
     learning_rate: HyperField = 1e-2
+    _: KW_ONLY
     b1: HyperField = within("[0, 1)", default=0.9)
     b2: HyperField = within("[0, 1)", default=0.999)
     eps: HyperField = within("(0, inf)", default=1e-8)
@@ -186,6 +190,7 @@ class scale_by_momo_adam(JointRule):
 
 def polyak_sgd(
     learning_rate: Hyper = 1.0,
+    *,
     max_learning_rate: Hyper = 1.0,
     scaling: Hyper = 1.0,
     f_min: Hyper = 0.0,
@@ -193,7 +198,9 @@ def polyak_sgd(
     variant: str = "sps",
 ) -> GradientTransformation:
     """Polyak's step size: `scale_by_polyak`, then the learning rate, which is 1 in the paper."""
-    direction = scale_by_polyak(scaling, max_learning_rate, f_min, eps, variant)
+    direction = scale_by_polyak(
+        scaling=scaling, max_learning_rate=max_learning_rate, f_min=f_min, eps=eps, variant=variant
+    )
     return descending(direction, learning_rate)
 
 
@@ -205,7 +212,15 @@ def momo(
     adapt_lower_bound: bool = False,
 ) -> GradientTransformation:
     """MoMo: `scale_by_momo`, which has the learning rate, with its sign turned."""
-    return turned(scale_by_momo(learning_rate, b1, lower_bound, weight_decay, adapt_lower_bound))
+    return turned(
+        scale_by_momo(
+            learning_rate,
+            b1=b1,
+            lower_bound=lower_bound,
+            weight_decay=weight_decay,
+            adapt_lower_bound=adapt_lower_bound,
+        )
+    )
 
 
 def momo_adam(
@@ -219,5 +234,13 @@ def momo_adam(
 ) -> GradientTransformation:
     """MoMo-Adam: `scale_by_momo_adam`, which has the learning rate, with its sign turned."""
     return turned(
-        scale_by_momo_adam(learning_rate, b1, b2, eps, lower_bound, weight_decay, adapt_lower_bound)
+        scale_by_momo_adam(
+            learning_rate,
+            b1=b1,
+            b2=b2,
+            eps=eps,
+            lower_bound=lower_bound,
+            weight_decay=weight_decay,
+            adapt_lower_bound=adapt_lower_bound,
+        )
     )

@@ -47,7 +47,7 @@ class by_role(Clocked):
     def _partition(self, learning_rate: Hyper) -> partition:
         descend = scale_by_learning_rate(learning_rate)
         parts = {"matrices": chain(self.matrices, descend), "rest": chain(self.rest, descend)}
-        return partition(parts, self.labels, self.optional)
+        return partition(parts, self.labels, optional=self.optional)
 
     @property
     def _part_names(self) -> tuple[str, ...]:  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -121,4 +121,4 @@ def routed(
     if auxiliary is None:
         return by_role(learning_rate, moved, rest, who, optional)
     moved = chain(moved, scale_by_learning_rate(learning_rate))
-    return partition({"matrices": moved, "rest": auxiliary}, who, optional)
+    return partition({"matrices": moved, "rest": auxiliary}, who, optional=optional)

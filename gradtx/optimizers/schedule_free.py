@@ -32,6 +32,7 @@ def schedule_free_sgd(
     b1: Hyper = 0.9,
     weight_decay: Hyper = 0.0,
     weight_lr_power: Hyper = 2.0,
+    *,
     r: Hyper = 0.0,
 ) -> schedule_free:
     """Schedule-free gradient descent: weight decay and learning rate, within `schedule_free`.
@@ -51,6 +52,7 @@ def schedule_free_adamw(
     eps: Hyper = 1e-8,
     weight_decay: Hyper = 0.0,
     weight_lr_power: Hyper = 2.0,
+    *,
     r: Hyper = 0.0,
 ) -> schedule_free:
     """Schedule-free AdamW: Adam without its momentum, for which b1 stands, in `schedule_free`.

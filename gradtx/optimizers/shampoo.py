@@ -10,6 +10,7 @@ the layers in a stack. No derivative is taken of a root.
 
 from __future__ import annotations
 
+from dataclasses import KW_ONLY
 from typing import Any, ClassVar, NamedTuple
 
 import jax.numpy as jnp
@@ -55,6 +56,7 @@ class scale_by_shampoo(Rule):
     """
 
     b1: HyperField = within("[0, 1)", default=0.9)
+    _: KW_ONLY
     b2: HyperField = within("[0, 1]", default=0.999)
     eps: HyperField = within("(0, inf)", default=1e-12)  # added to the eigenvalues
     graft_eps: HyperField = within("(0, inf)", default=1e-8)
@@ -182,6 +184,7 @@ class scale_by_kl_shampoo(Rule):
     """
 
     b1: HyperField = within("[0, 1)", default=0.9)
+    _: KW_ONLY
     b2: HyperField = within("[0, 1)", default=0.95)
     eps: HyperField = within("(0, inf)", default=1e-12)  # added to the eigenvalues
     every: HyperField = within("(0, inf)", default=10)  # steps from one root to the next
@@ -252,6 +255,7 @@ def _left_alone(side: Array) -> Array:
 
 def shampoo(
     learning_rate: Hyper,
+    *,
     matrices: Matrices | None = None,
     labels: Labels | None = None,
     b1: Hyper = 0.9,
@@ -274,13 +278,25 @@ def shampoo(
     `matrices`, `labels` and `auxiliary` as in `muon`.
     """
     direction = scale_by_shampoo(
-        b1, b2, eps, graft_eps, exponent, every, graft, block_size, stagger, sides, max_dim, roots
+        b1,
+        b2=b2,
+        eps=eps,
+        graft_eps=graft_eps,
+        exponent=exponent,
+        every=every,
+        graft=graft,
+        block_size=block_size,
+        stagger=stagger,
+        sides=sides,
+        max_dim=max_dim,
+        roots=roots,
     )
     return routed("shampoo", direction, learning_rate, weight_decay, matrices, labels, auxiliary)
 
 
 def kl_shampoo(
     learning_rate: Hyper,
+    *,
     matrices: Matrices | None = None,
     labels: Labels | None = None,
     b1: Hyper = 0.9,
@@ -298,5 +314,7 @@ def kl_shampoo(
 
     `matrices`, `labels` and `auxiliary` as in `muon`.
     """
-    direction = scale_by_kl_shampoo(b1, b2, eps, every, stagger, sides, max_dim, roots)
+    direction = scale_by_kl_shampoo(
+        b1, b2=b2, eps=eps, every=every, stagger=stagger, sides=sides, max_dim=max_dim, roots=roots
+    )
     return routed("kl_shampoo", direction, learning_rate, weight_decay, matrices, labels, auxiliary)

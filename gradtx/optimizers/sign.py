@@ -123,6 +123,7 @@ def lion(
     learning_rate: Hyper,
     b1: Hyper = 0.9,
     b2: Hyper = 0.99,
+    *,
     weight_decay: Hyper = 1e-3,
     mask: Labels | None = None,
 ) -> GradientTransformation:
@@ -134,7 +135,11 @@ def lion(
 
 
 def tiger(
-    learning_rate: Hyper, b1: Hyper = 0.965, weight_decay: Hyper = 0.01, mask: Labels | None = None
+    learning_rate: Hyper,
+    *,
+    b1: Hyper = 0.965,
+    weight_decay: Hyper = 0.01,
+    mask: Labels | None = None,
 ) -> GradientTransformation:
     """Tiger, Lion with b2 = b1: `scale_by_signum`, decoupled weight decay, learning rate.
 

@@ -12,6 +12,7 @@ stack. No derivative is taken of a basis.
 
 from __future__ import annotations
 
+from dataclasses import KW_ONLY
 from typing import Any, ClassVar, NamedTuple
 
 import jax.numpy as jnp
@@ -55,6 +56,7 @@ class scale_by_soap(Rule):
     """
 
     b1: HyperField = within("[0, 1)", default=0.95)
+    _: KW_ONLY
     b2: HyperField = within("[0, 1)", default=0.95)
     eps: HyperField = within("(0, inf)", default=1e-8)
     shampoo_beta: HyperField = within("[0, 1)", default=0.95)
@@ -80,7 +82,7 @@ class scale_by_soap(Rule):
     def init_leaf(self, p: Array) -> Slots:
         shape = shape_of_matrices(self.axes, p.shape, "scale_by_soap")
         sides = zeros_and_identities(shape, p.dtype, self.sides, self.max_dim)
-        return self.Slots(jnp.zeros_like(p), real_zeros_like(p), *sides, not_begun(p))
+        return self.Slots(jnp.zeros_like(p), real_zeros_like(p), *sides, begun=not_begun(p))
 
     def update_leaf(self, g: Array, slots: Slots, p: Array, step: Step) -> tuple[Array, Slots]:
         if g.size == 0:
@@ -101,7 +103,7 @@ class scale_by_soap(Rule):
         firsts = jnp.broadcast_to(first, turns.shape)
         mu, nu, *bases = refreshed(turns, _in_next_bases, (mu, nu, *bases), *new, firsts)
         mu, nu = (from_matrices([a], how) for a in (mu, nu))
-        return from_matrices([u], how), self.Slots(mu, nu, *new, *bases, begun)
+        return from_matrices([u], how), self.Slots(mu, nu, *new, *bases, begun=begun)
 
 
 def _in_next_bases(old: Any, left: Array, right: Array, first: Array) -> Any:
@@ -134,6 +136,7 @@ class scale_by_splus(Rule):
     """
 
     b1: HyperField = within("[0, 1)", default=0.9)
+    _: KW_ONLY
     b2: HyperField = within("[0, 1)", default=0.999)
     every: HyperField = within("(0, inf)", default=100)  # steps from one basis to the next
     stagger: bool = static(default=True)  # False: all matrices in the same step
@@ -156,7 +159,7 @@ class scale_by_splus(Rule):
     def init_leaf(self, p: Array) -> Slots:
         shape = shape_of_matrices(self.axes, p.shape, "scale_by_splus")
         sides = zeros_and_identities(shape, p.dtype, self.sides, self.max_dim)
-        return self.Slots(jnp.zeros_like(p), *sides, not_begun(p))
+        return self.Slots(jnp.zeros_like(p), *sides, begun=not_begun(p))
 
     def update_leaf(self, g: Array, slots: Slots, p: Array, step: Step) -> tuple[Array, Slots]:
         if g.size == 0:
@@ -171,7 +174,7 @@ class scale_by_splus(Rule):
         signs = jnp.sign(without_rounding(on_both_sides(adjoint(bases[0]), average, bases[1])))
         u = on_both_sides(bases[0], signs * (2 / sum(x.shape[-2:])), adjoint(bases[1]))
         u = without_dead(u, *diagonals((left, right), u))
-        return from_matrices([u], how), self.Slots(mu, left, right, *bases, begun)
+        return from_matrices([u], how), self.Slots(mu, left, right, *bases, begun=begun)
 
 
 def _eigenbases(old: Pair, left: Array, right: Array) -> Pair:
@@ -183,6 +186,7 @@ def _eigenbases(old: Pair, left: Array, right: Array) -> Pair:
 
 def soap(
     learning_rate: Hyper,
+    *,
     matrices: Matrices | None = None,
     labels: Labels | None = None,
     b1: Hyper = 0.95,
@@ -200,12 +204,22 @@ def soap(
 
     `matrices`, `labels` and `auxiliary` as in `muon`.
     """
-    direction = scale_by_soap(b1, b2, eps, shampoo_beta, every, stagger, sides, max_dim)
+    direction = scale_by_soap(
+        b1,
+        b2=b2,
+        eps=eps,
+        shampoo_beta=shampoo_beta,
+        every=every,
+        stagger=stagger,
+        sides=sides,
+        max_dim=max_dim,
+    )
     return routed("soap", direction, learning_rate, weight_decay, matrices, labels, auxiliary)
 
 
 def splus(
     learning_rate: Hyper,
+    *,
     matrices: Matrices | None = None,
     labels: Labels | None = None,
     b1: Hyper = 0.9,
@@ -222,5 +236,7 @@ def splus(
     The paper's learning rate is 0.1 for matrices; give an `auxiliary` for the rest then. Evaluate
     with an average of the parameters. `matrices`, `labels` and `auxiliary` as in `muon`.
     """
-    direction = scale_by_splus(b1, b2, every, stagger, sides, max_dim)
+    direction = scale_by_splus(
+        b1, b2=b2, every=every, stagger=stagger, sides=sides, max_dim=max_dim
+    )
     return routed("splus", direction, learning_rate, weight_decay, matrices, labels, auxiliary)

@@ -14,6 +14,7 @@ from gradtx.struct.base import (
 from gradtx.struct.editing import fields_below as fields_below, without_wrappers as without_wrappers
 from gradtx.struct.equality import NUMBERS as NUMBERS, same as same
 from gradtx.struct.judging import (
+    FINITE as FINITE,
     entries as entries,
     numbers as numbers,
     refuse_object as refuse_object,

@@ -84,7 +84,7 @@ class along(Struct):
         return f"along({text}, axis={self.axis})"
 
 
-def is_mask(value: Any) -> bool:
+def are_flags(value: Any) -> bool:
     return isinstance(value, along) and value.values.dtype == bool  # pyright: ignore
 
 

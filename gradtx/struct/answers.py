@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 from gradtx.struct.messages import nearest, type_error
+from gradtx.struct.printing import shown
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -38,20 +39,35 @@ ELSEWHERE = {
 
 
 def answering(function: F) -> F:
-    """`function`, which answers an unknown keyword argument with the name that was meant."""
+    """`function`, which says by name what is wrong with its arguments.
+
+    Of one that it does not have the name that was meant; of too many by position those to write.
+    """
     parameters = inspect.signature(function).parameters
-    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+    kinds = {p.kind for p in parameters.values()}
+    if kinds & {inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL}:
         return function
+    ordered = [n for n, p in parameters.items() if p.kind is not p.KEYWORD_ONLY]
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
         unknown = [name for name in kwargs if name not in parameters]
-        if unknown:
+        if unknown or len(args) > len(ordered):
             is_constructor = function.__name__ == "__init__"
             called = type(args[0]).__name__ if is_constructor else function.__name__
             known = [name for name in parameters if name != "self"]
+            if unknown:
+                what = f"there is no argument {unknown[0]!r}"
+                raise type_error(called, what, _meant(unknown[0], known))
+            first = [name for name in ordered if name != "self"]
+            given, rest = args[len(ordered) :], [n for n in known if n not in (*first, *kwargs)]
             raise type_error(
-                called, f"there is no argument {unknown[0]!r}", _meant(unknown[0], known)
+                called,
+                f"by position it takes {', '.join(first) or 'nothing'}; "
+                f"{', '.join(map(shown, given))} stands behind",
+                f"Write which it is: {', '.join(f'{n}=' for n in rest)}"
+                if rest
+                else "Leave it out",
             )
         return function(*args, **kwargs)
 

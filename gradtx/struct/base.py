@@ -101,6 +101,7 @@ class Struct(Node):
     """
 
     _wholes: ClassVar[frozenset[str]] = frozenset()
+    _optional: ClassVar[frozenset[str]] = frozenset()  # those that may be None
     _others: ClassVar[frozenset[str]] = frozenset()  # leaves that are no hyperparameters
     _converters: ClassVar[dict[str, Callable[..., Any]]] = {}
     _intervals: ClassVar[dict[str, Interval]] = {}
@@ -121,6 +122,7 @@ class Struct(Node):
             for declared in ("convert", "within", "among")
         )
         cls._wholes = frozenset(f.name for f in fields if _is_whole(f))
+        cls._optional = frozenset(f.name for f in fields if _is_optional(f))
         others = (f.name for f in fields if not f.metadata.get("hyperparameter", True))
         cls._others = frozenset(others)
         jax.tree_util.register_pytree_with_keys(
@@ -140,7 +142,8 @@ class Struct(Node):
                 value = with_functions_wrapped(value, called, name)
                 if name not in self._converters:
                     judged.append(name)
-                    self._judges.get(name, refuse_no_number)(called, name, value)
+                    if value is not None or name not in self._optional:
+                        self._judges.get(name, refuse_no_number)(called, name, value)
                     value = (with_long_fixed if name in self._wholes else as_real)(value)
             object.__setattr__(self, name, value)
         for name, interval in self._intervals.items():
@@ -192,7 +195,7 @@ class Struct(Node):
         positional, keywords = [], {}
         for field in dataclasses.fields(self):  # pyright: ignore[reportArgumentType]
             value = getattr(self, field.name)
-            if field.default is dataclasses.MISSING and not keywords:
+            if field.default is dataclasses.MISSING and not (keywords or field.kw_only):
                 positional.append(value)
             elif not same(value, field.default):
                 keywords[field.name] = value
@@ -212,6 +215,12 @@ class Struct(Node):
 def _is_whole(field: dataclasses.Field[Any]) -> bool:
     is_annotated = field.type in (int, "int", int | None, "int | None")
     return is_annotated or type(field.default) is int or field.metadata.get("whole", False)
+
+
+def _is_optional(field: dataclasses.Field[Any]) -> bool:
+    return field.default is None or any(
+        word in str(field.type) for word in ("None", "Optional", "Axes")
+    )
 
 
 def _refuse_assignment(self: Struct, name: str, value: object) -> NoReturn:

@@ -111,16 +111,15 @@ def refuse_no_number(called: str, name: str, value: Any) -> None:
 
 
 def refuse_object(called: str, name: str, value: Any) -> None:
-    """Raises as `refuse_no_number`, and for an object in its place, such as another optimizer.
+    """Raises as `refuse_no_number`, and for None, a bool or an object, such as another optimizer.
 
     What can be called, such as a schedule, gives a number.
     """
     refuse_no_number(called, name, value)
-    for entry in entries(value):
-        number = isinstance(entry, Node) and entry._is_number
-        if isinstance(entry, Node) and not (
-            number or callable(entry) or isinstance(entry, SupportsIndex)
-        ):
+    for entry in (None,) if value is None else entries(value):
+        gives_one = callable(entry) or isinstance(entry, SupportsIndex)
+        is_object = isinstance(entry, Node) and not (gives_one or entry._is_number)
+        if entry is None or is_object or isinstance(entry, bool | np.bool_):
             raise type_error(called, f"{name} is {shown(entry)}", A_NUMBER)
 
 
@@ -151,6 +150,9 @@ class Interval:
     def __contains__(self, number: float) -> bool:
         above = number > self.low or (self.text[0] == "[" and number == self.low)
         return above and (number < self.high or (self.text[-1] == "]" and number == self.high))
+
+
+FINITE = Interval("(-inf, inf)")
 
 
 def refuse_outside(called: object, interval: Interval, name: str, value: Any) -> None:

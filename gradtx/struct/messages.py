@@ -5,13 +5,13 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-LONG = 600  # characters of what was called, before its middle is left out
+LONG = 700  # characters of a part of a message, before its middle is left out
 
 
 def complaint(called: object, seen: str, do: str) -> str:
     """The three parts of an error message: what was called, what was seen, what to do."""
     end = "" if do.endswith(("?", ".")) else "."
-    return f"{shortened(str(called))}: {seen}. {do}{end}"
+    return f"{shortened(str(called))}: {shortened(seen)}. {shortened(do)}{end}"
 
 
 def value_error(called: object, seen: str, do: str) -> ValueError:

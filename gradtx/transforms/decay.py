@@ -11,6 +11,7 @@ What is added to the direction tells them apart, with w = weight_decay and lr th
 
 from __future__ import annotations
 
+from dataclasses import KW_ONLY
 from typing import Any, ClassVar, NamedTuple
 
 import jax.numpy as jnp
@@ -61,6 +62,7 @@ class add_independent_decay(Rule):
     """
 
     peak_learning_rate: HyperField = within("(0, inf)")  # the largest value of the learning rate
+    _: KW_ONLY
     weight_decay: HyperField = within("[0, inf)", default=1e-5)
 
     needs: ClassVar[tuple[str, ...]] = ("params",)
@@ -78,6 +80,7 @@ class add_corrected_decay(Rule):
     """
 
     learning_rate: HyperField
+    _: KW_ONLY
     peak_learning_rate: HyperField = within("(0, inf)")  # the largest value of the learning rate
     weight_decay: HyperField = within("[0, inf)", default=1e-4)
 

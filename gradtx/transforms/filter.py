@@ -12,6 +12,7 @@ A norm that is not finite enters no average; what it decides about is as in `cli
 
 from __future__ import annotations
 
+from dataclasses import KW_ONLY
 from typing import Any, NamedTuple
 
 import jax
@@ -34,6 +35,7 @@ class grokfast(Rule):
     """
 
     decay: HyperField = within("[0, 1)", default=0.98)
+    _: KW_ONLY
     strength: HyperField = 2.0
 
     class Slots(NamedTuple):
@@ -54,6 +56,7 @@ class clip_by_norm_ema(Rule):
     """
 
     factor: HyperField = within("(0, inf)", default=1.05)
+    _: KW_ONLY
     decay: HyperField = within("[0, 1)", default=0.98)
     warmup_steps: HyperField = within("(0, inf)", default=100)
     axes: AxesField = None  # stacked matrices have averages of their own
@@ -87,6 +90,7 @@ class zclip(JointRule):
     """
 
     z_threshold: HyperField = within("(0, inf)", default=2.5)
+    _: KW_ONLY
     decay: HyperField = within("[0, 1)", default=0.97)
     warmup_steps: HyperField = within("(0, inf)", default=25)
 
@@ -123,6 +127,7 @@ class clip_by_percentile(JointRule):
     """
 
     percentile: HyperField = within("[0, 100]", default=10.0)
+    _: KW_ONLY
     window: int = static(default=100, within="[1, inf)")
 
     class Globals(NamedTuple):
@@ -166,6 +171,7 @@ class clip_spikes(Rule):
     """
 
     threshold: HyperField = within("(0, inf)", default=5000.0)
+    _: KW_ONLY
     decay: HyperField = within("[0, 1)", default=0.999)
 
     class Slots(NamedTuple):

@@ -9,6 +9,7 @@ All but `hyperball`, which holds the learning rate, stand before the learning ra
 
 from __future__ import annotations
 
+from dataclasses import KW_ONLY
 from typing import Any, ClassVar, NamedTuple
 
 import jax.numpy as jnp
@@ -31,6 +32,7 @@ class hyperball(Rule):
     """
 
     learning_rate: HyperField  # the relative step; about sqrt(lr weight_decay) of AdamW
+    _: KW_ONLY
     eps: HyperField = within("(0, inf)", default=1e-10)
     axes: AxesField = None  # stacked matrices have norms of their own
 
@@ -68,6 +70,7 @@ class floor_by_weight(Rule):
     """
 
     ratio: HyperField = within("[0, inf)", default=0.3825)
+    _: KW_ONLY
     axes: AxesField = None  # which axes are inputs and outputs; rows of a stack are rows
 
     needs: ClassVar[tuple[str, ...]] = ("params",)
@@ -91,6 +94,7 @@ class radial_brake(Rule):
     """
 
     keep: HyperField = within("[0, 1]", default=0.5)
+    _: KW_ONLY
     axes: AxesField = None  # stacked matrices have norms of their own
 
     needs: ClassVar[tuple[str, ...]] = ("params",)

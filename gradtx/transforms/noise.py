@@ -7,6 +7,7 @@ differentially_private_aggregate    on the mean of clipped per-example gradients
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import KW_ONLY
 from typing import Any, ClassVar
 
 import jax
@@ -70,6 +71,7 @@ class differentially_private_aggregate(Clocked):
     noise_multiplier: HyperField = within("[0, inf)")
     # Without a default: noise that anybody can draw protects nobody.
     key: int | Array = random_key()
+    _: KW_ONLY
     per_example: bool = static(default=True)
 
     needs: ClassVar[tuple[str, ...]] = ("params",)

@@ -13,6 +13,7 @@ one output: the entries that share every index but those of the input axes.
 from __future__ import annotations
 
 import math
+from dataclasses import KW_ONLY
 from typing import Any, ClassVar
 
 import jax.numpy as jnp
@@ -80,6 +81,7 @@ class clip_by_block_rms(Rule):
     """
 
     threshold: HyperField = within("(0, inf]")
+    _: KW_ONLY
     axes: AxesField = None  # an `Axes` where arrays are stacked
 
     def update_leaf(self, g: Array, slots: Any, p: Array, step: Step) -> tuple[Array, Any]:
@@ -116,6 +118,7 @@ class scale_by_trust_ratio(Rule):
     min_norm: HyperField = within("[0, inf)", default=0.0)
     trust_coefficient: HyperField = within("[0, inf)", default=1.0)
     eps: HyperField = within("[0, inf)", default=0.0)
+    _: KW_ONLY
     axes: AxesField = None  # an `Axes` where arrays are stacked
 
     needs: ClassVar[tuple[str, ...]] = ("params",)
@@ -131,6 +134,7 @@ class scale_by_param_block_norm(Rule):
     """Multiplies every block by the norm of its parameters, `min_scale` at least."""
 
     min_scale: HyperField = within("[0, inf)", default=1e-3)
+    _: KW_ONLY
     axes: AxesField = None  # an `Axes` where arrays are stacked
 
     needs: ClassVar[tuple[str, ...]] = ("params",)
@@ -143,6 +147,7 @@ class scale_by_param_block_rms(Rule):
     """Multiplies every block by the root mean square of its parameters, `min_scale` at least."""
 
     min_scale: HyperField = within("[0, inf)", default=1e-3)
+    _: KW_ONLY
     axes: AxesField = None  # an `Axes` where arrays are stacked
 
     needs: ClassVar[tuple[str, ...]] = ("params",)

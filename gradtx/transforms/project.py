@@ -12,6 +12,7 @@ moduli, and phases stay. What is reached is the set up to the rounding of the su
 
 from __future__ import annotations
 
+from dataclasses import KW_ONLY
 from typing import Any, ClassVar
 
 import jax.numpy as jnp
@@ -53,8 +54,9 @@ class keep_params_nonnegative(Rule):
 class projection_box(Rule):
     """Keeps every entry within [lower, upper]."""
 
-    lower: HyperField
-    upper: HyperField
+    lower: HyperField = within("[-inf, inf]")
+    _: KW_ONLY
+    upper: HyperField = within("[-inf, inf]")
 
     needs: ClassVar[tuple[str, ...]] = ("params",)
 
@@ -87,6 +89,7 @@ class projection_l2_ball(Rule):
     """Keeps the l2 norm at most `scale`: a max-norm constraint when `axes` stack the rows."""
 
     scale: HyperField = within("(0, inf)", default=1.0)
+    _: KW_ONLY
     axes: AxesField = None
 
     needs: ClassVar[tuple[str, ...]] = ("params",)
@@ -103,6 +106,7 @@ class projection_l2_sphere(Rule):
     """Keeps the l2 norm at `scale`; zero, as near to all points, becomes equal entries."""
 
     scale: HyperField = within("(0, inf)", default=1.0)
+    _: KW_ONLY
     axes: AxesField = None
 
     needs: ClassVar[tuple[str, ...]] = ("params",)
@@ -124,6 +128,7 @@ class projection_simplex(Rule):
     """
 
     scale: HyperField = within("(0, inf)", default=1.0)
+    _: KW_ONLY
     axes: AxesField = None
 
     needs: ClassVar[tuple[str, ...]] = ("params",)
@@ -140,6 +145,7 @@ class projection_l1_ball(Rule):
     """Keeps the sum of the moduli at most `scale`: outside, soft thresholding. Duchi+ 2008."""
 
     scale: HyperField = within("(0, inf)", default=1.0)
+    _: KW_ONLY
     axes: AxesField = None
 
     needs: ClassVar[tuple[str, ...]] = ("params",)

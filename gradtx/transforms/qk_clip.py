@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import KW_ONLY
 from typing import Any, ClassVar
 
 import jax.numpy as jnp
@@ -57,6 +58,7 @@ class qk_clip(Clocked):
     """
 
     threshold: HyperField = within("(0, inf)", default=100.0)
+    _: KW_ONLY
     power: HyperField = within("[0, inf)", default=0.5)  # queries and keys share the factor evenly
     axes: AxesField = None  # an `Axes` whose stacked axes are heads
 

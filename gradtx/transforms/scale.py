@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import KW_ONLY
 from typing import Any
 
 from jax import Array
@@ -26,6 +27,7 @@ class scale_by_learning_rate(Rule):
     """
 
     learning_rate: HyperField
+    _: KW_ONLY
     flip_sign: bool = static(default=True)  # False keeps the sign: u = learning_rate g
 
     def update_leaf(self, g: Array, slots: Any, p: Array, step: Step) -> tuple[Array, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Mapping
+from dataclasses import KW_ONLY
 from typing import Any, ClassVar, NamedTuple, SupportsIndex
 
 import jax
@@ -103,6 +104,7 @@ class accumulate(Wrapper):
 
     # an integer, or a schedule of the count of real steps
     every: Fixed | Schedule | Static = converted(converter=_as_every)
+    _: KW_ONLY
     # A micro-batch that is not finite: None looks for none; "drop" leaves it out of the mean;
     # "skip" leaves out the whole step; "flag" lets it in. All but None count them in the state.
     nonfinite: str | None = static(default=None, among=(None, *NONFINITE))

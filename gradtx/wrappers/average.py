@@ -19,6 +19,7 @@ micro-batch, at three of four of which the parameters stood still. Each evaluate
 
 from __future__ import annotations
 
+from dataclasses import KW_ONLY
 from typing import Any, ClassVar, NamedTuple
 
 import jax
@@ -155,6 +156,7 @@ class ema(Averaging):
     """
 
     decay: HyperField = within("[0, 1)", default=0.999)
+    _: KW_ONLY
     start: HyperField = within("[0, inf)", default=1)  # steps before the first that counts
     every: HyperField = within("[1, inf)", default=1)  # steps from one to the next
     debias: bool = static(default=True)  # False: the first that counts has all the weight at first
@@ -173,6 +175,7 @@ class polyak_average(Averaging):
 
     # Steps before the first that counts; 0 counts the initial parameters too.
     start: HyperField = within("[0, inf)", default=1)
+    _: KW_ONLY
     every: HyperField = within("[1, inf)", default=1)  # steps from one to the next
 
     after = _uniform

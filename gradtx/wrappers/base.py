@@ -146,10 +146,12 @@ class Wrapper(Clocked):
     def rule(self) -> Any:
         """The rule that runs after, with the hyperparameters of this wrapper."""
         kind: Any = self.after
-        return kind._rebuilt(
+        rule = kind._rebuilt(
             tuple(getattr(self, name) for name in kind._statics),
             [getattr(self, name) for name in kind._leaves],
         )
+        rule.__dict__["_arguments"] = self._arguments  # errors print what was typed
+        return rule
 
     def init_part(self, params: Tree, at: At) -> State:
         steps = zero_count(params) if self.skips_some else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import KW_ONLY
 from typing import Any, ClassVar
 
 import jax.numpy as jnp
@@ -47,6 +48,7 @@ class cautious(Wrapper):
 
     # Of the share of entries kept, by whose inverse the rest grows.
     floor: HyperField = within("(0, 1]", default=1e-3)
+    _: KW_ONLY
     axes: AxesField = None  # stacked axes have shares of their own
     descends: bool = static(default=False)
 

@@ -35,7 +35,7 @@ class every(Wrapper):
 
     skips: ClassVar[bool] = True
 
-    def __init__(self, k: Hyper, inner: AnyTransformation, otherwise: str = "zero") -> None:
+    def __init__(self, k: Hyper, inner: AnyTransformation, *, otherwise: str = "zero") -> None:
         for name, value in {"k": k, "inner": inner, "otherwise": otherwise}.items():
             object.__setattr__(self, name, value)
         self.__post_init__()

@@ -11,6 +11,7 @@ makes no tree of updates.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import KW_ONLY
 from typing import Any, ClassVar, NamedTuple
 
 import jax
@@ -84,6 +85,7 @@ class skip_outliers(Wrapper):
     """
 
     z_threshold: HyperField = within("(0, inf)", default=5.0)
+    _: KW_ONLY
     decay: HyperField = within("[0, 1)", default=0.99)
     warmup_steps: HyperField = within("(0, inf)", default=100)
     max_consecutive_skips: HyperField = within("[0, inf]", default=20.0)
@@ -152,6 +154,7 @@ class dynamic_loss_scale(Wrapper):
     """
 
     initial_scale: HyperField = within("(0, inf)", default=2.0**15)
+    _: KW_ONLY
     growth_interval: HyperField = within("(0, inf)", default=2000)
     growth_factor: HyperField = within("(0, inf)", default=2.0)
     backoff_factor: HyperField = within("(0, 1]", default=0.5)

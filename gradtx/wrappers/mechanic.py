@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import namedtuple
+from dataclasses import KW_ONLY
 from typing import Any, ClassVar, NamedTuple
 
 import jax.numpy as jnp
@@ -84,6 +85,7 @@ class mechanic(Wrapper):
     Mehta 2023, 2306.00144. Give `inner` a learning rate of 1, or a schedule that falls from 1.
     """
 
+    _: KW_ONLY
     weight_decay: HyperField = within("[0, inf)", default=1e-2)
     eps: HyperField = within("(0, inf)", default=1e-8)
     # The scale before the first step, for every decay.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import KW_ONLY
 from typing import Any, ClassVar, NamedTuple
 
 import jax
@@ -12,7 +13,7 @@ from jax import Array
 from gradtx.engine.beside import aligned
 from gradtx.engine.placement import ordered_after, zero_count
 from gradtx.engine.step import At
-from gradtx.paths import matches
+from gradtx.paths import matches, refuse_idle
 from gradtx.struct import nearest, static, value_error
 from gradtx.transform import State
 from gradtx.tree import (
@@ -21,7 +22,6 @@ from gradtx.tree import (
     global_norm,
     is_inexact,
     is_none,
-    listed,
     named_leaves,
     real_dtype,
     real_dtype_of,
@@ -48,6 +48,7 @@ class monitor(Wrapper):
     """
 
     patterns: str | Sequence[str] = static(default="*")
+    _: KW_ONLY
     metrics: str | Sequence[str] = static(default=METRICS)
     name: str = static(default="")  # comes before the others, to tell monitors apart
 
@@ -63,18 +64,8 @@ class monitor(Wrapper):
                 )
 
     def init_own(self, params: Tree, at: At) -> MonitorOwn:
-        paths = [path for path, p in named_leaves(params) if is_inexact(p)]
-        unused = [
-            pattern
-            for pattern in _strings(self.patterns)
-            if paths and not any(matches(pattern, path) for path in paths)
-        ]
-        if unused:
-            raise value_error(
-                self,
-                f"no array fits {', '.join(map(repr, unused))} (arrays: {listed(paths)})",
-                "Mend the pattern or leave it out",
-            )
+        for pattern in _strings(self.patterns) if at.whole else ():
+            refuse_idle(self, pattern, params)
         real = real_dtype_of(params)
         names = [
             self._key(pattern, metric)

@@ -8,6 +8,7 @@ ema_nesterov    at every step, looks ahead along the moving average of the steps
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import KW_ONLY
 from typing import Any, ClassVar, NamedTuple
 
 import jax
@@ -77,6 +78,7 @@ class outer(Wrapper):
     """
 
     optimizer: GradientTransformation = converted(converter=as_transformation, hyperparameter=False)
+    _: KW_ONLY
     every: HyperField = within("[1, inf)", default=10)  # steps from one to the next
 
     Own = OuterOwn
@@ -148,6 +150,7 @@ class ema_nesterov(Wrapper):
     """
 
     beta: HyperField = within("[0, inf)", default=0.3)
+    _: KW_ONLY
     decay: HyperField = within("[0, 1)", default=0.99)
 
     after = _drift

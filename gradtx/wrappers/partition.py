@@ -7,13 +7,13 @@ it no state.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import KW_ONLY
 from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from gradtx.clocked import Clocked, refuse_other_parts
+from gradtx.clocked import FRONT, Clocked, refuse_other_parts
 from gradtx.engine.beside import aligned, as_they_came, grown, only, split, with_leaves
 from gradtx.engine.step import At
 from gradtx.interop import all_as_transformations
@@ -22,14 +22,14 @@ from gradtx.paths import (
     Labels,
     Route,
     by_path,
-    label_tree,
-    matches,
+    flags_of,
     reasons,
+    refuse_idle,
     refuse_unused,
     route,
 )
-from gradtx.struct import Table, converted, shown, static, type_error, value_error
-from gradtx.struct.along import is_mask, where
+from gradtx.struct import Table, converted, static, type_error, value_error
+from gradtx.struct.along import are_flags, where
 from gradtx.transform import GradientTransformation, State, compiled
 from gradtx.tree import Tree, U, is_inexact, is_none, named_leaves, path_string
 from gradtx.wrappers.transparent import Transparent
@@ -48,6 +48,7 @@ class partition(Clocked):
 
     transforms: Mapping[Any, GradientTransformation] = converted(converter=all_as_transformations)
     labels: Labels | None = static(default=None)
+    _: KW_ONLY
     optional: tuple[Any, ...] = static(default=())  # entries that need no array
 
     def check(self) -> None:
@@ -67,6 +68,8 @@ class partition(Clocked):
         wanted = {key: tx for key, tx in self.transforms.items() if key not in self.optional}
         if at.whole:
             refuse_unused(self, wanted, keys, params)
+            if isinstance(self.labels, by_path):
+                refuse_idle(self, self.labels, params)
         return {
             str(key): tx.init_alone(only(params, keys, key), at.inside(key))
             for key, tx in self.transforms.items()
@@ -138,16 +141,22 @@ class masked(Transparent):
     """
 
     mask: Labels = static()
+    _: KW_ONLY
     outside: str = static(default="zero", among=("zero", "pass"))
 
+    def init_part(self, params: Tree, at: At) -> State:
+        if at.whole:
+            refuse_idle(self, self.mask, params)
+        return Transparent.init_part(self, params, at)
+
     def around_init(self, init: Callable[..., State], params: Tree) -> State:
-        return init(only(params, _touched(_flags(self, self.mask, params)), True))
+        return init(only(params, _touched(flags_of(self, self.mask, params)), True))
 
     def around_update(
         self, update: Callable[..., Any], updates: Tree, state: State, params: Tree | None
     ) -> tuple[Tree, State]:
         came, (updates, model) = updates, seen(self, updates, params)
-        flags = _flags(self, self.mask, model)
+        flags = flags_of(self, self.mask, model)
         touched, nothing = _touched(flags), zeros(updates)
         part = _inside(self, flags, updates, nothing)
         part, state = update(only(part, touched, True), state, only(params, touched, True))
@@ -161,28 +170,28 @@ class masked(Transparent):
         if not self.tree_extras:
             return extra
         model = seen(self, updates, params)[1]
-        touched = _touched(_flags(self, self.mask, model))
+        touched = _touched(flags_of(self, self.mask, model))
         return split(self, self.tree_extras, extra, model, touched, True)
 
     def routes(self, params: Tree) -> list[Route]:
-        flags = _flags(self, self.mask, params)
+        flags = flags_of(self, self.mask, params)
         touched = _touched(flags)
         outside = Route("nothing", "", "outside the mask")
         inside = self.inner.routes(only(params, touched, True))
         found = [r if touch else outside for r, touch in zip(inside, touched, strict=True)]
         return [
-            r.because(f"the rest of {flag} outside the mask") if is_mask(flag) else r
+            r.because(f"the rest of {flag} outside the mask") if are_flags(flag) else r
             for r, flag in zip(found, flags, strict=True)
         ]
 
     def frozen(self, params: Tree) -> list[bool]:
-        touched = _touched(_flags(self, self.mask, params))
+        touched = _touched(flags_of(self, self.mask, params))
         inside = self.inner.frozen(only(params, touched, True))
         zero = self.outside == "zero"
         return [i if touch else zero for i, touch in zip(inside, touched, strict=True)]
 
     def around_eval(self, eval_params: Callable[..., Any], state: State, params: Tree) -> Tree:
-        flags = _flags(self, self.mask, params)
+        flags = flags_of(self, self.mask, params)
         touched = _touched(flags)
         part = eval_params(state, only(params, touched, True))
         return _inside(self, flags, with_leaves(params, touched, True, part), params)
@@ -197,6 +206,11 @@ class freeze(GradientTransformation):
     mask: Labels = static(default=True)
 
     def init(self, params: Tree) -> State:
+        return self.init_part(params, FRONT)
+
+    def init_part(self, params: Tree, at: At) -> State:
+        if at.whole:
+            refuse_idle(self, self.mask, params)
         return ()
 
     @compiled
@@ -204,12 +218,12 @@ class freeze(GradientTransformation):
         self, updates: U, state: State, params: Tree | None = None, **extra: Any
     ) -> tuple[U, State]:
         came, (updates, model) = updates, seen(self, updates, params)
-        flags = _flags(self, self.mask, model)
+        flags = flags_of(self, self.mask, model)
         still = _inside(self, flags, zeros(updates), updates)
         return as_they_came(with_leaves(updates, _touched(flags), True, still), came), state
 
     def frozen(self, params: Tree) -> list[bool]:
-        return [flag is True for flag in _flags(self, self.mask, params)]
+        return [flag is True for flag in flags_of(self, self.mask, params)]
 
 
 def zeros(updates: Tree) -> Tree:
@@ -219,34 +233,19 @@ def zeros(updates: Tree) -> Tree:
 
 def _touched(flags: list[Any]) -> list[bool]:
     """Which arrays a mask holds for, in part at least."""
-    return [flag is True or is_mask(flag) for flag in flags]
+    return [flag is True or are_flags(flag) for flag in flags]
 
 
 def _inside(called: object, flags: list[Any], tree: Tree, otherwise: Tree) -> Tree:
     """The tree with what is `otherwise` outside of flags along axes of an array."""
-    if not any(map(is_mask, flags)):
+    if not any(map(are_flags, flags)):
         return tree
     flat, treedef = jax.tree_util.tree_flatten_with_path(tree, is_leaf=is_none)
     rest = treedef.flatten_up_to(otherwise)
     return treedef.unflatten(
-        where(called, path_string(path), flag, x, y) if is_mask(flag) and is_inexact(x) else x
+        where(called, path_string(path), flag, x, y) if are_flags(flag) and is_inexact(x) else x
         for flag, (path, x), y in zip(flags, flat, rest, strict=True)
     )
-
-
-def _flags(called: object, mask: Labels, tree: Tree) -> list[Any]:
-    """For each leaf a bool, flags along its axes, or None where nobody says anything."""
-    if isinstance(mask, str):
-        return label_tree(called, lambda path, _: matches(mask, path), tree)
-    flags = label_tree(called, mask, tree)
-    for (path, _), flag in zip(named_leaves(tree), flags, strict=True):
-        if not (flag is None or isinstance(flag, bool | np.bool_) or is_mask(flag)):
-            raise type_error(
-                called,
-                f"the mask at {path!r} is {shown(flag)}",
-                "Let it be a Python bool, which is known before any number is, or flags along axes",
-            )
-    return [flag if flag is None or is_mask(flag) else bool(flag) for flag in flags]
 
 
 def seen(called: object, updates: Tree, params: Tree | None) -> tuple[Tree, Tree]:

@@ -11,6 +11,7 @@ Only y and z are stored; x = (y - (1 - b) z) / b is found when it is asked for.
 
 from __future__ import annotations
 
+from dataclasses import KW_ONLY
 from typing import Any, ClassVar, NamedTuple
 
 import jax
@@ -136,6 +137,7 @@ class schedule_free(Between):
     Differs from Optax, whose weights are one step ahead of the learning rate.
     """
 
+    _: KW_ONLY
     # What w follows, read where `inner` reads its own; None: the learning rate of `inner` itself.
     weight_learning_rate: OptionalHyperField = None
     b1: HyperField = within("[0, 1]", default=0.9)  # the part of x in y
@@ -221,6 +223,7 @@ class gpa(Between):
     """
 
     decay: HyperField = within("[0, 1]", default=0.9967)  # 0.9^(1 / 32)
+    _: KW_ONLY
     b1: HyperField = within("[0, 1]", default=0.7)  # the part of x in y
 
     after = _decaying

@@ -8,6 +8,7 @@ asam          `sam` in a neighbourhood in proportion to the parameters
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import KW_ONLY
 from typing import Any, ClassVar, NamedTuple
 
 import jax
@@ -80,6 +81,7 @@ class sam(Wrapper):
     Foret+ 2020, 2010.01412; Kwon+ 2021, 2102.11600. `inner` counts its own steps.
     """
 
+    _: KW_ONLY
     rho: HyperField = within("[0, inf)", default=0.05)  # the length of the way uphill
     # In ASAM's size of an entry, |p| + eta.
     eta: OptionalHyperField = within("[0, inf)", default=None)
@@ -132,10 +134,10 @@ class sam(Wrapper):
 
 
 def asam(
-    inner: AnyTransformation, rho: Hyper = 0.5, eta: Hyper = 0.01, sync_period: Hyper = 2
+    inner: AnyTransformation, *, rho: Hyper = 0.5, eta: Hyper = 0.01, sync_period: Hyper = 2
 ) -> sam:
     """Adaptive SAM: `sam` whose ascent step is in proportion to the parameters."""
-    return sam(inner, rho, eta, sync_period)
+    return sam(inner, rho=rho, eta=eta, sync_period=sync_period)
 
 
 class opaque_sam(Wrapper):
@@ -145,6 +147,7 @@ class opaque_sam(Wrapper):
     gradients of the same batch: `tx.update(grads, state, params, grad_fn=grad_fn)`.
     """
 
+    _: KW_ONLY
     rho: HyperField = within("[0, inf)", default=0.05)  # the length of the way uphill
     # In ASAM's size of an entry, |p| + eta.
     eta: OptionalHyperField = within("[0, inf)", default=None)

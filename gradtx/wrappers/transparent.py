@@ -11,6 +11,7 @@ from jax import Array
 
 from gradtx.clocked import FRONT
 from gradtx.engine.init import whole
+from gradtx.engine.refusals import refuse_no_arrays
 from gradtx.engine.step import At
 from gradtx.interop import as_transformation
 from gradtx.paths import Route
@@ -57,6 +58,7 @@ class Transparent(GradientTransformation):
 
     @whole
     def init(self, params: Tree) -> State:
+        refuse_no_arrays(self, params)
         return self.init_part(params, FRONT)
 
     @compiled

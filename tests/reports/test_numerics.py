@@ -140,16 +140,16 @@ def test_overflow_is_not_for_ever(name: str) -> None:
 # Bases -------------------------------------------------------------------------------------------
 
 BASES = {
-    "soap": lambda: gx.soap(3e-3, "w", weight_decay=0.0),
-    "splus": lambda: gx.splus(3e-3, "w", weight_decay=0.0),
-    "shampoo": lambda: gx.shampoo(3e-3, "w", weight_decay=0.0),
-    "kl_shampoo": lambda: gx.kl_shampoo(3e-3, "w", weight_decay=0.0),
-    "galore": lambda: gx.galore(3e-3, "w", weight_decay=0.0, rank=4),
-    "apollo": lambda: gx.apollo(3e-3, "w", weight_decay=0.0, rank=4),
-    "muon": lambda: gx.muon(3e-3, "w", weight_decay=0.0),
-    "normuon": lambda: gx.normuon(3e-3, "w", weight_decay=0.0),
-    "adamuon": lambda: gx.adamuon(3e-3, "w", weight_decay=0.0),
-    "dion": lambda: gx.dion(3e-3, "w", weight_decay=0.0),
+    "soap": lambda: gx.soap(3e-3, matrices="w", weight_decay=0.0),
+    "splus": lambda: gx.splus(3e-3, matrices="w", weight_decay=0.0),
+    "shampoo": lambda: gx.shampoo(3e-3, matrices="w", weight_decay=0.0),
+    "kl_shampoo": lambda: gx.kl_shampoo(3e-3, matrices="w", weight_decay=0.0),
+    "galore": lambda: gx.galore(3e-3, matrices="w", weight_decay=0.0, rank=4),
+    "apollo": lambda: gx.apollo(3e-3, matrices="w", weight_decay=0.0, rank=4),
+    "muon": lambda: gx.muon(3e-3, matrices="w", weight_decay=0.0),
+    "normuon": lambda: gx.normuon(3e-3, matrices="w", weight_decay=0.0),
+    "adamuon": lambda: gx.adamuon(3e-3, matrices="w", weight_decay=0.0),
+    "dion": lambda: gx.dion(3e-3, matrices="w", weight_decay=0.0),
 }
 
 
@@ -211,10 +211,10 @@ def test_noise_is_the_same_in_float32_and_float64(make: Any, x64: None) -> None:
 @pytest.mark.parametrize(
     "make",
     [
-        lambda: gx.dion(0.01, "w"),
-        lambda: gx.psgd_kron(0.01, "w"),
-        lambda: gx.apollo(0.01, "w", rank=2),
-        lambda: gx.galore(0.01, "w", rank=2),
+        lambda: gx.dion(0.01, matrices="w"),
+        lambda: gx.psgd_kron(0.01, matrices="w"),
+        lambda: gx.apollo(0.01, matrices="w", rank=2),
+        lambda: gx.galore(0.01, matrices="w", rank=2),
     ],
     ids=["dion", "psgd_kron", "apollo", "galore"],
 )

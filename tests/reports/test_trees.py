@@ -25,7 +25,9 @@ WRAPPED: dict[str, Callable[[], Any]] = {
     "partition": lambda: gx.partition({"*": gx.adam(0.1)}),
     "masked": lambda: gx.masked(gx.adam(0.1), "*"),
     "accumulate": lambda: gx.accumulate(gx.adam(0.1), 2),
-    "accumulate_and_look": lambda: gx.accumulate(gx.adam(0.1), 2, "skip", noise_scale=True),
+    "accumulate_and_look": lambda: gx.accumulate(
+        gx.adam(0.1), 2, nonfinite="skip", noise_scale=True
+    ),
     "apply_if_finite": lambda: gx.apply_if_finite(gx.adam(0.1), 3),
     "skip_outliers": lambda: gx.skip_outliers(gx.adam(0.1)),
     "dynamic_loss_scale": lambda: gx.dynamic_loss_scale(gx.adam(0.1)),
@@ -125,7 +127,7 @@ ROUTED: dict[str, Callable[[], Any]] = {
     "partition of freeze": lambda: gx.partition({"layer/w": gx.freeze(), "*": gx.sgd(0.1)}),
     "masked": lambda: gx.masked(gx.adam(0.1), "layer/w"),
     "ema of masked": lambda: gx.ema(gx.masked(gx.adam(0.1), "scale")),
-    "muon": lambda: gx.muon(0.1, "layer/w"),
+    "muon": lambda: gx.muon(0.1, matrices="layer/w"),
     "by_path": lambda: gx.sgd(gx.by_path({"layer/w": 0.1, "*": 0.2})),
     "mask of a decay": lambda: gx.adamw(0.1, mask="layer/w"),
 }

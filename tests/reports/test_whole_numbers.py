@@ -57,9 +57,9 @@ def test_turns_of_matrices(name: str, start: int) -> None:
     "make",
     [
         lambda: gx.every(7, gx.sgd(1.0)),
-        lambda: gx.sam(gx.sgd(1.0), 0.0, sync_period=7),
+        lambda: gx.sam(gx.sgd(1.0), rho=0.0, sync_period=7),
         lambda: gx.lookahead(gx.sgd(1.0), 7, 0.0),
-        lambda: gx.outer(gx.sgd(1.0), gx.sgd(0.0), 7),
+        lambda: gx.outer(gx.sgd(1.0), gx.sgd(0.0), every=7),
     ],
     ids=["every", "sam", "lookahead", "outer"],
 )

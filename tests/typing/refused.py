@@ -55,7 +55,7 @@ gx.outer(adam, gx.sgd)  # pyright: ignore[reportArgumentType]
 gx.partition({"*": gx.adam})  # pyright: ignore[reportArgumentType]
 gx.partition({"*": 1e-3})  # pyright: ignore[reportArgumentType]
 gx.partition([adam])  # pyright: ignore[reportArgumentType]
-gx.muon(1e-3, "*", auxiliary=gx.adam)  # pyright: ignore[reportArgumentType]
+gx.muon(1e-3, matrices="*", auxiliary=gx.adam)  # pyright: ignore[reportArgumentType]
 gx.interop.from_optax(gx.adam)  # pyright: ignore[reportArgumentType]
 
 # No masks or labels

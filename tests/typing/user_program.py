@@ -146,7 +146,7 @@ hyperparameters(gx.warmup_schedule(gx.linear_schedule(1e-3, 0.0, 100), 10) * np.
 rates = {"w": 1e-3, "b": 1e-2}
 hyperparameters(rates)
 gx.nadam(1e-3, momentum_decay=None)
-gx.muon(1e-3, {"*/kernel": gx.Axes("io")}, auxiliary=adam)
+gx.muon(1e-3, matrices={"*/kernel": gx.Axes("io")}, auxiliary=adam)
 gx.scale_by_muon(polar=gx.exact_polar(), axes=gx.by_path({"*": gx.Axes("io")}))
 gx.newton_schulz([(3.0, -3.2, 1.2)] * 8)
 gx.conditionally_transform(adam, late)
