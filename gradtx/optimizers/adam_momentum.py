@@ -23,7 +23,7 @@ from gradtx.paths import Labels, only_where
 from gradtx.rule import Hyper, HyperField, Rule, Square, Step
 from gradtx.struct import static, within
 from gradtx.transform import GradientTransformation
-from gradtx.tree import abs2, norm, not_begun, one_minus_power, real_zeros_like, root
+from gradtx.tree import abs2, norm, not_begun, one_minus_power, over, real_zeros_like, root
 
 
 class scale_by_adan(Rule):
@@ -109,7 +109,7 @@ class scale_by_ademamix(Rule):
         mu_slow = self.b3 * slots.mu_slow + (1 - self.b3) * g
         c1, c2 = step.shared
         denominator = root(nu / c2 + self.eps_root) + self.eps
-        return (mu / c1 + self.alpha * mu_slow) / denominator, self.Slots(mu, mu_slow, nu)
+        return over(mu / c1 + self.alpha * mu_slow, denominator), self.Slots(mu, mu_slow, nu)
 
 
 class scale_by_simplified_ademamix(Rule):
@@ -137,7 +137,7 @@ class scale_by_simplified_ademamix(Rule):
         nu = self.b2 * slots.nu + (1 - self.b2) * abs2(g)
         weight, c2 = step.shared
         denominator = root(nu / c2 + self.eps_root) + self.eps
-        return (weight * mu + self.alpha * g) / denominator, Moments(mu, nu)
+        return over(weight * mu + self.alpha * g, denominator), Moments(mu, nu)
 
 
 class scale_by_qhm(Rule):
