@@ -94,6 +94,15 @@ def inverse(x: Array) -> Array:
     return jnp.where(some, 1 / jnp.where(some, x, 1), 0)
 
 
+def over(x: Array, size: Array) -> Array:
+    """x / size, and zero where size is below the roots of all squares that the dtype holds.
+
+    There |x|^2 has underflowed too. The derivative is finite at zero.
+    """
+    least = float(jnp.finfo(size.dtype).tiny) ** 0.5
+    return x / jnp.where(size <= least, jnp.inf, size)
+
+
 def inner(x: Array, y: Array, axes: tuple[int, ...] | None = None) -> Array:
     """The real inner product: a scalar, or over some axes, which stay with size one."""
     products = (jnp.conj(x) * y).real if jnp.iscomplexobj(x) else x * y

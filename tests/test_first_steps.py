@@ -51,7 +51,7 @@ def inputs(seed: int, *shape: int, steps: int = 3) -> tuple[Any, list[Any]]:
 # Recursions: (p0, gs) -> updates. `t0` is the number of steps of the optimizer before the first.
 
 
-def acprop(p: Any, gs: Any, t0: int, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-16) -> Any:
+def acprop(p: Any, gs: Any, t0: int, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8) -> Any:
     """u = g at the first step of the array; then g / (sqrt(nu^) + eps) with the nu before."""
     mu, nu = np.zeros_like(p), np.zeros_like(p)
     for k, g in enumerate(gs):

@@ -21,6 +21,7 @@ from gradtx.engine.codes import Stored
 from gradtx.engine.hyperparameters import with_constants_outside
 from gradtx.engine.placement import on_any_mesh, placed
 from gradtx.engine.rounding import seed
+from gradtx.engine.slots import kinds
 from gradtx.engine.step import Step
 from gradtx.tree import is_inexact, real_dtype, widest
 
@@ -124,7 +125,10 @@ def _through(
     for k in places:
         rule = with_constants_outside(job.rules[k])
         with jax.named_scope(type(rule).__name__):
-            u, new = rule.update_leaf(u, *_arguments(job, k, dtype))
+            g, squares = u, rule.cut and "square" in kinds(rule.Part)
+            u, new = rule.update_leaf(_cut(g) if squares else g, *_arguments(job, k, dtype))
+            if squares:  # what was infinite shows: a cut that asks for it, XLA would store
+                u = jnp.where(jnp.isinf(g), jnp.nan, u)
         kept.append(_as_before(job, k, u, new))
     return u, tuple(kept)
 
@@ -133,6 +137,19 @@ def _arguments(job: Job, k: int, dtype: DTypeLike) -> tuple[Any, Array | None, S
     """The slots of rule `k` and the parameters, both wide, and the step."""
     p = None if job.p is None else cast(job.p, dtype)
     return wide_slots(job.slots[k], dtype), p, job.steps[k]
+
+
+def _cut(g: Array) -> Array:
+    """`g`, cut to what can be squared and kept in an average.
+
+    One that overflows is infinite for ever, and if it is cut without its gradient, a step of any
+    length follows.
+    """
+    # The squares of 2^24 entries can be added up, also of differences and with weights.
+    most = 2.0 ** (jnp.finfo(g.dtype).maxexp // 2 - 12)
+    if jnp.iscomplexobj(g):
+        return jnp.where(jnp.abs(g) > most, most * lax.sign(g), g)
+    return jnp.clip(g, -most, most)
 
 
 def wide_slots(slots: Any, dtype: DTypeLike) -> Any:

@@ -49,7 +49,9 @@ def _one(kind: Any, parts: tuple[Any, ...]) -> Any:
 # What a state declares of its fields --------------------------------------------------------------
 
 Square = Annotated[Array, "square"]
-"""In `Slots`: an array of squares, such as a second moment: never negative, and divided by."""
+"""In `Slots`: an array of squares, such as a second moment: never negative, and divided by.
+
+Where a rule has one, what comes in is cut to what can be squared, 2^52 in float32 (`Rule.cut`)."""
 
 Copy = Annotated[Array, "copy"]
 """In `Slots`: an array of parameters as they once were."""
@@ -88,6 +90,12 @@ def start(p: Array, kind: str) -> Array:
 def declare(state: type, fields: Mapping[str, Declared]) -> None:
     """Makes a NamedTuple known as a state with these fields; parameters may be NamedTuples too."""
     state.declared_fields = dict(fields)  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def kinds(state: type) -> list[str]:
+    """The kinds of the fields of a state."""
+    fields: dict[str, Declared] = state.declared_fields  # pyright: ignore[reportAttributeAccessIssue]
+    return [field.kind for field in fields.values()]
 
 
 def is_state(x: Any) -> bool:

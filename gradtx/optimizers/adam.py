@@ -20,7 +20,7 @@ from gradtx.paths import Labels
 from gradtx.rule import Hyper, HyperField, Rule, Square, Step
 from gradtx.struct import within
 from gradtx.transform import GradientTransformation
-from gradtx.tree import abs2, modulus, one_minus_power, real_dtype, real_zeros_like, root
+from gradtx.tree import abs2, modulus, one_minus_power, over, real_dtype, real_zeros_like, root
 
 
 class Moments(NamedTuple):
@@ -59,7 +59,7 @@ class scale_by_adam(Rule):
     def update_leaf(self, g: Array, slots: Moments, p: Array, step: Step) -> tuple[Array, Moments]:
         mu, nu = moments(self, g, slots)
         c1, c2 = step.shared
-        return (mu / c1) / (root(nu / c2 + self.eps_root) + self.eps), Moments(mu, nu)
+        return over(mu / c1, root(nu / c2 + self.eps_root) + self.eps), Moments(mu, nu)
 
 
 class scale_by_nadam(Rule):
@@ -85,7 +85,7 @@ class scale_by_nadam(Rule):
         mu, nu = moments(self, g, slots)
         ahead, now, c2 = step.shared
         denominator = root(nu / c2 + self.eps_root) + self.eps
-        return (ahead * mu + now * g) / denominator, Moments(mu, nu)
+        return over(ahead * mu + now * g, denominator), Moments(mu, nu)
 
 
 class scale_by_warmed_nadam(Rule):
@@ -124,7 +124,7 @@ class scale_by_warmed_nadam(Rule):
         to_come = ahead * reached + (1 - ahead)
         numerator = (ahead / to_come) * mu + ((1 - now) / reached) * g
         denominator = root(nu / c2 + self.eps_root) + self.eps
-        return numerator / denominator, self.Slots(mu, nu, reached)
+        return over(numerator, denominator), self.Slots(mu, nu, reached)
 
 
 class scale_by_adamax(Rule):

@@ -24,7 +24,7 @@ from gradtx.paths import Labels, only_where
 from gradtx.rule import Hyper, HyperField, Rule, Square, Step
 from gradtx.struct import static, within
 from gradtx.transform import GradientTransformation
-from gradtx.tree import abs2, norm, not_begun, one_minus_power, real_zeros_like, root
+from gradtx.tree import abs2, norm, not_begun, one_minus_power, over, real_zeros_like, root
 
 
 class scale_by_adan(Rule):
@@ -39,6 +39,8 @@ class scale_by_adan(Rule):
     b2: HyperField = within("[0, 1)", default=0.92)  # decay of delta, and its weight
     b3: HyperField = within("[0, 1)", default=0.99)  # decay of nu
     eps: HyperField = within("(0, inf)", default=1e-8)  # added to the root
+
+    cut: ClassVar[bool] = False  # XLA would store it between two passes
 
     class Slots(NamedTuple):
         mu: Array
@@ -111,7 +113,7 @@ class scale_by_ademamix(Rule):
         mu_slow = self.b3 * slots.mu_slow + (1 - self.b3) * g
         c1, c2 = step.shared
         denominator = root(nu / c2 + self.eps_root) + self.eps
-        return (mu / c1 + self.alpha * mu_slow) / denominator, self.Slots(mu, mu_slow, nu)
+        return over(mu / c1 + self.alpha * mu_slow, denominator), self.Slots(mu, mu_slow, nu)
 
 
 class scale_by_simplified_ademamix(Rule):
@@ -140,7 +142,7 @@ class scale_by_simplified_ademamix(Rule):
         nu = self.b2 * slots.nu + (1 - self.b2) * abs2(g)
         weight, c2 = step.shared
         denominator = root(nu / c2 + self.eps_root) + self.eps
-        return (weight * mu + self.alpha * g) / denominator, Moments(mu, nu)
+        return over(weight * mu + self.alpha * g, denominator), Moments(mu, nu)
 
 
 class scale_by_qhm(Rule):

@@ -89,13 +89,14 @@ class scale_by_acprop(Rule):
 
     Only then nu = b2 nu + (1 - b2) |g - mu|^2 + eps and mu = b1 mu + (1 - b1) g, both from before;
     the first step is u = g. Zhuang+ 2021, 2110.05454. Differs from the authors' code, which takes
-    the error against the new mu: b1 times this one.
+    the error against the new mu: b1 times this one. Its eps is 1e-16 unless one passes 1e-8, as
+    they do for images: with it, the second step of a parameter without a first is g / 1e-8.
     """
 
     b1: HyperField = within("[0, 1)", default=0.9)  # decay of mu
     b2: HyperField = within("[0, 1)", default=0.999)  # decay of nu
     # Added to the root, and to nu at every step.
-    eps: HyperField = within("(0, inf)", default=1e-16)
+    eps: HyperField = within("(0, inf)", default=1e-8)
 
     Slots = Moments
 
@@ -130,7 +131,7 @@ def adopt(
 
 
 def acprop(
-    learning_rate: Hyper, b1: Hyper = 0.9, b2: Hyper = 0.999, eps: Hyper = 1e-16
+    learning_rate: Hyper, b1: Hyper = 0.9, b2: Hyper = 0.999, eps: Hyper = 1e-8
 ) -> GradientTransformation:
     """ACProp: `scale_by_acprop`, then the learning rate."""
     return descending(scale_by_acprop(b1, b2, eps), learning_rate)

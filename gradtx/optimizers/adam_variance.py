@@ -25,7 +25,7 @@ from gradtx.paths import Labels, only_where
 from gradtx.rule import Hyper, HyperField, Rule, Square, Step
 from gradtx.struct import static, within
 from gradtx.transform import GradientTransformation
-from gradtx.tree import abs2, modulus, real_zeros_like, root
+from gradtx.tree import abs2, modulus, over, real_zeros_like, root
 
 
 class scale_by_amsgrad(Rule):
@@ -59,7 +59,7 @@ class scale_by_amsgrad(Rule):
         c1, before, after = step.shared
         largest = jnp.maximum(slots.nu_max, nu / before)
         denominator = root(largest / after + self.eps_root) + self.eps
-        return (mu / c1) / denominator, self.Slots(mu, nu, largest)
+        return over(mu / c1, denominator), self.Slots(mu, nu, largest)
 
 
 class scale_by_belief(Rule):
@@ -154,7 +154,7 @@ class scale_by_radam(Rule):
         mu, nu = moments(self, g, slots)
         c1, c2, trusted, r = step.shared
         denominator = root(nu / c2 + self.eps_root) + self.eps
-        factor = jnp.where(trusted, r, 1) / jnp.where(trusted, denominator, 1)
+        factor = over(jnp.where(trusted, r, 1), jnp.where(trusted, denominator, 1))
         return (mu / c1) * factor, Moments(mu, nu)
 
 
@@ -219,6 +219,8 @@ class scale_by_stable_adamw(Rule):
     eps: HyperField = within("(0, inf)", default=1e-8)
     weight_decay: HyperField = within("[0, inf)", default=1e-2)
     axes: AxesField = None  # the stacked ones are averaged over on their own
+
+    cut: ClassVar[bool] = False  # XLA would store it between two passes
 
     Slots = Moments
 

@@ -14,6 +14,7 @@ from jax import Array
 from gradtx.axes import adjoint, as_matrices, from_matrices, layout, product, shape_of_matrices
 from gradtx.engine.batches import one_by_one
 from gradtx.hyper import AxesField
+from gradtx.optimizers.sides import without_dead
 from gradtx.rule import HyperField, Rule, Step
 from gradtx.struct import static, within
 from gradtx.tree import abs2, inverse, root
@@ -54,12 +55,14 @@ class scale_by_dion(Rule):
         left = _orthonormal(product(adjoint(b), slots.basis))
         right = product(b, left)
         size = root(jnp.sum(abs2(right), axis=-2, keepdims=True))
-        mu = b - (1 - self.beta) * product(right, adjoint(left))
+        # Rows and columns without a gradient stay without dust, which would become a whole step.
+        alive = [jnp.max(jnp.abs(b), axis=axis) for axis in (-1, -2)]
+        mu = without_dead(b - (1 - self.beta) * product(right, adjoint(left)), *alive)
         # A direction that is only rounding gets no step, and keeps its column of the basis.
         least = max(n, m) * jnp.finfo(size.dtype).eps * jnp.max(size, axis=-1, keepdims=True)
         some = size > least
         right = right * jnp.where(some, inverse(size), 0)
-        u = math.sqrt(m / n) * product(right, adjoint(left))
+        u = math.sqrt(m / n) * without_dead(product(right, adjoint(left)), *alive)
         basis = jnp.where(some, right, slots.basis)
         return from_matrices([u], how), self.Slots(from_matrices([mu], how), basis)
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import KW_ONLY
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax.numpy as jnp
 from jax import Array, lax
@@ -62,6 +62,8 @@ class scale_by_factored_rms(Rule):
     factor_small: bool = static(default=True)  # False spares matrices with a side below 128
     axes: AxesField = None  # an `Axes`: stacked ones are kept apart
 
+    cut: ClassVar[bool] = False  # XLA would store it between two passes
+
     class Slots(NamedTuple):
         means: Square  # of rows, then of columns; a zero for arrays that are not factored
         v: Square  # of arrays that are not factored; a zero for others
@@ -110,6 +112,8 @@ class scale_by_came(Rule):
     eps_instability: HyperField = within("(0, inf)", default=1e-16)
     clipping_threshold: HyperField = within("(0, inf)", default=1.0)
     axes: AxesField = None  # an `Axes`: stacked ones are kept apart
+
+    cut: ClassVar[bool] = False  # XLA would store it between two passes
 
     class Slots(NamedTuple):
         mu: Array
@@ -208,6 +212,8 @@ class scale_by_adam_mini(Rule):
     b2: HyperField = within("[0, 1)", default=0.999)  # decay of nu
     eps: HyperField = within("(0, inf)", default=1e-8)  # added to the root
     axes: AxesField = None  # an `Axes` of inputs, outputs and stacked axes
+
+    cut: ClassVar[bool] = False  # XLA would store it between two passes
 
     class Slots(NamedTuple):
         mu: Array

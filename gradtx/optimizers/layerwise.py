@@ -34,7 +34,7 @@ from gradtx.transforms.norms import (
     scale_by_trust_ratio,
     zero_for_each_block,
 )
-from gradtx.tree import not_begun, root
+from gradtx.tree import norm, not_begun, root
 
 
 class scale_by_lars(Rule):
@@ -66,7 +66,7 @@ class scale_by_lars(Rule):
 class scale_by_novograd(Rule):
     """Momentum of gradients in units of their usual norm: mu = b1 mu + (g / d + weight_decay p).
 
-    d = sqrt(nu) + eps, nu = b2 nu + (1 - b2) ||g||^2 from nu = ||g||^2 at the first g; u = mu.
+    d = nu + eps, nu^2 = b2 nu^2 + (1 - b2) ||g||^2 from nu = ||g|| at the first g; u = mu.
     Ginsburg+ 2019, 1905.11286. Differs from Optax in b1 and b2, which there are 0.9 and 0.25.
     """
 
@@ -79,21 +79,20 @@ class scale_by_novograd(Rule):
 
     class Slots(NamedTuple):
         mu: Array
-        nu: Square  # one number for every layer
+        nu: Square  # for every layer, or rather its root, which does not overflow
         begun: Array  # 0 before the first step of this array, then 1
 
     needs: ClassVar[tuple[str, ...]] = ("params",)
+    cut: ClassVar[bool] = False
 
     def init_leaf(self, p: Array) -> Slots:
         return self.Slots(jnp.zeros_like(p), zero_for_each_block(p, self.axes), not_begun(p))
 
     def update_leaf(self, g: Array, slots: Slots, p: Array, step: Step) -> tuple[Array, Slots]:
-        lengths = block_norm(g, self.axes)
-        # Kept finite: with an infinite nu the gradient would count for nothing ever after.
-        square = jnp.square(jnp.minimum(lengths, jnp.finfo(lengths.dtype).max ** 0.5 / 2))
-        old = slots.nu.reshape(lengths.shape)
-        nu = jnp.where(slots.begun > 0, self.b2 * old + (1 - self.b2) * square, square)
-        normal = g * (1 / (root(nu) + self.eps))
+        size = block_norm(g, self.axes)
+        both = [root(self.b2) * slots.nu.reshape(size.shape), root(1 - self.b2) * size]
+        nu = jnp.where(slots.begun > 0, norm(jnp.stack(both), (0,))[0], size)
+        normal = g * (1 / (nu + self.eps))
         mu = self.b1 * slots.mu + (normal + self.weight_decay * p)
         return mu, self.Slots(mu, nu.reshape(slots.nu.shape), jnp.ones_like(slots.begun))
 

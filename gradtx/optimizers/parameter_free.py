@@ -85,6 +85,8 @@ class scale_by_ldog(Rule):
     eps: HyperField = within("(0, inf)", default=1e-8)
     axes: AxesField = None  # which axes are stacked; None: none
 
+    cut: ClassVar[bool] = False  # XLA would store it between two passes
+
     class Slots(NamedTuple):
         x0: Copy
         max_dist: Array

@@ -43,7 +43,13 @@ class add_noise(Rule):
 
     def update_leaf(self, g: Array, slots: Any, p: Array, step: Step) -> tuple[Array, Any]:
         deviation = root(self.eta / step.t**self.gamma)
-        return g + deviation * jax.random.normal(step.key, g.shape, g.dtype), slots
+        return g + deviation * _normal(step.key, g), slots
+
+
+def _normal(key: Array, g: Array) -> Array:
+    """Normal numbers for `g`, drawn in float32, so that they are the same in every precision."""
+    narrow = jnp.complex64 if jnp.iscomplexobj(g) else jnp.float32
+    return jax.random.normal(key, g.shape, narrow).astype(g.dtype)
 
 
 class _gaussian(Rule, called="differentially_private_aggregate"):
@@ -54,7 +60,7 @@ class _gaussian(Rule, called="differentially_private_aggregate"):
     def update_leaf(self, g: Array, slots: Any, p: Array, step: Step) -> tuple[Array, Any]:
         # Always true, but no constant, which the compiler would multiply into the noise early.
         deviation = jnp.where(step.t > 0, step.shared, 0)
-        return g + deviation * jax.random.normal(step.key, g.shape, g.dtype), slots
+        return g + deviation * _normal(step.key, g), slots
 
 
 class differentially_private_aggregate(Clocked):

@@ -9,23 +9,23 @@ from typing import Any, ClassVar, NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
-from gradtx.rule import Copy, HyperField, JointRule, Step
+from gradtx.rule import Copy, HyperField, JointRule, NormOf, Step
 from gradtx.struct import within
-from gradtx.tree import abs2, root
+from gradtx.tree import norm
 from gradtx.wrappers.base import Wrapper
 
 N = 6
 DECAYS = tuple(1 - 0.1**i for i in range(1, N + 1))
 
 
-MechanicGlobals = namedtuple(  # what each of the learners remembers
+MechanicGlobals = namedtuple(  # what each of the learners remembers, of v its root
     "MechanicGlobals", [f"{name}{i}" for name in "rmvs" for i in range(1, N + 1)]
 )
 
 
 class MechanicSums(NamedTuple):
-    gradient: Array  # |g|^2
-    parameter: Array  # |x|^2
+    gradient: Array  # |g|
+    parameter: Array  # |x|
     back: Array  # <g, x0 - x>
     along: Array  # <x, x0 - x>
 
@@ -50,23 +50,23 @@ class _mechanic(JointRule, called="mechanic"):
     def measure_leaf(self, g: Array, slots: Slots, p: Array, known: Any) -> MechanicSums:
         # Written unlike what Adam and `update_leaf` make of them: what two passes have in common,
         # XLA would store.
-        squares = jnp.sum(abs2(2 * g)) / 4, jnp.sum(abs2(p))
+        norms: tuple[Any, Any] = NormOf(g), NormOf(p)
         away, twice = p - slots.x0, 2 * slots.x0 - 2 * p
         if jnp.iscomplexobj(g):
             g, p = jnp.conj(g), jnp.conj(p)
-        return MechanicSums(*squares, -jnp.sum((g * away).real), jnp.sum((p * twice).real) / 2)
+        return MechanicSums(*norms, -jnp.sum((g * away).real), jnp.sum((p * twice).real) / 2)
 
     def decide(self, sums: MechanicSums, globals_: Any, t: Array, **extra: Any) -> tuple[Any, Any]:
         r, m, v, s = (jnp.stack(globals_[k * N : (k + 1) * N]) for k in range(4))
         decays = jnp.asarray(DECAYS, r.dtype)
         total = jnp.sum(s)
-        pull = self.weight_decay * total * root(sums.gradient) / (root(sums.parameter) + self.eps)
+        pull = self.weight_decay * total * sums.gradient / (sums.parameter + self.eps)
         h = (sums.back + pull * sums.along) / (total + self.eps)
         reward = jnp.clip(h, -m, m) * s
         m = jnp.maximum(decays * m, jnp.abs(h) + self.eps)
-        v = decays * decays * v + h * h
+        v = norm(jnp.stack([decays * v, jnp.full_like(v, h)]), (0,))[0]
         r = jnp.maximum(decays * r + reward, 0)
-        s = (self.s_init / N * m + r) / (root(v) + self.eps)
+        s = (self.s_init / N * m + r) / (v + self.eps)
         new = MechanicGlobals(*(x[i] for x in (r, m, v, s) for i in range(N)))
         scale = jnp.sum(s)
         return new, (1 - scale / (total + self.eps), scale)

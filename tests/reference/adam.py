@@ -121,7 +121,7 @@ def adopt(g, p, t, s, b1=0.9, b2=0.9999, eps=1e-6, clip_power=0.25):
     return m, {"m": m, "v": ema(b2, s["v"], sqr(g))}
 
 
-def acprop(g, p, t, s, b1=0.9, b2=0.999, eps=1e-16):
+def acprop(g, p, t, s, b1=0.9, b2=0.999, eps=1e-8):
     """Zhuang+ 2021, algorithm 2: what divides g_t was known at t - 1."""
     m, v = s.get("m", 0.0), s.get("v", 0.0)
     u = g if t == 1 else g / (np.sqrt(v / (1 - b2 ** (t - 1))) + eps)

@@ -26,25 +26,9 @@ WITH_EPS = [
     for name, row in (catalogue.optimizers | catalogue.links).items()
     if "eps" in inspect.signature(row.make).parameters
 ]
-NO_FLOOR = (
-    "adam adamw mars nadam nadamw nadam_warmed amsgrad lamb ademamix simplified_ademamix "
-    "scale_by_adam scale_by_nadam scale_by_warmed_nadam scale_by_amsgrad scale_by_ademamix "
-    "scale_by_simplified_ademamix"
-)
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(
-            name,
-            marks=seen("eps = 0 is taken, and 1e-25 / sqrt(0) is infinite, 0 / 0 NaN")
-            if name in NO_FLOOR.split()
-            else [],
-        )
-        for name in WITH_EPS
-    ],
-)
+@pytest.mark.parametrize("name", WITH_EPS)
 def test_nothing_is_divided_by_a_square_that_underflows(name: str) -> None:
     """Without eps: refused, or finite where |g|^2 is zero in float32 and where g is."""
     row = (catalogue.optimizers | catalogue.links)[name]
@@ -61,10 +45,17 @@ def test_nothing_is_divided_by_a_square_that_underflows(name: str) -> None:
         assert np.isfinite(u["w"]).all(), u
 
 
+@pytest.mark.parametrize("size", [0.0, 1e-30, 1e-20])
+def test_derivatives_are_finite_where_squares_underflow(size: float) -> None:
+    tx = gx.scale_by_adam(eps=0.0)
+    p = jnp.zeros(2)
+    slope = jax.grad(lambda g: tx.update(g, tx.init(p))[0].sum())(jnp.full(2, size))
+    assert np.isfinite(slope).all()
+
+
 # Overflow ----------------------------------------------------------------------------------------
 
 
-@seen("the first update is some 1e11 learning rates: nu is cut to what float32 holds")
 def test_novograd_divides_by_norms_beyond_float32() -> None:
     """In float64: d = |g| at first, so u = g / |g|; the norm is kept, not its square."""
     tx = gx.scale_by_novograd()
@@ -79,25 +70,9 @@ def test_novograd_divides_by_norms_beyond_float32() -> None:
         np.testing.assert_allclose(u, mu, rtol=1e-5)
 
 
-OVERFLOWING = {
-    "qhadam": "NaN at once: infinite square over infinite average",
-    "scale_by_qhadam": "NaN at once: infinite square over infinite average",
-    "rmsprop_centered": "NaN at once: the variance is inf - inf",
-    "scale_by_stddev": "NaN at once: the variance is inf - inf",
-    "mechanic": "NaN at once",
-    "store_int8": "NaN in the next step: the scale of a code is infinite",
-    "store_companded": "NaN in the next step: the scale of a code is infinite",
-    "store_float8": "NaN in the next step: the scale of a code is infinite",
-}
-
-
 @pytest.mark.parametrize(
     "name",
-    [
-        pytest.param(name, marks=seen(OVERFLOWING[name]) if name in OVERFLOWING else [])
-        for name in catalogue.optimizers | catalogue.links | catalogue.wrappers
-        if name in ROWS
-    ],
+    [name for name in catalogue.optimizers | catalogue.links | catalogue.wrappers if name in ROWS],
 )
 def test_parameters_stay_finite_after_a_large_gradient(name: str) -> None:
     """One gradient of 1e25, whose square is infinite in float32, among usual ones."""
@@ -113,7 +88,13 @@ def test_parameters_stay_finite_after_a_large_gradient(name: str) -> None:
         assert all(np.isfinite(x).all() for x in jax.tree.leaves(params)), k
 
 
-@seen("nu is infinite for ever: the array never moves again")
+def test_an_infinite_gradient_shows() -> None:
+    """It is no large one: its entry is NaN, others are not."""
+    tx = gx.scale_by_adam()
+    u, _ = tx.update(jnp.asarray([jnp.inf, 1.0]), tx.init(jnp.zeros(2)))
+    assert np.isnan(u).tolist() == [True, False]
+
+
 @pytest.mark.parametrize("name", ["adam", "rmsprop", "adabelief", "yogi", "nadam"])
 def test_overflow_is_not_for_ever(name: str) -> None:
     """A square that overflows is forgotten as others are: after 20,000 steps the array moves.
@@ -153,17 +134,8 @@ BASES = {
 }
 
 
-LOUD = seen("a direction that has no gradient is dust, which becomes a step of full length")
-
-
-@pytest.mark.parametrize(
-    ("name", "scale"),
-    [
-        pytest.param(name, scale, marks=LOUD if (name, scale) == ("dion", 1e10) else [])
-        for name in BASES
-        for scale in (1e-6, 100.0, 1024.0 * 100, 1e10)
-    ],
-)
+@pytest.mark.parametrize("scale", [1e-6, 100.0, 1024.0 * 100, 1e10])
+@pytest.mark.parametrize("name", BASES)
 def test_weights_without_gradients_stay(name: str, scale: float) -> None:
     """A dead column and a dead row, at any scale of the loss, stay for twenty steps.
 
@@ -190,7 +162,6 @@ def test_weights_without_gradients_stay(name: str, scale: float) -> None:
 # Draws -------------------------------------------------------------------------------------------
 
 
-@seen("another draw in float64: 0.3 apart")
 @pytest.mark.parametrize(
     "make",
     [
@@ -236,7 +207,6 @@ def test_sketches_are_the_same_in_float32_and_float64(make: Any, x64: None) -> N
 # Defaults ----------------------------------------------------------------------------------------
 
 
-@seen("the loss is 8e7 with the default eps of 1e-16, and its docstring says nothing")
 @pytest.mark.parametrize("name", ["acprop"])
 def test_defaults_are_of_use_or_say_so(name: str) -> None:
     """On Rosenbrock's function from (0, 0), where the loss is 1, it stays below 10; or warns."""
