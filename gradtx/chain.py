@@ -10,7 +10,7 @@ import jax
 from gradtx.clocked import Clocked, refuse_other_parts
 from gradtx.engine.run import Running, run
 from gradtx.engine.step import At
-from gradtx.interop import AnyTransformation, all_as_transformations, as_transformation
+from gradtx.interop import AnyTransformation, all_as_transformations, as_transformation, foreign
 from gradtx.paths import Route
 from gradtx.rule import JointRule, Rule
 from gradtx.schedules.base import Schedule
@@ -147,7 +147,12 @@ def _ticks(part: GradientTransformation) -> bool:
     leaves = jax.tree.leaves(part, is_leaf=lambda x: isinstance(x, Schedule | Static))
     moves = any(isinstance(x, Schedule | Static) for x in leaves)
     rules = [one for one, _ in part.moments(At(0)) if isinstance(one, Rule)]
-    return moves or any(r.Slots._fields or r.Globals._fields or r.seed_field for r in rules)
+    others = [one for one, _ in part.moments(At(0)) if isinstance(one, foreign)]
+    return (
+        moves
+        or any(r.Slots._fields or r.Globals._fields or r.seed_field for r in rules)
+        or any(other.remembers for other in others)
+    )
 
 
 def _flat(parts: Iterable[AnyTransformation]) -> Iterator[tuple[str, GradientTransformation]]:

@@ -14,7 +14,13 @@ from gradtx.engine.placement import zero_count
 from gradtx.engine.refusals import ORDER, kind_of_state, refuse_no_arrays
 from gradtx.engine.step import At, next_count
 from gradtx.struct import type_error
-from gradtx.transform import GradientTransformation, State, with_frozen, without_gradients
+from gradtx.transform import (
+    GradientTransformation,
+    State,
+    with_numbers,
+    with_still,
+    without_gradients,
+)
 from gradtx.tree import P, Tree, U, listed
 
 FRONT = At(None)
@@ -91,11 +97,11 @@ class Clocked(GradientTransformation):
     @compiled
     def step(self, grads: Tree, state: State, params: P, **extra: Any) -> tuple[P, State]:
         new, state = self.step_alone(grads, state, params, FRONT, extra)
-        return with_frozen(self, params, new), state
+        return with_still(self, grads, params, new), state
 
     @compiled
     def eval_params(self, state: State, params: P) -> P:
-        return self.eval_alone(state, params, FRONT)
+        return with_numbers(params, self.eval_alone(state, params, FRONT))
 
     def _with_count(self, count: Array, part: State) -> State:
         return {"count": count, **part}

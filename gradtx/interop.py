@@ -8,6 +8,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+import jax
+import jax.numpy as jnp
+
 from gradtx.engine.front import compiled
 from gradtx.paths import refuse_no_mapping
 from gradtx.struct import Table, answering, nearest, static, type_error
@@ -44,6 +47,9 @@ AnyTransformation = GradientTransformation | SupportsInitUpdate | NamedPair
 """What is taken where a transformation is expected: not its class, nor a function that makes it."""
 
 
+_SKIPPING = ("MultiSteps", "apply_if_finite", "conditionally_mask")
+
+
 class foreign(GradientTransformation):
     """A transformation from elsewhere, such as one of Optax, as a part of ours.
 
@@ -61,6 +67,20 @@ class foreign(GradientTransformation):
         parameters = inspect.signature(self.transformation.update).parameters
         takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
         return frozenset([*parameters][3:]), takes_any
+
+    @property
+    def skips_steps(self) -> bool:
+        """Known of those of Optax that do, by their names."""
+        return getattr(self.transformation.init, "__qualname__", "").split(".")[0] in _SKIPPING
+
+    @property
+    def remembers(self) -> bool:
+        """Whether its state holds anything, as far as one array can tell."""
+        one = {"x": jax.ShapeDtypeStruct((2,), jnp.float32)}
+        try:
+            return bool(jax.tree.leaves(jax.eval_shape(self.transformation.init, one)))
+        except Exception:  # of whoever wrote it, for parameters that it does not expect
+            return False
 
     def init(self, params: Tree) -> State:
         return self.transformation.init(params)

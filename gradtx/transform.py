@@ -21,7 +21,7 @@ from jax.core import Tracer
 from jax.tree_util import DictKey, GetAttrKey
 
 from gradtx.engine.apply import apply_updates as apply_updates
-from gradtx.engine.beside import with_leaves
+from gradtx.engine.beside import aligned, with_leaves
 from gradtx.engine.front import asking, compiled as compiled
 from gradtx.engine.hyperparameters import in_use
 from gradtx.engine.slots import map_slots
@@ -30,6 +30,7 @@ from gradtx.hyper import fields_of, refuse_no_axes
 from gradtx.paths import Route, by_path, label_tree, table
 from gradtx.struct import (
     FINITE,
+    NUMBERS,
     Struct,
     refuse_object,
     shown,
@@ -84,7 +85,7 @@ class GradientTransformation(Struct, abc.ABC):
     def step(self, grads: Tree, state: State, params: P, **extra: Any) -> tuple[P, State]:
         """`(params, state)` after `update` and `apply_updates`, computed together."""
         updates, state = self.update(grads, state, params, **extra)
-        return with_frozen(self, params, apply_updates(params, updates)), state
+        return with_still(self, grads, params, apply_updates(params, updates)), state
 
     def own_extras(self) -> frozenset[str] | None:
         """The extra arguments that it uses itself; `None` if it may use any."""
@@ -255,6 +256,9 @@ class GradientTransformation(Struct, abc.ABC):
     def __len__(self) -> int:
         return 2
 
+    def __getitem__(self, place: int) -> Callable[..., Any]:
+        return (self.init, self.update)[place]
+
 
 _COUNT = (DictKey("count"), GetAttrKey("count"))
 
@@ -303,6 +307,19 @@ def without_gradients(updates: Tree) -> bool:
     """Whether there are arrays, and all of their updates are `None`."""
     leaves = jax.tree.leaves(updates, is_leaf=is_none)
     return bool(leaves) and all(leaf is None for leaf in leaves)
+
+
+def with_still(tx: GradientTransformation, grads: Tree, params: P, new: P) -> P:
+    """New parameters; those without a gradient, or that `tx` never moves, are as they were."""
+    gs = aligned(tx, jax.tree.structure(params, is_leaf=is_none), grads, "updates", "parameters")
+    still = [g is None or never for g, never in zip(gs, tx.frozen(params), strict=True)]
+    return with_leaves(new, still, True, params) if any(still) else new
+
+
+def with_numbers(params: P, shown: P) -> P:
+    """Parameters to evaluate with in which Python numbers, which nobody moved, are as they were."""
+    plain = [type(p) in NUMBERS for p in jax.tree.leaves(params, is_leaf=is_none)]
+    return with_leaves(shown, plain, True, params) if any(plain) else shown
 
 
 def with_frozen(tx: GradientTransformation, params: P, new: P) -> P:

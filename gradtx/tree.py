@@ -13,8 +13,6 @@ import numpy as np
 from jax import Array, lax
 from jax.typing import DTypeLike
 
-from gradtx.struct import NUMBERS
-
 Tree = Any
 """A pytree of arrays."""
 
@@ -141,7 +139,7 @@ def _is_inexact(dtype: DTypeLike) -> bool:
 def is_data(x: Any) -> bool:
     """Whether `x` is a number or an array of numbers, bools or keys, or the shape of one."""
     dtype = getattr(x, "dtype", None)
-    return isinstance(x, NUMBERS) if dtype is None else _is_data(dtype)
+    return isinstance(x, int | float | complex) if dtype is None else _is_data(dtype)
 
 
 @functools.cache

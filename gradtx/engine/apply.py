@@ -11,9 +11,10 @@ from jax import Array
 
 from gradtx.engine.beside import aligned
 from gradtx.engine.front import compiled
+from gradtx.engine.keys import salt
 from gradtx.engine.rounding import is_narrow, round_to, seed_from_key
 from gradtx.struct import type_error, value_error
-from gradtx.tree import P, Tree, is_inexact, is_none, named_leaves, path_salt, widest
+from gradtx.tree import P, Tree, is_inexact, is_none, named_leaves, widest
 
 
 @compiled
@@ -40,7 +41,8 @@ def apply_updates(params: P, updates: Tree, key: int | Array | None = None) -> P
             return jax.lax.add(p, u)
         total = p.astype(dtype) + u.astype(dtype)
         if key is not None and is_narrow(p.dtype):
-            own = jax.random.fold_in(key, path_salt(named_leaves(params)[index][0]))
+            path = jax.tree_util.tree_flatten_with_path(params, is_leaf=is_none)[0][index][0]
+            own = jax.random.fold_in(key, salt((), path))
             total = round_to(total, p.dtype, seed_from_key(own))
         return total.astype(p.dtype)
 

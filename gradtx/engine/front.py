@@ -24,13 +24,14 @@ F = TypeVar("F", bound=Callable[..., Any])
 def compiled(function: F) -> F:
     """Runs `function` as one cached compiled function when it is called outside of any trace.
 
-    Under a trace, or with an argument that is not data (a function, a shape), it runs as it is. Of
-    a transformation it hands on those extra arguments only that a part of it asks for, so that
-    others change neither numbers nor speed; dicts among them keep their order, and those whose
-    order counts arrive as a `Table`.
+    Under a trace, or with an argument that is not data (a function, a shape), it runs as it is;
+    Python numbers among the parameters are not traced. Of a transformation it hands on those extra
+    arguments only that a part of it asks for, so that others change neither numbers nor speed;
+    dicts among them keep their order, and those whose order counts arrive as a `Table`.
     """
     parameters = inspect.signature(function).parameters
     is_update = "state" in parameters and not parameters.keys().isdisjoint(("updates", "grads"))
+    place = [*parameters].index("params")
 
     @functools.wraps(function)
     def in_order(*args: Any, **kwargs: Any) -> Any:
@@ -40,7 +41,10 @@ def compiled(function: F) -> F:
             **{name: x if name in tables else _unordered(x) for name, x in kwargs.items()},
         )
 
-    jitted = jax.jit(in_order)
+    def with_numbers(*args: Any, **kwargs: Any) -> Any:
+        return _fixed(in_order(*_unfixed(args), **_unfixed(kwargs)))
+
+    jitted, jitted_with_numbers = jax.jit(in_order), jax.jit(with_numbers)
 
     def refuse_strange(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         given = {**dict(zip(parameters, args, strict=False)), **kwargs}
@@ -62,8 +66,13 @@ def compiled(function: F) -> F:
         if not all(isinstance(x, _DATA) and not isinstance(x, Tracer) for x in leaves):
             refuse_strange(args, kwargs)
             return function(*args, **kwargs)
+        params = (args[place : place + 1], {k: x for k, x in ordered.items() if k == "params"})
         try:
-            return jitted(*args, **ordered)
+            if not any(type(x) in NUMBERS for x in jax.tree.leaves(params)):
+                return jitted(*args, **ordered)
+            given, named = _fixed(params)
+            args = (*args[:place], *given, *args[place + 1 :])
+            return _unfixed(jitted_with_numbers(*args, **{**ordered, **named}))
         except (TypeError, ValueError) as error:
             failed = error
         refuse_strange(args, kwargs)
@@ -103,6 +112,32 @@ def _wanted(
         return kwargs
     wanted = tx.wanted_extras | parameters.keys()
     return {name: value for name, value in kwargs.items() if name in wanted}
+
+
+class _Number:
+    """A Python number on its way through `jax.jit`, which would make it an array."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+
+jax.tree_util.register_pytree_node(
+    _Number, lambda x: ((), (type(x.value), x.value)), lambda aux, _: _Number(aux[1])
+)
+
+
+def _fixed(tree: Any) -> Any:
+    """The tree with its Python numbers as they are on their way through `jax.jit`."""
+    return jax.tree.map(lambda x: _Number(x) if type(x) in NUMBERS else x, tree)
+
+
+def _unfixed(tree: Any) -> Any:
+    """What `_fixed` was given."""
+    return jax.tree.map(
+        lambda x: x.value if isinstance(x, _Number) else x,
+        tree,
+        is_leaf=lambda x: isinstance(x, _Number),
+    )
 
 
 class _Ordered(Table):

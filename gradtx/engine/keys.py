@@ -66,6 +66,5 @@ def array_key(seed: Any, name: str, at: At, path: tuple[Any, ...]) -> Array:
 
 def salt(place: tuple[str, ...], path: tuple[Any, ...]) -> np.uint32:
     """A number that belongs to an array in a part of an optimizer."""
-    # The keys one by one: joined strings of different paths can be the same.
-    names = tuple(jax.tree_util.keystr((key,), simple=True) for key in path)
-    return np.uint32(zlib.crc32(repr((place, names)).encode()))
+    # The keys one by one, with their kind: strings of different paths can be the same.
+    return np.uint32(zlib.crc32(repr((place, [*map(repr, path)])).encode()))

@@ -19,7 +19,7 @@ from gradtx.transform import GradientTransformation, State
 from gradtx.transforms.decay import add_decayed_weights
 from gradtx.transforms.scale import scale_by_learning_rate
 from gradtx.tree import Tree
-from gradtx.wrappers.partition import partition
+from gradtx.wrappers.partition import CLOCKS, moments_of, partition
 
 Matrices = str | Mapping[Any, Axes | str | None]
 """The matrices of a model: `{"embed/*": None, "*/kernel": "io"}`, path patterns with the axes of
@@ -29,6 +29,9 @@ One pattern alone means axes (in, out). With labels beside it, its keys are labe
 
 REST = scale_by_adam(b2=0.95)
 """What moves arrays that are no matrices, unless one says otherwise."""
+
+
+ROLES = ("matrices", "rest")
 
 
 class by_role(Clocked):
@@ -51,12 +54,12 @@ class by_role(Clocked):
 
     @property
     def _part_names(self) -> tuple[str, ...]:  # pyright: ignore[reportIncompatibleVariableOverride]
-        return ("matrices", "rest")
+        return (CLOCKS, *ROLES)
 
     def init_part(self, params: Tree, at: At) -> State:
         # A pattern of the learning rate may be for arrays of one part only.
         descend = scale_by_learning_rate(self.learning_rate)
-        per_array(descend, at.count, params, strict=True)
+        per_array(descend, at.count, params, strict=at.whole)
         return self._partition(1.0).init_part(params, at)
 
     def update_part(
@@ -72,9 +75,8 @@ class by_role(Clocked):
         self, at: At, state: State | None = None
     ) -> Iterator[tuple[GradientTransformation, At]]:
         yield self, at
-        for name in self._part_names:
-            part = getattr(self, name)
-            yield from part.moments_alone(at.inside(name), None if state is None else state[name])
+        for name in ROLES:
+            yield from moments_of(getattr(self, name), name, at, state)
 
     def routes(self, params: Tree) -> list[Route]:
         return self._partition(self.learning_rate).routes(params)

@@ -158,8 +158,11 @@ class accumulate(Wrapper):
     ) -> Turn:
         """The cycle with this micro-batch; `inner` gets the mean where that is the last."""
         handed = self._handed(extra)
-        if self._is_inner:
+        if state.mini_step is None and self._is_inner:
             return Turn(lambda: updates, state, handed)
+        if state.mini_step is None:
+            seen = "the state was made with every=1, which keeps no sum of gradients"
+            raise value_error(f"{self}.update", seen, "Make a state for it: tx.init(params)")
         real = state.weight.dtype
         numbers = for_all_arrays(self, state.gradient_step)
         micro = next_count(state.mini_step)

@@ -53,7 +53,7 @@ def zero_updates(updates: Tree, params: Tree | None) -> Tree:
 def all_finite(tree: Tree) -> Array:
     """Whether no array of a tree holds an infinity or a NaN."""
     # Summed as numbers, which needs no array of flags: inf - inf and NaN - NaN are NaN.
-    sums = [jnp.sum(x - x) for x in map(jnp.asarray, jax.tree.leaves(tree)) if is_inexact(x)]
+    sums = [jnp.sum(x - x) for x in map(jnp.asarray, filter(is_inexact, jax.tree.leaves(tree)))]
     return jnp.stack([jnp.isfinite(x) for x in sums]).all() if sums else jnp.ones((), bool)
 
 

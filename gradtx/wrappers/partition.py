@@ -15,7 +15,8 @@ import jax.numpy as jnp
 
 from gradtx.clocked import FRONT, Clocked, refuse_other_parts
 from gradtx.engine.beside import aligned, as_they_came, grown, only, split, with_leaves
-from gradtx.engine.step import At
+from gradtx.engine.placement import zero_count
+from gradtx.engine.step import At, next_count
 from gradtx.interop import all_as_transformations
 from gradtx.paths import (
     UNMOVED,
@@ -30,9 +31,22 @@ from gradtx.paths import (
 )
 from gradtx.struct import Table, converted, static, type_error, value_error
 from gradtx.struct.along import are_flags, where
-from gradtx.transform import GradientTransformation, State, compiled
+from gradtx.transform import GradientTransformation, State, compiled, without_gradients
 from gradtx.tree import Tree, U, is_inexact, is_none, named_leaves, path_string
 from gradtx.wrappers.transparent import Transparent
+
+CLOCKS = "gradient_step"
+"""Where a state has the counts of its groups, as that of a wrapper that skips steps has its own."""
+
+
+def moments_of(
+    tx: GradientTransformation, key: Any, at: At, state: State | None
+) -> Iterator[tuple[GradientTransformation, At]]:
+    """`moments` of a group, from the state of the partition."""
+    here = at.inside(key)
+    if state is None:
+        return tx.moments(here)
+    return tx.moments(here._replace(count=state[CLOCKS][str(key)]), state[str(key)])
 
 
 class partition(Clocked):
@@ -41,9 +55,10 @@ class partition(Clocked):
     The keys of `transforms` are path patterns, of which the first that fits counts:
     `partition({"head/*": adam(1e-3), "*": freeze()})`. With `labels` they are labels, and `labels`
     is a (prefix) tree of them, a function `(path, array) -> label`, or one of the whole tree, as in
-    Optax. The state is a dict with the same keys, as strings. Each part has a count of its own,
-    which waits while none of its arrays has a gradient. Raises `ValueError` listing arrays without
-    an entry and entries without an array, but for those that are `optional`.
+    Optax. The state is a dict with the same keys, as strings. Parts count steps of their own,
+    `state["gradient_step"]`, which wait while none of their arrays has a gradient. Raises
+    `ValueError` listing arrays without an entry and entries without an array, but for those that
+    are `optional`.
     """
 
     transforms: Mapping[Any, GradientTransformation] = converted(converter=all_as_transformations)
@@ -52,16 +67,17 @@ class partition(Clocked):
     optional: tuple[Any, ...] = static(default=())  # entries that need no array
 
     def check(self) -> None:
-        if "count" in self.transforms:
-            raise value_error(
-                "partition",
-                "an entry is named 'count', as the step count in the state is",
-                'Name it otherwise: the pattern "*/count" fits the same arrays',
-            )
+        for name in ("count", CLOCKS):
+            if name in self.transforms:
+                raise value_error(
+                    "partition",
+                    f"an entry is named {name!r}, as a step count in the state is",
+                    f'Name it otherwise: the pattern "*/{name}" fits the same arrays',
+                )
 
     @property
     def _part_names(self) -> tuple[Any, ...]:  # pyright: ignore[reportIncompatibleVariableOverride]
-        return tuple(map(str, self.transforms))
+        return (CLOCKS, *map(str, self.transforms))
 
     def init_part(self, params: Tree, at: At) -> State:
         keys = route(self, self.transforms, self.labels, params)
@@ -70,10 +86,13 @@ class partition(Clocked):
             refuse_unused(self, wanted, keys, params)
             if isinstance(self.labels, by_path):
                 refuse_idle(self, self.labels, params)
-        return {
-            str(key): tx.init_alone(only(params, keys, key), at.inside(key))
+        start = {
+            str(key): tx.init_part(
+                only(params, keys, key), at.inside(key)._replace(count=zero_count(params))
+            )
             for key, tx in self.transforms.items()
         }
+        return {CLOCKS: {key: zero_count(params) for key in start}, **start}
 
     def update_part(
         self, updates: Tree, state: State, params: Tree | None, at: At, extra: Mapping[str, Any]
@@ -81,17 +100,18 @@ class partition(Clocked):
         refuse_other_parts(self, state, self._part_names)
         came, (updates, model) = updates, seen(self, updates, params)
         keys = route(self, self.transforms, self.labels, model)
-        merged, new = updates, {}
+        merged, new, clocks = updates, dict(state), dict(state[CLOCKS])
         for key, tx in self.transforms.items():
-            part, new[str(key)] = tx.update_alone(
-                only(updates, keys, key),
-                state[str(key)],
-                only(params, keys, key),
-                at.inside(key),
-                split(self, tx.tree_extras, extra, model, keys, key),
-            )
+            name, part = str(key), only(updates, keys, key)
+            if without_gradients(part):
+                continue
+            here = at.inside(key)._replace(count=clocks[name])
+            own = split(self, tx.tree_extras, extra, model, keys, key)
+            ps = only(params, keys, key)
+            part, new[name] = tx.update_part(part, state[name], ps, here, own)
+            clocks[name] = next_count(clocks[name])
             merged = with_leaves(merged, keys, key, part)
-        return as_they_came(merged, came), new
+        return as_they_came(merged, came), {**new, CLOCKS: clocks}
 
     def routes(self, params: Tree) -> list[Route]:
         keys = route(self, self.transforms, self.labels, params)
@@ -113,7 +133,7 @@ class partition(Clocked):
     ) -> Iterator[tuple[GradientTransformation, At]]:
         yield self, at
         for key, tx in self.transforms.items():
-            yield from tx.moments_alone(at.inside(key), None if state is None else state[str(key)])
+            yield from moments_of(tx, key, at, state)
 
     def frozen(self, params: Tree) -> list[bool]:
         keys = route(self, self.transforms, self.labels, params)
@@ -126,7 +146,8 @@ class partition(Clocked):
     def eval_part(self, state: State, params: Tree, at: At) -> Tree:
         keys = route(self, self.transforms, self.labels, params)
         for key, tx in self.transforms.items():
-            part = tx.eval_alone(state[str(key)], only(params, keys, key), at.inside(key))
+            here = at.inside(key)._replace(count=state[CLOCKS][str(key)])
+            part = tx.eval_part(state[str(key)], only(params, keys, key), here)
             params = with_leaves(params, keys, key, part)
         return params
 

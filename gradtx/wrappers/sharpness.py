@@ -13,7 +13,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import Array, lax
+from jax import Array
 
 from gradtx.engine.beside import aligned, as_they_came, grown, only, with_leaves
 from gradtx.engine.hyperparameters import for_all_arrays
@@ -26,7 +26,7 @@ from gradtx.transform import State, apply_updates
 from gradtx.tree import Tree, abs2, as_came, global_norm, is_inexact, is_none, root, widened
 from gradtx.wrappers.average import is_due, whole_number
 from gradtx.wrappers.base import Turn, Wrapper
-from gradtx.wrappers.choice import shown, zero_updates
+from gradtx.wrappers.choice import either, shown, zero_updates
 
 
 class _weigh(Rule, called="sam"):
@@ -107,17 +107,17 @@ class sam(Wrapper):
             merged = as_came(with_leaves(nothing, still, False, steps), updates)
             return as_they_came(merged, came)
 
-        def ascend(inner: Any) -> tuple[Tree, Any]:
-            return with_still(_ascent(self, wide, params, at)), inner
+        def ascend() -> tuple[Tree, Any]:
+            return with_still(_ascent(self, wide, params, at)), state.inner
 
-        def descend(inner: Any) -> tuple[Tree, Any]:
+        def descend() -> tuple[Tree, Any]:
             start = with_leaves(params, still, False, as_came(own.start, params))
             steps, inner = self.inner_update(updates, state, start, at, extra)
             running, steps = Running(rule, own, at, 0.0), only(steps, still, False)
             return with_still(self.run_own(steps, running, params, extra)[0]), inner
 
         due = is_due(self, "sync_period", at.count)
-        steps, inner = lax.cond(due, descend, ascend, state.inner)
+        steps, inner = either(due, descend, ascend)
         new = self._counted(Turn(lambda: updates, state, extra, due), state)
         return steps, new._replace(inner=inner, own=own)
 

@@ -20,7 +20,8 @@ from gradtx.transform import (
     GradientTransformation,
     State,
     compiled,
-    with_frozen,
+    with_numbers,
+    with_still,
 )
 from gradtx.tree import P, Tree, U
 
@@ -70,11 +71,11 @@ class Transparent(GradientTransformation):
     @compiled
     def step(self, grads: Tree, state: State, params: P, **extra: Any) -> tuple[P, State]:
         new, state = self.step_part(grads, state, params, FRONT, extra)
-        return with_frozen(self, params, new), state
+        return with_still(self, grads, params, new), state
 
     @compiled
     def eval_params(self, state: State, params: P) -> P:
-        return self.eval_part(state, params, FRONT)
+        return with_numbers(params, self.eval_part(state, params, FRONT))
 
     def frozen(self, params: Tree) -> list[bool]:
         return self.inner.frozen(params)

@@ -185,7 +185,6 @@ def test_shapes_are_enough_for_init(name: str) -> None:
 # Clocks ------------------------------------------------------------------------------------------
 
 
-@seen("nothing is known of transformations of other libraries: the schedule ticks at all calls")
 @pytest.mark.parametrize(
     "skipping",
     [
@@ -200,13 +199,11 @@ def test_clocks_behind_optax_that_skips(skipping: Any) -> None:
         gx.chain(skipping(), rate)
 
 
-@seen("a clock of Optax behind `accumulate` is not seen")
 def test_clocks_of_optax_behind_what_skips() -> None:
     with pytest.raises(ValueError, match="inside"):
         gx.chain(gx.accumulate(gx.scale(1.0), 4), optax.scale_by_adam())
 
 
-@seen("with every=1 the sum of the window so far is not used: -3")
 def test_a_shorter_window_uses_up_what_is_there() -> None:
     """After 1 of 4, `replace(every=1)`: the mean of 1 and 3, as with every=2; counted as a step."""
     p = jnp.ones(2)

@@ -236,7 +236,6 @@ def test_it_unpacks() -> None:
     assert len(gx.sgd(0.1)) == 2
 
 
-@seen("'chain' object is not subscriptable")
 def test_it_is_indexed() -> None:
     """`tx[0]` and `tx[1]` are `init` and `update`, as of a pair; there is no third."""
     tx: Any = gx.sgd(0.1)
