@@ -138,9 +138,9 @@ def spread(called: object, prefix: Tree, tree: Tree) -> list[Any]:
 
 def _spread_by_path(prefix: Tree, tree: Tree) -> tuple[list[Any], list[str], list[str]]:
     """The same by paths alone: what is found, the paths without a value, values without a path."""
-    above = dict(_bare_paths(prefix, lambda x: x is None or isinstance(x, Struct)))
+    above = dict(bare_paths(prefix, lambda x: x is None or isinstance(x, Struct)))
     found, lost, used = [], [], set()
-    for path, _ in _bare_paths(tree, is_none):
+    for path, _ in bare_paths(tree, is_none):
         owner = next((path[:k] for k in range(len(path), -1, -1) if path[:k] in above), None)
         used.add(owner)
         found.append(None if owner is None else above[owner])
@@ -148,7 +148,7 @@ def _spread_by_path(prefix: Tree, tree: Tree) -> tuple[list[Any], list[str], lis
     return found, lost, ["/".join(path) for path in above if path not in used]
 
 
-def _bare_paths(tree: Tree, is_leaf: Callable[[Any], bool]) -> list[tuple[tuple[str, ...], Any]]:
+def bare_paths(tree: Tree, is_leaf: Callable[[Any], bool]) -> list[tuple[tuple[str, ...], Any]]:
     """The leaves with their paths, without the attribute in which a box such as a variable of Flax
     holds its array."""
     flat = tree_flatten_with_path(tree, is_leaf=is_leaf)[0]

@@ -80,7 +80,9 @@ def test_axes_are_named_and_never_guessed():
 
 def test_bounds_for_every_entry():
     low, high = np.full(SHAPE, -0.1), np.linspace(0, 0.2, 12).reshape(SHAPE)
-    box = gx.chain(gx.sgd(10.0), gx.projection_box(along(low, (0, 1)), along(high, (0, 1))))
+    box = gx.chain(
+        gx.sgd(10.0), gx.projection_box(lower=along(low, (0, 1)), upper=along(high, (0, 1)))
+    )
     params, _ = two_steps(box)
     assert bool((params >= low - 1e-6).all() and (params <= high + 1e-6).all())
 
@@ -185,7 +187,7 @@ def test_a_stack_of_matrices_with_a_number_for_each():
     shape, axes = (3, 4, 5), gx.Axes("bio")
 
     def make(x: Any) -> Any:
-        return gx.scale_by_muon(x, axes=axes)
+        return gx.scale_by_muon(beta=x, axes=axes)
 
     assert_close(two_steps(make(along(RATES, 0)), shape)[0], by_rows(make, shape))
 
@@ -196,7 +198,7 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "one axis twice": (lambda: two_steps(gx.sgd(along(np.ones((3, 3)), (0, -2)))), "3 x 3 values"),
     "joint": (lambda: two_steps(gx.clip_by_global_norm(along(RATES, 0))), "all arrays share one"),
     "wrapper": (lambda: two_steps(gx.ema(gx.sgd(0.1), along(RATES, 0))), "'stack'|share one"),
-    "matrix": (lambda: two_steps(gx.scale_by_muon(along(RATES, 0))), "'stack' is one whole"),
+    "matrix": (lambda: two_steps(gx.scale_by_muon(beta=along(RATES, 0))), "'stack' is one whole"),
     "period": (lambda: gx.every(gx.sgd(0.1), along([1, 2, 3], 0)), "every|whole"),
     "outside": (lambda: gx.adam(0.1, b1=along([0.5, 1.5], 0)), r"\[0, 1\)"),
     "nan": (lambda: gx.sgd(along([0.5, np.nan], 0)), "nan"),

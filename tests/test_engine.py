@@ -48,6 +48,7 @@ class towards(gx.Rule):
     """Adds an estimate that comes as a tree like the gradients, one array for each."""
 
     needs: ClassVar[tuple[str, ...]] = ("estimate",)
+    trees: ClassVar[tuple[str, ...]] = ("estimate",)
 
     def update_leaf(self, g: Any, slots: Any, p: Any, step: gx.Step) -> Any:
         return g + step.extra["estimate"], slots

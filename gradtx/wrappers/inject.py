@@ -13,7 +13,7 @@ from jax.tree_util import tree_leaves_with_path
 
 from gradtx.engine.hyperparameters import entries, in_use
 from gradtx.engine.step import At
-from gradtx.struct import nearest, value_error
+from gradtx.struct import Struct, nearest, value_error
 from gradtx.struct.along import along
 from gradtx.transform import GradientTransformation, State, count_in
 from gradtx.tree import Tree, path_string
@@ -42,6 +42,10 @@ class inject_hyperparams(Wrapper):
     kinds: ClassVar[Mapping[str, str]] = dict.fromkeys(InjectOwn._fields, "hyperparameter")
 
     def init_own(self, params: Tree, at: At) -> InjectOwn:
+        for name, (_, entry) in entries(self.inner).items():
+            if not isinstance(entry, Struct) and jnp.ndim(entry):
+                seen = f"{name} has shape {jnp.shape(entry)}, a hyperparameter is one number"
+                raise value_error(self, seen, "Run a stack of optimizers under jax.vmap")
         leaves = jax.tree.leaves(self.inner)
         schedules = {name: _strong(leaves[i]) for name, i in self._places()[1].items()}
         return InjectOwn(self._numbers(at, None), schedules)

@@ -11,10 +11,10 @@ from gradtx.clocked import Clocked, refuse_other_parts
 from gradtx.engine.beside import alike, as_they_came
 from gradtx.engine.step import At
 from gradtx.interop import as_transformation
-from gradtx.paths import Route
+from gradtx.paths import Route, bare_paths
 from gradtx.struct import converted, value_error
 from gradtx.transform import GradientTransformation, State
-from gradtx.tree import Tree, is_inexact, is_none, named_leaves
+from gradtx.tree import Tree, is_inexact, is_none
 from gradtx.wrappers.partition import seen
 
 
@@ -33,7 +33,7 @@ class separately(Clocked):
 
     def init_part(self, params: Tree, at: At) -> State:
         # For what is wrong with the whole, such as a pattern that no array uses.
-        jax.eval_shape(lambda p: self.inner.init_part(p, at), params)
+        jax.eval_shape(lambda: self.inner.init_part(params, at))
         each = at._replace(whole=False)
         return {
             "arrays": {
@@ -58,7 +58,7 @@ class separately(Clocked):
             for name in self.tree_extras
             if extra.get(name) is not None
         }
-        for i, (path, p) in enumerate(named_leaves(model)):
+        for i, (path, p) in enumerate(_named(model)):
             if not is_inexact(p):
                 continue
             more = {**extra, **{name: {path: values[i]} for name, values in own.items()}}
@@ -75,13 +75,13 @@ class separately(Clocked):
             path: self.inner.eval_alone(states[path], {path: x}, at.inside(path))[path]
             for path, x in moved.items()
         }
-        leaves = [shown.get(path, x) for path, x in named_leaves(params)]
+        leaves = [shown.get(path, x) for path, x in _named(params)]
         return jax.tree.structure(params, is_leaf=is_none).unflatten(leaves)
 
     def _moved(self, tree: Tree) -> dict[str, Any]:
         """The arrays by path. Raises `ValueError` for two of the same."""
         found: dict[str, Any] = {}
-        for path, x in named_leaves(tree):
+        for path, x in _named(tree):
             if path in found:
                 seen = f"two arrays have the path {path!r}"
                 raise value_error(self, seen, "Give one of them another key")
@@ -101,3 +101,7 @@ class separately(Clocked):
     def routes(self, params: Tree) -> list[Route]:
         name = type(self).__name__
         return [r._replace(by=f"{name}({r.by})") for r in self.inner.routes(params)]
+
+
+def _named(tree: Tree) -> list[tuple[str, Any]]:
+    return [("/".join(path), x) for path, x in bare_paths(tree, is_none)]

@@ -19,10 +19,10 @@ from gradtx.engine.beside import aligned, as_they_came, grown, only, with_leaves
 from gradtx.engine.hyperparameters import for_all_arrays
 from gradtx.engine.run import Running, run
 from gradtx.engine.step import At
-from gradtx.interop import AnyTransformation
+from gradtx.interop import AnyTransformation, as_transformation
 from gradtx.rule import Copy, Hyper, HyperField, OptionalHyperField, Rule, Step
-from gradtx.struct import static, within
-from gradtx.transform import State, apply_updates
+from gradtx.struct import converted, static, value_error, within
+from gradtx.transform import GradientTransformation, State, apply_updates
 from gradtx.tree import Tree, abs2, as_came, global_norm, is_inexact, is_none, root, widened
 from gradtx.wrappers.average import is_due, whole_number
 from gradtx.wrappers.base import Turn, Wrapper
@@ -56,6 +56,40 @@ def _ascent(wrapper: Any, updates: Tree, params: Tree | None, at: At) -> Tree:
     return weigh(0 if wrapper.eta is None else 2, factor)
 
 
+def _as_optional(value: AnyTransformation | None, called: str = "sam") -> Any:
+    return None if value is None else as_transformation(value, called)
+
+
+def _uphill(
+    wrapper: Any, state: State, updates: Tree, params: Tree, at: At, extra: Mapping[str, Any]
+) -> tuple[Tree, State]:
+    """The way uphill, against the updates of `adv_optimizer` if there is one, and its state."""
+    if wrapper.adv_optimizer is None:
+        return _ascent(wrapper, updates, params, at), state
+    there = at.inside("adv_optimizer")
+    updates, state = wrapper.adv_optimizer.update_alone(updates, state, params, there, extra)
+    return jax.tree.map(lambda u: -u if is_inexact(u) else u, updates), state
+
+
+def _refuse_both(wrapper: Any) -> None:
+    if wrapper.adv_optimizer is not None and wrapper.eta is not None:
+        do = "Pass eta=None, or leave adv_optimizer out"
+        raise value_error(wrapper, "adv_optimizer stands in the place of rho and eta", do)
+
+
+def _fresh(wrapper: Any, params: Tree, at: At) -> State:
+    """The state of `adv_optimizer` before its first step."""
+    if wrapper.adv_optimizer is None:
+        return None
+    return wrapper.adv_optimizer.init_alone(params, at.inside("adv_optimizer"))
+
+
+class SamOwn(NamedTuple):
+    """What `sam` remembers."""
+
+    ascent: Any = None  # the state of `adv_optimizer`
+
+
 class _start(Rule, called="sam"):
     """Remembers the parameters at the start of a period; its last step is one from there."""
 
@@ -77,7 +111,8 @@ class sam(Wrapper):
 
     An update is the ascent e = rho g / ||g||, all arrays together, or at the end of every
     `sync_period` the step of `inner` from the start, back included: two gradients for a step.
-    With `eta` it is adaptive: e = rho T^2 g / ||T g||, T = |p| + eta. `eval_params` is the start.
+    With `eta` it is adaptive: e = rho T^2 g / ||T g||, T = |p| + eta. An `adv_optimizer` in the
+    place of both goes against its updates, afresh in every period. `eval_params` is the start.
     Foret+ 2020, 2010.01412; Kwon+ 2021, 2102.11600. `inner` counts its own steps.
     """
 
@@ -87,7 +122,13 @@ class sam(Wrapper):
     eta: OptionalHyperField = within("[0, inf)", default=None)
     # Updates for a step; each but the last goes uphill.
     sync_period: HyperField = within("[1, inf)", default=2)
+    # Any transformation: the way uphill is what it would do, in the other direction.
+    adv_optimizer: GradientTransformation | None = converted(
+        converter=_as_optional, default=None, hyperparameter=False
+    )
 
+    Own = SamOwn
+    kinds: ClassVar[Mapping[str, str]] = {"ascent": "state"}
     after = _start
     skips: ClassVar[bool] = True
     needs: ClassVar[tuple[str, ...]] = ("params",)
@@ -99,7 +140,10 @@ class sam(Wrapper):
         still = self.still(updates, params)
         came, updates = updates, grown(updates, params)
         rule, wide = self.rule, only(widened(updates), still, False)
-        first = self._phase(at.count) == 0
+        first, ascent = self._phase(at.count) == 0, state.ascent
+        if self.adv_optimizer is not None:
+            fresh = self.init_own(params, at).ascent
+            ascent = jax.tree.map(lambda new, old: jnp.where(first, new, old), fresh, ascent)
         _, own = self.run_own(wide, Running(rule, state.own, at, first), params, extra)
 
         def with_still(steps: Tree) -> Tree:
@@ -107,19 +151,26 @@ class sam(Wrapper):
             merged = as_came(with_leaves(nothing, still, False, steps), updates)
             return as_they_came(merged, came)
 
-        def ascend() -> tuple[Tree, Any]:
-            return with_still(_ascent(self, wide, params, at)), state.inner
+        def ascend() -> tuple[Tree, Any, Any]:
+            steps, new = _uphill(self, ascent, wide, params, at, extra)
+            return with_still(steps), state.inner, as_came(new, ascent)
 
-        def descend() -> tuple[Tree, Any]:
+        def descend() -> tuple[Tree, Any, Any]:
             start = with_leaves(params, still, False, as_came(own.start, params))
             steps, inner = self.inner_update(updates, state, start, at, extra)
             running, steps = Running(rule, own, at, 0.0), only(steps, still, False)
-            return with_still(self.run_own(steps, running, params, extra)[0]), inner
+            return with_still(self.run_own(steps, running, params, extra)[0]), inner, ascent
 
         due = is_due(self, "sync_period", at.count)
-        steps, inner = either(due, descend, ascend)
+        steps, inner, ascent = either(due, descend, ascend)
         new = self._counted(Turn(lambda: updates, state, extra, due), state)
-        return steps, new._replace(inner=inner, own=own)
+        return steps, new._replace(inner=inner, own=own, ascent=ascent)
+
+    def init_own(self, params: Tree, at: At) -> SamOwn:
+        return SamOwn(_fresh(self, params, at))
+
+    def check(self) -> None:
+        _refuse_both(self)
 
     def evaluated(self, state: State, params: Tree, at: At) -> Tree:
         away = self._phase(at.count) > 0
@@ -151,8 +202,14 @@ class opaque_sam(Wrapper):
     rho: HyperField = within("[0, inf)", default=0.05)  # the length of the way uphill
     # In ASAM's size of an entry, |p| + eta.
     eta: OptionalHyperField = within("[0, inf)", default=None)
+    adv_optimizer: GradientTransformation | None = converted(
+        converter=_as_optional, default=None, hyperparameter=False
+    )
 
     needs: ClassVar[tuple[str, ...]] = ("params", "grad_fn")
+
+    def check(self) -> None:
+        _refuse_both(self)
 
     def before(
         self, updates: Tree, state: State, params: Tree | None, at: At, extra: Mapping[str, Any]
@@ -161,7 +218,7 @@ class opaque_sam(Wrapper):
         if any(map(is_inexact, jax.tree.leaves(updates))):
             still = self.still(updates, params)
             moved = only(widened(grown(updates, params)), still, False)
-            away = _ascent(self, moved, params, at)
+            away, _ = _uphill(self, _fresh(self, params, at), moved, params, at, extra)
             grads = self._from(extra["grad_fn"](apply_updates(params, away)), updates)
         return Turn(lambda: grads, state, extra)
 

@@ -277,7 +277,6 @@ def test_examples_are_aggregated() -> None:
 # Arguments ---------------------------------------------------------------------------------------
 
 
-@seen("there is no argument 'adv_optimizer'")
 def test_sam_goes_uphill_with_any_optimizer() -> None:
     """With `adv_optimizer=sgd(0.1)` first +0.1 g, then back and the step of `inner` from there."""
     tx: Any = gx.sam(gx.sgd(1.0), adv_optimizer=gx.sgd(0.1))  # pyright: ignore[reportCallIssue]
