@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -214,21 +214,33 @@ def _spread(struct: Struct, name: str, value: Any, count: Any, tree: Tree) -> li
 Path = tuple[str, ...]
 
 
-def entries(tx: Struct) -> dict[str, tuple[Path, Any]]:
-    """The path of every number and schedule in a transformation, and what stands there, by name.
+class Entry(NamedTuple):
+    """A number or schedule in a transformation."""
+
+    path: Path
+    value: Any
+    field: str  # the field that holds it, with the path or pattern of the arrays that it is for
+
+
+def entries(tx: Struct) -> dict[str, Entry]:
+    """Every number and schedule in a transformation, by name.
 
     The name leaves out what only stands around (`inner`), unless two would have the same.
     """
-    found: dict[Path, Any] = {}
-    for path, value, chooses_code in fields_below(tx, whole=(Schedule, along)):
-        if chooses_code or (isinstance(value, Struct) and not isinstance(value, _MOVING)):
+    found: dict[Path, Entry] = {}
+    for path, value, chooses_code in fields_below(tx, whole=(Schedule, along, by_path)):
+        by_array = isinstance(value, by_path)
+        kept = by_array or isinstance(value, _MOVING) or not isinstance(value, Struct)
+        if chooses_code or not kept:
             continue
-        for below, entry in tree_leaves_with_path(value, is_leaf=lambda x: isinstance(x, _MOVING)):
-            found[(*path, path_string(below)) if below else path] = entry
+        inside = value.table if by_array else value
+        for below, entry in tree_leaves_with_path(inside, is_leaf=lambda x: isinstance(x, _MOVING)):
+            whole = (*path, path_string(below)) if below else path
+            found[whole] = Entry(whole, entry, ".".join(whole[len(path) - 1 :]))
     often = Counter(map(without_wrappers, found))
     short = {path: without_wrappers(path) for path in found}
     names = {path: ".".join(path if often[short[path]] > 1 else short[path]) for path in found}
-    return {names[path]: (path, entry) for path, entry in found.items()}
+    return {names[path]: entry for path, entry in found.items()}
 
 
 def in_use(tx: Any, moments: Iterable[tuple[Any, At]]) -> dict[str, Any]:
@@ -238,7 +250,7 @@ def in_use(tx: Any, moments: Iterable[tuple[Any, At]]) -> dict[str, Any]:
     def count(path: Path) -> Any:
         return next(counts[path[:k]] for k in range(len(path), -1, -1) if path[:k] in counts)
 
-    numbers = {name: evaluate(entry, count(path)) for name, (path, entry) in entries(tx).items()}
+    numbers = {name: evaluate(x.value, count(x.path)) for name, x in entries(tx).items()}
     return {name: x.values if isinstance(x, along) else x for name, x in numbers.items()}
 
 

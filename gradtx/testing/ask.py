@@ -65,10 +65,11 @@ def hyperparameters(tx: Any) -> dict[str, Any]:
 
     Random keys and axes are no numbers, and whoever takes them refuses everything else at once.
     """
+    others = {name for part in parts(tx) for name in part._others}
     numbers = {
         ".".join(path): value if type(value) in (int, float) else 0.1
         for path, value, chooses_code in fields_below(tx)
-        if not chooses_code and not isinstance(value, Struct) and path[-1] not in KEYS
+        if not chooses_code and not isinstance(value, Struct) and path[-1] not in others
     }
     return {path: number for path, number in numbers.items() if path not in axes(tx)}
 

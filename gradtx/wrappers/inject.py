@@ -42,10 +42,7 @@ class inject_hyperparams(Wrapper):
     kinds: ClassVar[Mapping[str, str]] = dict.fromkeys(InjectOwn._fields, "hyperparameter")
 
     def init_own(self, params: Tree, at: At) -> InjectOwn:
-        for name, (_, entry) in entries(self.inner).items():
-            if not isinstance(entry, Struct) and jnp.ndim(entry):
-                seen = f"{name} has shape {jnp.shape(entry)}, a hyperparameter is one number"
-                raise value_error(self, seen, "Run a stack of optimizers under jax.vmap")
+        self._refuse_axes()
         leaves = jax.tree.leaves(self.inner)
         schedules = {name: _strong(leaves[i]) for name, i in self._places()[1].items()}
         return InjectOwn(self._numbers(at, None), schedules)
@@ -55,19 +52,25 @@ class inject_hyperparams(Wrapper):
         found = in_use(self.inner, self.inner.moments(At(at.count), inner))
         return {short: _strong(found[name]) for name, short in self._names().items()}
 
+    def _refuse_axes(self) -> None:
+        """Raises `ValueError` for an array with axes that nobody named."""
+        for name, (_, value, _) in entries(self.inner).items():
+            if not isinstance(value, Struct) and jnp.ndim(value):
+                seen = f"{name} has shape {jnp.shape(value)}, a hyperparameter is one number"
+                raise value_error(self, seen, "Run a stack of optimizers under jax.vmap")
+
     def _names(self) -> dict[str, str]:
-        """What each hyperparameter is called in the state: its last name where no other has it."""
-        names = list(entries(self.inner))
-        often = Counter(name.rsplit(".", 1)[-1] for name in names)
-        last = {name: name.rsplit(".", 1)[-1] for name in names}
-        return {name: name if often[last[name]] > 1 else last[name] for name in names}
+        """What each hyperparameter is called in the state: its field where no other has it."""
+        fields = {name: entry.field for name, entry in entries(self.inner).items()}
+        often = Counter(fields.values())
+        return {name: name if often[field] > 1 else field for name, field in fields.items()}
 
     def _places(self) -> tuple[dict[str, int], dict[str, int]]:
         """Which leaf of `inner` each constant is, and each number of a schedule."""
         leaves, treedef = jax.tree.flatten(self.inner)
         constants, moving, names = {}, {}, self._names()
-        for name, (_, entry) in entries(treedef.unflatten(range(len(leaves)))).items():
-            for path, i in tree_leaves_with_path(entry, is_leaf=_has_axes):
+        for name, entry in entries(treedef.unflatten(range(len(leaves)))).items():
+            for path, i in tree_leaves_with_path(entry.value, is_leaf=_has_axes):
                 i = i.values if _has_axes(i) else i
                 if path:
                     below = jax.tree_util.keystr(path, simple=True, separator=".")
@@ -78,6 +81,7 @@ class inject_hyperparams(Wrapper):
 
     def in_state(self, state: State) -> Self:
         """Itself with the numbers of a state."""
+        self._refuse_axes()
         leaves, treedef = jax.tree.flatten(self.inner)
         known = self._names().values()
         for name in state.hyperparams:

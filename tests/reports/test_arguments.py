@@ -229,7 +229,6 @@ def test_two_rates_are_told_apart() -> None:
     assert rates == [0.1, 0.2]
 
 
-@seen("the key is '*/bias' alone: the name of the hyperparameter is lost")
 def test_rates_by_path_keep_their_name() -> None:
     """`by_path` inside: the keys say which hyperparameter it is."""
     tx = gx.inject_hyperparams(gx.sgd(gx.by_path({"*/bias": 0.2, "*": 0.1})))
