@@ -11,6 +11,7 @@ import jax
 import numpy as np
 from jax.core import Tracer
 
+from gradtx.engine.nodes import naming_nodes
 from gradtx.engine.refusals import refuse_misplaced, refuse_no_arrays
 from gradtx.struct import NUMBERS, Struct, Table
 
@@ -71,15 +72,15 @@ def compiled(function: F) -> F:
             if not any(type(x) in NUMBERS for x in jax.tree.leaves(params)):
                 return jitted(*args, **ordered)
             given, named = _fixed(params)
-            args = (*args[:place], *given, *args[place + 1 :])
-            return _unfixed(jitted_with_numbers(*args, **{**ordered, **named}))
+            fixed = (*args[:place], *given, *args[place + 1 :])
+            return _unfixed(jitted_with_numbers(*fixed, **{**ordered, **named}))
         except (TypeError, ValueError) as error:
             failed = error
         refuse_strange(args, kwargs)
         raise as_typed(function, args, kwargs) or failed
 
     takes = (name for name, p in parameters.items() if p.kind is p.KEYWORD_ONLY)
-    return asking(*takes)(call)  # pyright: ignore[reportReturnType]
+    return asking(*takes)(naming_nodes(call))  # pyright: ignore[reportReturnType]
 
 
 def asking(*names: str) -> Callable[[F], F]:

@@ -16,6 +16,7 @@ from jax.sharding import Sharding
 
 from gradtx.engine.front import as_typed
 from gradtx.engine.hyperparameters import narrowed, per_array
+from gradtx.engine.nodes import naming_nodes
 from gradtx.engine.placement import beside, on_any_mesh, ordered_after, sharding_of, varying_as
 from gradtx.engine.refusals import unmade
 from gradtx.engine.step import At
@@ -60,7 +61,7 @@ def whole(init: F) -> F:
             failed = error
         raise as_typed(inspect.unwrap(program), (tx, given), {}) or failed
 
-    return call  # pyright: ignore[reportReturnType]
+    return naming_nodes(call)  # pyright: ignore[reportReturnType]
 
 
 def _there(place: Sharding | None) -> contextlib.AbstractContextManager[Any]:
