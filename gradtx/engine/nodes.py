@@ -31,10 +31,11 @@ def naming_nodes(call: F) -> F:
             if found is None or isinstance(error, _NodeError):
                 raise
             path, kind = found
+            first, *_ = str(error).splitlines() or ["without a message"]
             told = type_error(
                 f"{args[0]}.{call.__name__}",
                 f"{kind}, the node at {path!r}, raised {type(error).__name__} when it was rebuilt "
-                f"with None or a number in the place of an array: {error}",
+                f"with None or a number in the place of an array: {first}",
                 "Let its constructor take any object, as JAX asks of nodes: check in a function "
                 "of its own, or register it with an unflatten function that checks nothing",
             )

@@ -127,7 +127,7 @@ def refuse_mixed(g: Any, p: Any, slots: Any) -> None:
     if not all(map(_is_leaf, slots_below(slots))):
         raise TypeError(f"one array stands where the state has a tree. {_GRADIENTS}, one for each")
     if p is not None and np.shape(g) != np.shape(p):
-        raise ValueError(f"the shapes differ. {_GRADIENTS}")
+        raise ValueError(f"the shapes differ. {_gradients_of(g, p)}")
     if None in jax.tree.leaves(slots, is_leaf=is_none):
         raise ValueError(
             "the state has no memory of this array. Make the state for parameters that have it: "
@@ -148,6 +148,15 @@ def refuse_mixed(g: Any, p: Any, slots: Any) -> None:
 _GRADIENTS = "Take the gradients with respect to these parameters: jax.grad(loss)(params)"
 
 
+def _gradients_of(g: Any, p: Any) -> str:
+    if np.shape(g)[1:] != np.shape(p):
+        return _GRADIENTS
+    return (
+        "It looks like gradients of single examples: take their mean over the first axis, or put "
+        "differentially_private_aggregate before this, in a chain"
+    )
+
+
 def _is_leaf(x: Any) -> bool:
     return x is None or isinstance(x, Stored) or jax.tree_util.all_leaves([x])
 
@@ -164,7 +173,13 @@ def refuse_unfit(called: object, updates: Tree, params: Tree | None) -> None:
     for i, (u, p) in enumerate(zip(leaves, ps, strict=True)):
         if u is not None and p is not None and np.shape(u) != np.shape(p):
             raise explained(
-                called, updates, i, u, p, (), ValueError(f"the shapes differ. {_GRADIENTS}")
+                called,
+                updates,
+                i,
+                u,
+                p,
+                (),
+                ValueError(f"the shapes differ. {_gradients_of(u, p)}"),
             )
 
 

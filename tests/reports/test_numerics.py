@@ -228,7 +228,6 @@ def test_defaults_are_of_use_or_say_so(name: str) -> None:
     assert worst < 10 or "eps" in (getattr(gx, name).__doc__ or "")
 
 
-@seen("no public page says that jax.grad of a complex parameter has to be conjugated")
 def test_pages_speak_of_the_conjugate() -> None:
     """README and the error page, or at least a link of the library, tell of complex gradients."""
     import pathlib

@@ -245,11 +245,9 @@ def test_it_is_indexed() -> None:
         tx[2]
 
 
-@seen("'chain' object has no attribute '_replace'")
 def test_parts_of_the_pair_are_replaced() -> None:
-    """`tx._replace(init=...)`, as of a NamedTuple: something with this `init` and that `update`."""
-    tx: Any = gx.sgd(0.1)
-    other = tx._replace(init=lambda params: "state")
+    """`_replace(init=...)` is for a NamedTuple, which `to_optax` makes."""
+    other = gx.interop.to_optax(gx.sgd(0.1))._replace(init=lambda params: "state")
     assert other.init(PARAMS) == "state"
 
 
