@@ -70,7 +70,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--batch-size", metavar="N", help='examples per step, or "full" (default: the problem\'s)')
     add("--steps", metavar="N", help="training steps (default: the problem's)")
-    add("--seeds", default="3", metavar="N", help="number of seeds (default: 3)")
+    add(
+        "--seeds",
+        default="12",
+        metavar="N",
+        help="number of seeds (default: 12; fewer than 6 tell no two optimizers apart)",
+    )
     add(
         "--output",
         default="gradtx-compare",

@@ -58,7 +58,7 @@ def run(plan: Plan) -> tuple[list[Course], bool]:
     try:
         with Ticker(len(plan.problems) * len(plan.entrants)) as ticker:
             for problem in plan.problems:
-                race = Race(problem, plan.seeds, SCHEDULES[plan.schedule])
+                race = Race(problem, plan.seeds, SCHEDULES[plan.schedule], plan.finer)
                 courses.append(race.course())
                 for entrant in plan.entrants:
                     ticker.begin(f"{problem.name}: {entrant.label}")
@@ -73,7 +73,7 @@ def run(plan: Plan) -> tuple[list[Course], bool]:
 def _one(race: Race, course: Course, entrant: Entrant, rates: np.ndarray, ticker: Ticker) -> str:
     """Run one trial into `course`, and say in a line what came of it."""
     try:
-        trial = race.run(entrant, rates, lambda done: ticker.advance(done / course.steps))
+        trial = race.run(entrant, rates, ticker.advance)
     except Exception as error:  # one optimizer that fails must not lose the others
         said = (str(error).strip() or type(error).__name__).splitlines()[0]
         course.failures[entrant.label] = f"{type(error).__name__}: {said}"

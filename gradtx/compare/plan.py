@@ -16,6 +16,7 @@ from .entrant import SCHEDULES, Entrant
 from .parse import BadInput
 from .problems import PROBLEMS, Problem
 from .race import default_rates
+from .summary import FIRST
 
 CLASSICS = (
     "sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adadelta", "adam", "adamw",
@@ -32,6 +33,11 @@ class Plan:
     schedule: str
     seeds: list[int]
     output: Path
+
+    @property
+    def finer(self) -> bool:
+        """Whether there is a second round: not around learning rates that were asked for."""
+        return self.rates is None and len(self.seeds) > FIRST
 
     def rates_for(self, problem: Problem, entrant: Entrant) -> np.ndarray:
         return default_rates(problem, entrant.centre) if self.rates is None else self.rates

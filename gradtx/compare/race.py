@@ -1,5 +1,10 @@
-"""Training: all learning rates and seeds of an optimizer in one vmapped, jitted run."""
+"""Training: all learning rates and seeds of an optimizer in one vmapped, jitted run, twice.
 
+First all learning rates with a few seeds, then the best one and what lies half-way to its
+neighbours with all seeds: the claims are made about these.
+"""
+
+import dataclasses
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,11 +22,12 @@ from gradtx.tree import Tree
 from .entrant import Entrant, Schedule
 from .problems import Problem
 from .results import Course, Trial
-from .summary import best_rate
+from .summary import FIRST, best_rate
 
 LOOKS = 50  # how often the losses are measured on the way
 
-Progress = Callable[[int], None]
+Progress = Callable[[float], None]
+"""Hears of the part of a trial that was done since it was called last."""
 
 
 @dataclass(eq=False)
@@ -35,6 +41,7 @@ class Race:
     problem: Problem
     seeds: Sequence[int]
     schedule: Schedule
+    finer: bool = False  # whether there is a second round
 
     def __post_init__(self) -> None:
         self._train = jax.tree.map(jnp.asarray, self.problem.train)
@@ -57,15 +64,30 @@ class Race:
             target=problem.target,
             log=problem.log,
             score=problem.score and problem.score.name,
+            held_out=len(jax.tree.leaves(problem.held_out)[0]),
             judged_on_train=problem.judged_on_train,
         )
 
     def run(self, entrant: Entrant, rates: np.ndarray, progress: Progress) -> Trial:
-        """Train `entrant` with every one of `rates`; `progress` hears of steps done."""
+        """Train `entrant` with every one of `rates`, and some around the best with all seeds."""
+        if not self.finer:
+            return self._round(entrant, rates, self.seeds, progress)
+        few = self.seeds[:FIRST]
+
+        def half(part: float) -> None:
+            progress(part / 2)
+
+        first = self._round(entrant, rates, few, half)
+        second = self._round(entrant, around(first.rates, best_rate(first)[0]), self.seeds, half)
+        return merged(first, second)
+
+    def _round(
+        self, entrant: Entrant, rates: np.ndarray, chosen: Sequence[int], progress: Progress
+    ) -> Trial:
         problem = self.problem
         rates = np.asarray(rates, np.float32)
         txs = jax.vmap(lambda rate: entrant.make(self.schedule(rate, problem.steps)))(rates)
-        seeds = jnp.asarray(self.seeds, jnp.int32)
+        seeds = jnp.asarray(chosen, jnp.int32)
         began = time.perf_counter()
         carry = jax.jit(_stack(self._start))(txs, seeds)
         lengths = _chunks(problem.steps)
@@ -86,34 +108,40 @@ class Race:
             carry, points = jax.block_until_ready(
                 advance[length](txs, seeds, carry, jnp.int32(done[-1]), self._train)
             )
-            spent.append((time.perf_counter() - began) / length)
+            spent.append((time.perf_counter() - began) / length / (len(rates) * len(chosen)))
             looks.append(self._look(view(txs, seeds, carry)))
             paths.append(points)
             done.append(done[-1] + length)
-            progress(length)
+            progress(length / problem.steps)
 
         train_loss, held_loss, score = (np.stack([look[i] for look in looks], -1) for i in range(3))
-        best, survived = best_rate(train_loss, problem.log)
         state = jax.eval_shape(self._start, jax.tree.map(lambda a: a[0], txs), seeds[0])[1]
-        size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
-        final = jax.tree.map(lambda a: a[best], view(txs, seeds, carry))
-        return Trial(
+        # Counters are no memory of the parameters.
+        kept = [x for x in jax.tree.leaves(state) if x.ndim or jnp.issubdtype(x.dtype, jnp.inexact)]
+        size = sum(leaf.size * leaf.dtype.itemsize for leaf in kept)
+        found = Trial(
             problem=problem.name,
             optimizer=entrant.label,
             family=entrant.family,
             about=entrant.about,
             rates=rates,
-            seeds=list(self.seeds),
+            seeds=list(chosen),
+            ran=np.ones((len(rates), len(chosen)), bool),
             steps=np.array(done),
             train_loss=train_loss,
             held_loss=held_loss,
             score=score if problem.score else None,
-            path=np.concatenate(paths, 2)[best, np.argmax(survived)] if problem.watch else None,
-            trace=np.asarray(jax.vmap(problem.show)(final)) if problem.show else None,
+            path=None,
+            trace=None,
             compile_seconds=compile_seconds,
-            step_seconds=float(np.median(spent)),
+            step_seconds=np.asarray(spent),
             state_bytes_per_parameter=size / self._parameters,
         )
+        best, survived = best_rate(found)
+        final = jax.tree.map(lambda a: a[best], view(txs, seeds, carry))
+        path = np.concatenate(paths, 2)[best, np.argmax(survived)] if problem.watch else None
+        trace = np.asarray(jax.vmap(problem.show)(final)) if problem.show else None
+        return dataclasses.replace(found, path=path, trace=trace)
 
     def _look(self, params: Tree) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Training loss, held-out loss and score of all runs, [R, S] each.
@@ -175,6 +203,44 @@ class Race:
 
     def _watch(self, params: Tree) -> Array:
         return self.problem.watch(params) if self.problem.watch else jnp.zeros((0,))
+
+
+def around(rates: np.ndarray, best: int) -> np.ndarray:
+    """The best learning rate between two that are half-way to its neighbours.
+
+    Where the sweep ends there the nearer one goes beyond it by half a step, and another by a whole.
+    """
+    if len(rates) == 1:
+        return rates
+    lower, upper = max(best - 1, 0), min(best + 1, len(rates) - 1)
+    step = (rates[upper] / rates[lower]) ** (0.5 / (upper - lower))  # half a step, as a factor
+    powers = (-2, -1, 0) if best == 0 else (0, 1, 2) if best == len(rates) - 1 else (-1, 0, 1)
+    return np.asarray([rates[best] * step**power for power in powers], np.float32)
+
+
+def merged(first: Trial, second: Trial) -> Trial:
+    """Both rounds as one trial: the second counts where a learning rate was in both."""
+    kept = [i for i, rate in enumerate(first.rates) if rate not in second.rates]
+    rates = np.concatenate([first.rates[kept], second.rates])
+    order = np.argsort(rates)
+    few = len(first.seeds)
+
+    def together(name: str) -> np.ndarray | None:
+        old, new = getattr(first, name), getattr(second, name)
+        if new is None:
+            return None
+        empty = np.full((len(kept), *new.shape[1:]), False if new.dtype == bool else np.nan)
+        empty = empty.astype(new.dtype)
+        empty[:, :few] = old[kept]
+        return np.concatenate([empty, new])[order]
+
+    losses = ("ran", "train_loss", "held_loss", "score")
+    return dataclasses.replace(
+        second,
+        rates=rates[order],
+        compile_seconds=first.compile_seconds + second.compile_seconds,
+        **{name: together(name) for name in losses},
+    )
 
 
 def default_rates(problem: Problem, centre: float) -> np.ndarray:

@@ -29,7 +29,7 @@ def ranges_cell(course: Course, trial: Trial, summary: Summary, hue: str) -> str
     """Ticks for the rates that were tried, a bar for the usable range, a ring for the best."""
     middle = HEIGHT / 2
     places = [_place(rate, course) for rate in trial.rates]
-    bad = np.any(diverged(trial.train_loss), axis=1)
+    bad = np.any(diverged(trial), axis=1)
     parts = [
         f'<line x1="{places[0]:.1f}" x2="{places[-1]:.1f}" y1="{middle}" y2="{middle}" '
         'stroke="var(--ghost)"/>'

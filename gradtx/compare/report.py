@@ -10,13 +10,12 @@ from .figures import VARIABLES, Picture, pictures, style
 from .page import page
 from .ranges import ranges_cell, ranges_head
 from .results import Course, Results, Trial, to_json
-from .summary import Summary, summarize
+from .summary import FIRST, Summary, on_logs, summarize_all
 
 
 def write(results: Results, folder: Path) -> Path:
     """Write `report.html`, PNG files and `results.json` into `folder`; returns the page's path."""
-    summaries = {course.name: [summarize(t, course) for t in course.trials]
-                 for course in results.courses}  # fmt: skip
+    summaries = {course.name: summarize_all(course) for course in results.courses}
     plain = {name: [dataclasses.asdict(s) for s in found] for name, found in summaries.items()}
     (folder / "results.json").write_text(to_json(results, plain), "utf-8")
     sections = ""
@@ -40,6 +39,8 @@ def _title(results: Results) -> str:
 def _header(results: Results) -> str:
     first = results.courses[0].trials[0]
     seeds = f"{len(first.seeds)} seed{'s' * (len(first.seeds) > 1)}"
+    if not first.ran.all():
+        seeds += f" around the best learning rate ({FIRST} elsewhere)"
     count = max(len(course.trials) for course in results.courses)
     rates = sorted({len(trial.rates) for course in results.courses for trial in course.trials})
     swept = f"{rates[0]}" if len(rates) == 1 else f"{rates[0]} to {rates[-1]}"
@@ -101,11 +102,11 @@ def _entries(course: Course, summaries: list[Summary]) -> list[Entry]:
         Entry(i, course.trials[i], summary, f"var({VARIABLES[hues[i]]})")
         for i, summary in enumerate(summaries)
     ]
-    return sorted(found, key=lambda entry: entry.summary.rank)
+    return sorted(found, key=lambda entry: by_place(entry.summary))
 
 
 def _table(course: Course, entries: list[Entry]) -> str:
-    heads = ["optimizer", f"learning rates{ranges_head(course)}", *wording.heads(course),
+    heads = ["place", "optimizer", f"learning rates{ranges_head(course)}", *wording.heads(course),
              "state bytes\na parameter"]  # fmt: skip
     best = _best(course, [entry.summary for entry in entries])
     rows = [_row(course, entry, best) for entry in entries]
@@ -123,16 +124,18 @@ def _table(course: Course, entries: list[Entry]) -> str:
     )
 
 
-def _row(course: Course, entry: Entry, best: dict[str, float | None]) -> str:
+def _row(course: Course, entry: Entry, best: dict[str, set[str]]) -> str:
     trial, s, hue = entry.trial, entry.summary, entry.hue
 
     def cell(text: str, key: str = "", counts: bool = True) -> str:
-        mark = ' class="best"' if counts and key in best and getattr(s, key) == best[key] else ""
+        mark = ' class="best"' if counts and key and s.optimizer in best.get(key, ()) else ""
         return f"<td{mark}>{text}</td>"
 
     cells = (
-        f'<td title="{escape(trial.about)}"><span class="dot" '
-        f'style="background:{hue}"></span><span class="name">{escape(s.optimizer)}</span></td>'
+        f'<td class="place">{wording.place(s)}</td><td title="{escape(trial.about)}">'
+        f'<span class="dot" '
+        f'style="background:{hue}"></span><span class="name">{escape(s.optimizer)}</span>'
+        f"{_same(s)}</td>"
     ) + cell(ranges_cell(course, trial, s, hue))
     if not s.survivors:
         cells += f'<td class="bad" colspan="{len(wording.heads(course)) - 1}">diverged</td>'
@@ -140,44 +143,67 @@ def _row(course: Course, entry: Entry, best: dict[str, float | None]) -> str:
         cells += cell(wording.number(s.rate) + (" <small>edge</small>" if s.at_edge else ""))
         lost = s.seeds - s.survivors
         some = f' <small class="bad">{lost} diverged</small>' if lost else ""
-        spread = f" <small>{wording.loss_deviation(s, course)}</small>"
+        spread = f" <small>{wording.loss_spread(s, course)}</small>"
         cells += cell(wording.loss(s, course) + spread + some, "loss")
         if not course.judged_on_train:
-            spread = f" <small>{wording.held_deviation(s, course)}</small>"
+            spread = f" <small>{wording.held_spread(s, course)}</small>"
             cells += cell(wording.held(s, course) + spread, "held")
         cells += cell(wording.decades(s), "decades", s.all_reached)
         cells += cell(wording.to_target(s), "steps_to_target", s.all_reached)
-    cells += cell(wording.seconds(s.step_seconds))
+    low, middle, high = map(wording.seconds, s.step_seconds)
+    cells += cell(f"{middle} <small>{low} – {high}</small>")
     cells += cell(f"{s.state_bytes_per_parameter:.1f}")
     return f'<tr class="opt" data-opt="{entry.place}">{cells}</tr>'
 
 
-def _best(course: Course, summaries: list[Summary]) -> dict[str, float | None]:
-    """The values to be highlighted, by field, where there is something to compare."""
-    running = [s for s in summaries if s.survivors]
+def _same(summary: Summary) -> str:
+    return f" <small>same as {escape(summary.same_as)}</small>" if summary.same_as else ""
+
+
+def by_place(summary: Summary) -> tuple[bool, bool, int, float]:
+    """In the order of the table: by place, then by loss; last what is not ranked."""
+    loss = summary.loss.middle if summary.survivors else 0.0
+    return not summary.survivors, summary.same_as is not None, summary.place, loss
+
+
+def _best(course: Course, summaries: list[Summary]) -> dict[str, set[str]]:
+    """Whose value is to be highlighted, by field, where there is something to compare."""
+    running = [s for s in summaries if s.survivors and s.same_as is None]
     if len(running) < 2:
         return {}
     reached = [s for s in running if s.all_reached]
+    wide = max((s.decades for s in reached), default=None)
+    soon = min((s.steps_to_target for s in reached), default=None)
+    top = (max if course.score else min)(running, key=lambda s: s.held.middle)
+    first = min(s.place for s in running)
     return {
-        "loss": min(s.loss for s in running),
-        "held": (max if course.score else min)(s.held for s in running),
-        "decades": max((s.decades for s in reached), default=None),
-        "steps_to_target": min((s.steps_to_target for s in reached), default=None),
+        "loss": {s.optimizer for s in running if s.place == first},
+        "held": {s.optimizer for s in running if wording.held_alike(s, top, course)},
+        "decades": {s.optimizer for s in reached if s.decades == wide},
+        "steps_to_target": {s.optimizer for s in reached if s.steps_to_target == soon},
     }
 
 
 def _notes(course: Course) -> str:
-    scale = "logarithm of the loss" if course.log else "loss"
-    over = "geometric mean" if course.log else "mean"
-    factor = " (×/÷, as a factor)" if course.log else ""
+    scale = "logarithm of the loss" if on_logs(course) else "loss"
+    margin = ""
+    if course.score:
+        margin = (
+            f" Held out are {course.held_out:,} examples, so that one of them is "
+            f"{100 / course.held_out:.2g} %: results within a standard error of the best one are "
+            "marked like it."
+        )
     return (
         '<p class="muted" style="margin-top:12px">The best learning rate has the lowest final '
-        f"training loss ({over} over seeds, last tenth of the run) among those at which the fewest "
-        f"seeds diverged; ± is the standard deviation over seeds{factor}. A learning rate is "
-        "usable if it gives up at most a tenth of the progress that the best one made, measured "
-        f"in the {scale}; ≥ where the sweep ended before the range did. Bars show the usable "
-        "range, rings the best rate, ▲ rates at which runs diverged. Time is that of one step of "
-        "all runs of the optimizer together, divided by their number, compilation excluded.</p>"
+        "training loss (median over seeds, last tenth of the run) among those at which the fewest "
+        "seeds diverged; beside each median stand its quartiles. Optimizers share a place (=) "
+        "where the seeds do not tell them apart: seed by seed, by the signed-rank test of "
+        "Wilcoxon, with an error of 5 % for all comparisons together (Holm)." + margin + " A "
+        "learning rate is usable if it gives up at most a tenth of the progress that the best one "
+        f"made, measured in the {scale}; ≥ where the sweep ended before the range did. Bars show "
+        "the usable range, rings the best rate, ▲ rates at which runs diverged. Time is that of "
+        "one step of all runs of the optimizer together, divided by their number, compilation "
+        "excluded, with its quartiles over the run.</p>"
     )
 
 

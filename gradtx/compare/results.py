@@ -11,7 +11,10 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Trial:
-    """One optimizer on one problem: `R` learning rates times `S` seeds, looked at `E` times."""
+    """One optimizer on one problem: `R` learning rates times `S` seeds, looked at `E` times.
+
+    Not all rates are run with all seeds: `ran` says which, and losses are NaN elsewhere.
+    """
 
     problem: str
     optimizer: str  # as typed: "adam(b1=0.95)"
@@ -19,6 +22,7 @@ class Trial:
     about: str
     rates: np.ndarray  # [R], rising
     seeds: list[int]  # [S]
+    ran: np.ndarray  # [R, S], whether there was such a run
     steps: np.ndarray  # [E], steps done when looked at, the first being 0
     train_loss: np.ndarray  # [R, S, E]; not finite where a run diverged
     held_loss: np.ndarray  # [R, S, E]
@@ -26,12 +30,12 @@ class Trial:
     path: np.ndarray | None  # [steps + 1, 2], best learning rate, first seed that survived it
     trace: np.ndarray | None  # [S, T], best learning rate, after training
     compile_seconds: float
-    step_seconds: float  # for one step of all R * S runs together, compilation excluded
+    step_seconds: np.ndarray  # for a step of one run, between looks, compilation excluded
     state_bytes_per_parameter: float
 
     @property
     def runs(self) -> int:
-        return len(self.rates) * len(self.seeds)
+        return int(self.ran.sum())
 
     @property
     def judged(self) -> np.ndarray:
@@ -53,6 +57,7 @@ class Course:
     target: float
     log: bool
     score: str | None
+    held_out: int  # examples, which the score is a share of
     judged_on_train: bool
     trials: list[Trial] = dataclasses.field(default_factory=list)
     failures: dict[str, str] = dataclasses.field(default_factory=dict)  # optimizer: what it said
@@ -90,13 +95,14 @@ def from_json(text: str) -> Results:
     return Results(**raw)
 
 
-_ARRAYS = {"rates", "steps", "train_loss", "held_loss", "score", "path", "trace"}
+_KINDS = {"steps": np.int64, "ran": np.bool_}
+_ARRAYS = {"rates", "train_loss", "held_loss", "score", "path", "trace", "step_seconds", *_KINDS}
 
 
 def _trial(raw: dict[str, Any]) -> Trial:
     for name in _ARRAYS:
         if raw[name] is not None:
-            raw[name] = np.array(raw[name], np.int64 if name == "steps" else np.float32)
+            raw[name] = np.array(raw[name], _KINDS.get(name, np.float32))
     return Trial(**raw)
 
 
@@ -108,8 +114,8 @@ def _plain(value: Any) -> Any:
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple | np.ndarray):
         return [_plain(item) for item in value]
-    if isinstance(value, np.integer):
-        return int(value)
+    if isinstance(value, np.integer | np.bool_):
+        return value.item()
     if isinstance(value, float | np.floating) and not math.isfinite(value):
         return None
     return float(f"{value:.9g}") if isinstance(value, np.floating) else value

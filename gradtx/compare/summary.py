@@ -1,17 +1,35 @@
-"""Figures drawn from a trial: one learning rate is chosen, and how much the choice matters."""
+"""Figures drawn from a trial: one learning rate is chosen, and how much the choice matters.
+
+There is one statistic: the median over seeds of the loss at the end of a run, that of a run that
+diverged being infinite. It chooses the learning rate, it is in the table, the curves are medians
+whose last point it is, and the words quote it. Its spread is from the first to the third quartile.
+"""
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from . import ranks
 from .results import Course, Trial
 
 SMOOTH = 0.1  # the final loss is the mean over this last part of the looks
 FAR = 3.0  # a run that ends above this multiple of its first loss has diverged
 NEAR = 0.1  # a learning rate is usable if it gives up at most this part of the best's progress
+FIRST = 3  # seeds of the first round; the second, around the best rate, has all of them
 FLOOR = 1e-12  # losses below are all the same on a logarithmic scale
+
+
+class Spread(NamedTuple):
+    """A median over seeds between the first and the third quartile."""
+
+    low: float
+    middle: float
+    high: float
+
+
+NOTHING = Spread(math.nan, math.nan, math.nan)
 
 
 @dataclass(frozen=True)
@@ -19,41 +37,36 @@ class Summary:
     """How an optimizer did on a problem; losses and scores are those of its best learning rate.
 
     A learning rate is *usable* if its final training loss lies above the best by at most 10 % of
-    the best's progress from the starting loss (of the logarithm, where the problem says so).
+    the best's progress from the starting loss, both on the scale on which they are drawn.
     `decades` is the log10 width of the usable range around the best, the edges interpolated
     between learning rates that were tried; nothing is claimed beyond the last one, or towards one
     that diverged.
     """
 
     optimizer: str
+    place: int  # among those that the seeds tell apart; several may share one
+    shared: bool  # whether they do
+    same_as: str | None  # the optimizer that it is the same as on this problem, and not ranked
     rate: float
-    loss: float  # final training loss, over seeds
-    loss_deviation: float
-    held: float  # final held-out score, or loss where there is no score
-    held_deviation: float
+    loss: Spread  # final training loss
+    held: Spread  # final held-out score, or loss where there is no score
     decades: float
     usable: tuple[float, float]  # learning rates
     open_ended: bool  # the sweep ended before the usable range did
     at_edge: bool  # the best learning rate is the first or the last that was tried
-    steps_to_target: float  # mean over the seeds that reached it, NaN if none did
+    steps_to_target: float  # median over seeds, infinite if half of them did not reach it
     reached: int  # seeds that reached the target
     survivors: int  # seeds that did not diverge
     seeds: int
     diverged: int  # runs, over all learning rates
     runs: int
-    step_seconds: float  # per run: the time of the whole stack divided by its runs
-    stack_step_seconds: float
+    step_seconds: Spread  # per run: the time of a stack of runs divided by their number
     state_bytes_per_parameter: float
 
     @property
     def all_reached(self) -> bool:
         """Whether every seed reached the target, so that widths and steps can be compared."""
         return self.reached == self.seeds
-
-    @property
-    def rank(self) -> tuple[bool, float]:
-        """Smaller is better: by final training loss, and last those of which nothing survived."""
-        return not self.survivors, self.loss
 
 
 def final(values: np.ndarray) -> np.ndarray:
@@ -82,116 +95,158 @@ def window(values: np.ndarray) -> int:
     return max(1, round(SMOOTH * values.shape[-1]))
 
 
-def diverged(train_loss: np.ndarray) -> np.ndarray:
-    """Which runs of [R, S, E] ended badly: a loss not finite, or far above the first one."""
-    finite = np.isfinite(train_loss).all(-1)
+def spread(values: np.ndarray) -> Spread:
+    """The quartiles of values over seeds [S], some of which may be infinite."""
+    if not len(values):
+        return NOTHING
+    # Not between two values, of which one may be infinite: the nearest to the middle.
+    low, high = np.quantile(values, (0.25, 0.75), method="nearest")
+    return Spread(float(low), float(np.median(values)), float(high))
+
+
+def diverged(trial: Trial) -> np.ndarray:
+    """Which runs [R, S] ended badly: a loss not finite, or far above the first one."""
+    losses = trial.train_loss
+    finite = np.isfinite(losses).all(-1)
     with np.errstate(invalid="ignore"):
-        far = final(train_loss) > FAR * np.abs(train_loss[..., 0])
-    return np.logical_or(~finite, far)
+        far = final(losses) > FAR * np.abs(losses[..., 0])
+    return np.asarray((~finite | far) & trial.ran)
 
 
-def rate_losses(train_loss: np.ndarray, log: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Final loss [R] and its deviation [R] over the seeds that did not diverge, NaN if all did.
-
-    With `log` the mean is the geometric one, and the deviation that of the logarithm (base 10).
-    """
-    bad = diverged(train_loss)
-    last = np.where(bad, np.nan, final(train_loss))
-    kept = [row[~np.isnan(row)] for row in _levels(last, log)]
-    mean = np.array([row.mean() if len(row) else np.nan for row in kept])
-    deviation = np.array([row.std() if len(row) else np.nan for row in kept])
-    return (10**mean if log else mean), deviation
+def outcomes(trial: Trial) -> np.ndarray:
+    """The final training loss of all runs [R, S]: infinite if diverged, NaN if there was none."""
+    last = np.where(diverged(trial), np.inf, final(trial.train_loss))
+    return np.where(trial.ran, last, np.nan)
 
 
-def _levels(loss: np.ndarray, log: bool) -> np.ndarray:
-    return np.log10(floored(loss)) if log else loss
+def rate_losses(trial: Trial) -> list[Spread]:
+    """What each learning rate leads to, over the seeds that were run with it."""
+    return [spread(row[ran]) for row, ran in zip(outcomes(trial), trial.ran, strict=True)]
 
 
-def best_rate(train_loss: np.ndarray, log: bool) -> tuple[int, np.ndarray]:
-    """The best learning rate, and which seeds [S] survive it.
+def best_rate(trial: Trial) -> tuple[int, np.ndarray]:
+    """The best learning rate of those that all seeds were run with, and which seeds survive it.
 
     A rate at which a seed diverged can only win if none is free of that.
     """
-    bad = diverged(train_loss)
-    loss, _ = rate_losses(train_loss, log)
-    fewest = bad.sum(1).min()
-    candidates = np.where((bad.sum(1) == fewest) & ~np.isnan(loss), loss, np.inf)
-    best = int(np.argmin(candidates))
+    bad, whole = diverged(trial), np.all(trial.ran, axis=1)
+    middle = np.array([found.middle for found in rate_losses(trial)])
+    fewest = bad.sum(1)[whole].min()
+    best = int(np.argmin(np.where(whole & (bad.sum(1) == fewest), middle, np.inf)))
+    best = best if whole[best] else int(np.argmax(whole))  # all are infinite
     return best, ~bad[best]
 
 
-def summarize(trial: Trial, course: Course) -> Summary:
-    bad = diverged(trial.train_loss)
-    best, kept = best_rate(trial.train_loss, course.log)
-    loss, deviation = rate_losses(trial.train_loss, course.log)
-    held = final(trial.judged[best][kept])
-    crossings = [_crossing(trial.steps, run, course.target) for run in trial.train_loss[best][kept]]
-    reached = [step for step in crossings if step is not None]
-    low, high, open_ended = _usable(trial, course, best, loss, np.any(bad, axis=1))
+def on_logs(course: Course) -> bool:
+    """Whether losses are drawn, and progress is measured, on a logarithmic scale."""
+    return course.log or not any(bool((t.train_loss[t.ran] < 0).any()) for t in course.trials)
+
+
+def summarize_all(course: Course) -> list[Summary]:
+    """The summaries of all trials, in their order, with the places that the seeds tell apart."""
+    runs = [(t.rates, np.where(t.ran[..., None], t.train_loss, np.nan)) for t in course.trials]
+    same = ranks.doubles(runs)
+    losses = [outcomes(trial)[best_rate(trial)[0]] for trial in course.trials]
+    ranked = [i for i, other in enumerate(same) if other is None and np.isfinite(losses[i]).any()]
+    place = dict(zip(ranked, ranks.places(_levels(losses, ranked, course)), strict=True))
+    last = len(ranked) + 1  # nothing of these survived
+    for i, other in enumerate(same):
+        place.setdefault(i, last if other is None else place.get(other, last))
+    often = [place[i] for i in ranked]
+    names = [None if other is None else course.trials[other].optimizer for other in same]
+    return [
+        summarize(trial, course, place[i], often.count(place[i]) > 1, names[i])
+        for i, trial in enumerate(course.trials)
+    ]
+
+
+def _levels(losses: list[np.ndarray], ranked: list[int], course: Course) -> np.ndarray:
+    """The losses of those that are ranked [K, S], on the scale on which they are compared."""
+    if not ranked:
+        return np.zeros((0, 1))
+    stacked = np.stack([losses[i] for i in ranked])
+    return np.log10(floored(stacked)) if on_logs(course) else stacked
+
+
+def summarize(
+    trial: Trial,
+    course: Course,
+    place: int = 1,
+    shared: bool = False,
+    same_as: str | None = None,
+) -> Summary:
+    bad = diverged(trial)
+    best, kept = best_rate(trial)
+    last = outcomes(trial)[best]
+    held = np.where(kept, final(trial.judged[best]), -np.inf if course.score else np.inf)
+    crossings = [
+        _crossing(trial.steps, run, course.target) if survived else math.inf
+        for run, survived in zip(trial.train_loss[best], kept, strict=True)
+    ]
+    low, high, open_ended = _usable(trial, course, best)
+    alive = bool(np.any(kept))
     return Summary(
         optimizer=trial.optimizer,
+        place=place,
+        shared=shared,
+        same_as=same_as,
         rate=float(trial.rates[best]),
-        loss=float(loss[best]),
-        loss_deviation=float(deviation[best]),
-        held=_mean(held),
-        held_deviation=float(held.std()) if len(held) else math.nan,
+        loss=spread(last) if alive else NOTHING,
+        held=spread(held) if alive else NOTHING,
         decades=math.log10(high / low),
         usable=(low, high),
         open_ended=open_ended,
         at_edge=len(trial.rates) > 1 and best in (0, len(trial.rates) - 1),
-        steps_to_target=_mean(np.array(reached)),
-        reached=len(reached),
+        steps_to_target=float(np.quantile(crossings, 0.5, method="higher")),
+        reached=int(np.isfinite(crossings).sum()),
         survivors=int(kept.sum()),
         seeds=len(trial.seeds),
         diverged=int(bad.sum()),
         runs=trial.runs,
-        step_seconds=trial.step_seconds / trial.runs,
-        stack_step_seconds=trial.step_seconds,
+        step_seconds=spread(np.asarray(trial.step_seconds)),
         state_bytes_per_parameter=trial.state_bytes_per_parameter,
     )
 
 
-def _usable(
-    trial: Trial, course: Course, best: int, loss: np.ndarray, bad: np.ndarray
-) -> tuple[float, float, bool]:
-    """Lowest and highest usable learning rate, and whether the sweep cut the range short, from
-    the final `loss` of every rate and whether a seed was lost there.
-    """
+def _usable(trial: Trial, course: Course, best: int) -> tuple[float, float, bool]:
+    """Lowest and highest usable learning rate, and whether the sweep cut the range short."""
+    bad = np.any(diverged(trial), axis=1)
     if bad[best]:
         rate = float(trial.rates[best])
         return rate, rate, False
-    start = trial.train_loss[:, :, 0].astype(np.float64)
-    first = float(_levels(start[np.isfinite(start)], course.log).mean())
-    level = _levels(loss, course.log)
-    limit = level[best] + NEAR * max(first - level[best], 0.0)
+    logs = on_logs(course)
+
+    def level(loss: Any) -> Any:
+        return np.log10(floored(loss)) if logs else np.asarray(loss)
+
+    start = trial.train_loss[:, :, 0][trial.ran].astype(np.float64)
+    first = float(np.median(level(start[np.isfinite(start)])))
+    found = level(np.array([rate.middle for rate in rate_losses(trial)]))
+    limit = found[best] + NEAR * max(first - found[best], 0.0)
     place = np.log10(trial.rates.astype(np.float64))
     edges, cut = [], False
     for way in (-1, 1):
         at = best
-        while 0 <= at + way < len(place) and not bad[at + way] and level[at + way] <= limit:
+        while 0 <= at + way < len(place) and not bad[at + way] and found[at + way] <= limit:
             at += way
         beyond = at + way
         edge = float(place[at])
         if not 0 <= beyond < len(place):
             cut = cut or len(place) > 1
         elif not bad[beyond]:
-            part = (limit - level[at]) / (level[beyond] - level[at])
+            part = (limit - found[at]) / (found[beyond] - found[at])
             edge += float(part * (place[beyond] - place[at]))
         edges.append(10**edge)
     return edges[0], edges[1], cut
 
 
-def _crossing(steps: np.ndarray, loss: np.ndarray, target: float) -> float | None:
+def _crossing(steps: np.ndarray, loss: np.ndarray, target: float) -> float:
     """When a run first reached `target`, interpolated between the two looks around it."""
     below = np.flatnonzero(loss <= target)
     if not len(below):
-        return None
+        return math.inf
     i = int(below[0])
     if i == 0:
         return 0.0
     part = (loss[i - 1] - target) / (loss[i - 1] - loss[i])
     return float(steps[i - 1] + part * (steps[i] - steps[i - 1]))
-
-
-def _mean(values: np.ndarray) -> float:
-    return float(values.mean()) if len(values) else math.nan

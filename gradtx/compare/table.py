@@ -9,14 +9,15 @@ import gradtx.catalogue as catalogue
 
 from . import wording
 from .problems import PROBLEMS
+from .report import by_place
 from .results import Course, Results
-from .summary import Summary, summarize
+from .summary import Summary, summarize_all
 
 
 def print_table(results: Results) -> None:
     console = Console()
     for course in results.courses:
-        summaries = [summarize(trial, course) for trial in course.trials]
+        summaries = summarize_all(course)
         console.print()
         console.print(_table(course, summaries))
         console.print(Text(wording.verdict(summaries, course)))
@@ -35,21 +36,21 @@ def _table(course: Course, summaries: list[Summary]) -> Table:
         padding=(0, 1, 0, 0),
     )
     longest = max(len(trial.optimizer) for trial in course.trials)
+    table.add_column("\n", no_wrap=True)
     table.add_column("\noptimizer", overflow="fold", min_width=max(9, min(longest, 16)))
     for head in (*wording.heads(course), "bytes a\nparameter"):
         table.add_column(head, justify="right", no_wrap=True)
-    best = min(summaries, key=lambda s: s.rank)
-    for s in sorted(summaries, key=lambda s: s.rank):
+    for s in sorted(summaries, key=by_place):
         cells = [wording.number(s.rate), wording.loss(s, course)]
         if not course.judged_on_train:
-            spread = wording.held_deviation(s, course)
-            cells.append(f"{wording.held(s, course)} {spread}".replace(" %", ""))
+            cells.append(wording.held(s, course))
         cells += [wording.decades(s), wording.to_target(s)]
         if not s.survivors:
             cells = ["diverged"] + ["–"] * (len(cells) - 1)
-        cells += [wording.seconds(s.step_seconds), f"{s.state_bytes_per_parameter:.1f}"]
-        bold = s.loss == best.loss  # of nothing that diverged: their loss is NaN
-        table.add_row(Text(s.optimizer), *map(Text, cells), style="bold" if bold else "")
+        cells += [wording.seconds(s.step_seconds.middle), f"{s.state_bytes_per_parameter:.1f}"]
+        bold = s.place == 1 and s.survivors and s.same_as is None
+        place = wording.place(s) if s.survivors else ""
+        table.add_row(place, Text(s.optimizer), *map(Text, cells), style="bold" if bold else "")
     return table
 
 

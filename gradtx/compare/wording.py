@@ -3,8 +3,11 @@
 import math
 from collections.abc import Callable, Sequence
 
+from . import ranks
 from .results import Course
 from .summary import FLOOR, Summary
+
+LEAST = 0.05  # decades that are not printed as none
 
 
 def number(value: float, digits: int = 3) -> str:
@@ -24,24 +27,42 @@ def power_of_ten(exponent: int) -> str:
 
 
 def loss(summary: Summary, course: Course) -> str:
-    return ("≤ " if course.log and summary.loss <= FLOOR else "") + number(summary.loss)
+    low = summary.loss.middle <= FLOOR
+    return ("≤ " if course.log and low else "") + number(max(summary.loss.middle, FLOOR * low))
 
 
-def loss_deviation(summary: Summary, course: Course) -> str:
-    """The deviation over seeds: a factor where losses are compared by their logarithm."""
-    if course.log:
-        return f"×/÷ {10**summary.loss_deviation:.2g}"
-    return f"± {number(summary.loss_deviation, digits=2)}"
+def loss_spread(summary: Summary, course: Course) -> str:
+    """The quartiles over seeds, where there are several."""
+    if summary.seeds == 1:
+        return ""
+    return f"{number(summary.loss.low, digits=2)} – {_or_lost(summary.loss.high)}"
+
+
+def _or_lost(value: float) -> str:
+    return "diverged" if math.isinf(value) else number(value, digits=2)
 
 
 def held(summary: Summary, course: Course) -> str:
-    return f"{100 * summary.held:.1f} %" if course.score else number(summary.held)
+    return percent(summary.held.middle) if course.score else number(summary.held.middle)
 
 
-def held_deviation(summary: Summary, course: Course) -> str:
+def held_spread(summary: Summary, course: Course) -> str:
+    if summary.seeds == 1:
+        return ""
     if course.score:
-        return f"± {100 * summary.held_deviation:.1f}"
-    return f"± {number(summary.held_deviation, digits=2)}"
+        return f"{100 * max(summary.held.low, 0):.1f} – {100 * summary.held.high:.1f}"
+    return f"{number(summary.held.low, digits=2)} – {_or_lost(summary.held.high)}"
+
+
+def percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
+
+
+def place(summary: Summary) -> str:
+    """1, or 1= where others have the same place."""
+    if summary.same_as is not None:
+        return ""
+    return f"{summary.place}{'=' * summary.shared}"
 
 
 def heads(course: Course) -> list[str]:
@@ -65,7 +86,8 @@ def to_target(summary: Summary) -> str:
     if not summary.reached:
         return "not reached"
     some = "" if summary.all_reached else f" ({summary.reached}/{summary.seeds})"
-    return f"{summary.steps_to_target:.0f}{some}"
+    middle = summary.steps_to_target
+    return f"{middle:.0f}{some}" if math.isfinite(middle) else some.strip(" ()")
 
 
 def outcome(summary: Summary, course: Course) -> str:
@@ -79,20 +101,18 @@ def outcome(summary: Summary, course: Course) -> str:
 
 def verdict(summaries: list[Summary], course: Course) -> str:
     """The sentence over a course: who got lowest, and who cared least about the learning rate."""
-    running = [s for s in summaries if s.survivors]
+    running = [s for s in summaries if s.survivors and s.same_as is None]
     if not running:
         return "Every optimizer diverged with every learning rate."
-    first = min(running, key=lambda s: s.loss)
-    level = [s.optimizer for s in running if s is not first and is_level(s, first, course)]
+    first = min(running, key=lambda s: s.loss.middle)
     parts = [
         f"{first.optimizer} reached the lowest training loss, {loss(first, course)} at a learning "
-        f"rate of {number(first.rate)}{_within(level)}"
+        f"rate of {number(first.rate)}{_ahead(first, running)}"
     ]
     if not course.judged_on_train and len(running) > 1:
         best = _best_held(running, course)
         who = "it also" if best is first else best.optimizer
-        level = [s.optimizer for s in running if s is not best
-                 and abs(s.held - best.held) <= best.held_deviation]  # fmt: skip
+        level = [s.optimizer for s in running if s is not best and held_alike(s, best, course)]
         parts.append(f"{who} did best on held-out data, {held(best, course)}{_within(level)}")
     wide = _least_sensitive(running)
     if wide and len(running) > 1:
@@ -100,41 +120,79 @@ def verdict(summaries: list[Summary], course: Course) -> str:
             f"{wide.optimizer} cared least about the learning rate, with {decades(wide)} "
             "usable decades"
         )
-    return "; ".join(parts) + "."
+    return "; ".join(parts) + "." + doubles(summaries)
+
+
+def doubles(summaries: list[Summary]) -> str:
+    """A sentence about those that are the same as another on this problem."""
+    same: dict[str, list[str]] = {}
+    for s in summaries:
+        if s.same_as is not None:
+            same.setdefault(s.same_as, []).append(s.optimizer)
+    return "".join(
+        f" {_capital(join(names))} {'is' if len(names) == 1 else 'are'} the same as {other} here."
+        for other, names in same.items()
+    )
+
+
+def _ahead(first: Summary, running: list[Summary]) -> str:
+    """Whether the seeds tell the first from the others."""
+    if len(running) < 2:
+        return ""
+    if not ranks.enough(first.seeds):
+        seeds = "one seed tells" if first.seeds == 1 else f"{first.seeds} seeds tell"
+        return f" ({seeds} no two apart; 12 can)"
+    level = [s.optimizer for s in running if s is not first and s.place == first.place]
+    if not level:
+        return ", ahead of all others"
+    named = join(level) if len(level) <= 3 else f"{len(level)} others"
+    return f" ({first.seeds} seeds do not tell it from {named})"
 
 
 def _within(level: list[str]) -> str:
-    """Those that the deviation over seeds does not set apart from the best."""
+    """Those that the held-out set does not tell from the best."""
     if not level:
         return ""
     named = join(level) if len(level) <= 3 else f"{len(level)} others"
-    return f" ({named} within one deviation)"
+    return f" (not told from {named})"
+
+
+def held_margin(best: Summary, course: Course) -> float:
+    """Held-out results that are no further apart are not told apart.
+
+    A score is a share of the held-out examples: its standard error is what so few can tell. Of a
+    loss half the distance of the quartiles over seeds stands for it.
+    """
+    share = best.held.middle
+    if course.score:
+        return math.sqrt(max(share * (1 - share), 1 / course.held_out) / course.held_out)
+    return (best.held.high - best.held.low) / 2
+
+
+def held_alike(one: Summary, best: Summary, course: Course) -> bool:
+    return abs(one.held.middle - best.held.middle) <= held_margin(best, course)
 
 
 def sentence(summary: Summary, summaries: list[Summary], course: Course) -> str:
     """Where one optimizer did well, and what to mind."""
     if not summary.survivors:
         return f"Diverged with all of its {summary.runs} runs: try smaller learning rates."
-    running = [s for s in summaries if s.survivors]
+    if summary.same_as is not None:
+        return f"The same as {summary.same_as} on this problem, and not ranked."
+    running = [s for s in summaries if s.survivors and s.same_as is None]
     good, mind = _strengths(summary, running, course), _cautions(summary, course)
     text = _capital(join(good)) if good else _standing(summary, running, course)
     return text + "." + (f" {_capital(join(mind))}." if mind else "")
-
-
-def is_level(one: Summary, other: Summary, course: Course) -> bool:
-    """Whether final losses differ by no more than the deviation over seeds of the `other`."""
-    measure = math.log10 if course.log else float
-    return abs(measure(one.loss) - measure(other.loss)) <= other.loss_deviation
 
 
 def _strengths(summary: Summary, running: list[Summary], course: Course) -> list[str]:
     if len(running) < 2:
         return []
     found = []
-    first = min(running, key=lambda s: s.loss)
+    first = min(running, key=lambda s: s.loss.middle)
     if summary is first:
         found.append(f"lowest training loss ({loss(summary, course)})")
-    elif is_level(summary, first, course):
+    elif summary.place == first.place and ranks.enough(summary.seeds):
         found.append(f"level with {first.optimizer} in training loss ({loss(summary, course)})")
     if not course.judged_on_train and summary is _best_held(running, course):
         found.append(f"best held-out {course.judged} ({held(summary, course)})")
@@ -177,12 +235,12 @@ def _standing(summary: Summary, running: list[Summary], course: Course) -> str:
     if len(running) == 1:
         return f"Reached {lowest} at a learning rate of {number(summary.rate)}"
     measures: list[tuple[str, Callable[[Summary], float]]] = [
-        (f"in training loss ({lowest})", lambda s: s.loss)
+        (f"in training loss ({lowest})", lambda s: s.loss.middle)
     ]
     if not course.judged_on_train:
         sign = -1 if course.score else 1
         text = f"in held-out {course.judged} ({held(summary, course)})"
-        measures.append((text, lambda s: sign * s.held))
+        measures.append((text, lambda s: sign * s.held.middle))
     if summary.all_reached:
         text = f"in the width of usable learning rates ({decades(summary)} decades)"
         measures.append((text, lambda s: -s.decades if s.all_reached else math.inf))
@@ -200,12 +258,12 @@ def _least_sensitive(running: list[Summary]) -> Summary | None:
     """The widest usable range among those that reached the target: a wide range of bad learning
     rates is no merit.
     """
-    reached = (s for s in running if s.all_reached and s.decades > 0)
+    reached = (s for s in running if s.all_reached and s.decades >= LEAST)
     return max(reached, key=lambda s: s.decades, default=None)
 
 
 def _best_held(running: list[Summary], course: Course) -> Summary:
-    return (max if course.score else min)(running, key=lambda s: s.held)
+    return (max if course.score else min)(running, key=lambda s: s.held.middle)
 
 
 def _ordinal(place: int) -> str:

@@ -66,5 +66,11 @@ def array_key(seed: Any, name: str, at: At, path: tuple[Any, ...]) -> Array:
 
 def salt(place: tuple[str, ...], path: tuple[Any, ...]) -> np.uint32:
     """A number that belongs to an array in a part of an optimizer."""
-    # The keys one by one, with their kind: strings of different paths can be the same.
-    return np.uint32(zlib.crc32(repr((place, [*map(repr, path)])).encode()))
+    # The keys one by one: joined strings of different paths can be the same.
+    return np.uint32(zlib.crc32(repr((place, [*map(_told_apart, path)])).encode()))
+
+
+def _told_apart(key: Any) -> str:
+    """A key of a path: names are the same in a dict and in a class, places in a list are not."""
+    name = getattr(key, "name", getattr(key, "key", None))
+    return repr(name) if isinstance(name, str | int) else str(key)

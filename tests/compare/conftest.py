@@ -28,6 +28,7 @@ def trial(
         "about": "about",
         "rates": np.asarray(rates or np.logspace(-3, rows - 4, rows), np.float32),
         "seeds": list(range(seeds)),
+        "ran": np.ones((rows, seeds), bool),
         "steps": 10 * np.arange(looks),
         "train_loss": np.asarray(train_loss, np.float32),
         "held_loss": np.asarray(train_loss, np.float32),
@@ -35,7 +36,7 @@ def trial(
         "path": None,
         "trace": None,
         "compile_seconds": 1.0,
-        "step_seconds": 1e-3,
+        "step_seconds": np.full(3, 1e-3, np.float32),
         "state_bytes_per_parameter": 8.0,
     }
     return Trial(**(plain | changes))
@@ -53,6 +54,7 @@ def course(*trials: Trial, **changes: object) -> Course:
         "target": 0.5,
         "log": False,
         "score": None,
+        "held_out": 100,
         "judged_on_train": False,
         "trials": list(trials),
     }

@@ -78,10 +78,19 @@ def test_a_race_is_decided_by_its_seeds():
 
 
 def test_progress_hears_of_every_step():
-    heard: list[int] = []
+    heard: list[float] = []
     race("quadratic", 120, [0]).run(ADAM, np.array([0.1]), heard.append)
-    assert sum(heard) == 120
+    assert sum(heard) == pytest.approx(1)
     assert len(heard) > 10
+
+
+def test_a_second_round_has_all_seeds():
+    heard: list[float] = []
+    both = replace(race("quadratic", 20, [0, 1, 2, 3]), finer=True)
+    found = both.run(ADAM, np.array([0.01, 0.1, 1.0]), heard.append)
+    assert sum(heard) == pytest.approx(1)
+    assert sorted(found.ran.sum(1).tolist()) == [3, 3, 4, 4, 4]
+    assert np.isfinite(found.train_loss[found.ran]).all()
 
 
 @pytest.mark.parametrize("steps", [1, 7, 50, 51, 600, 1001])

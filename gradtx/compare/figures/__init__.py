@@ -48,12 +48,14 @@ _WORDS = {
     "curves": (
         "Learning curves",
         "Each optimizer with its best learning rate: the line is the median over seeds, the "
-        "shade spans all of them, both averaged over the tenth of the run that ends there.",
+        "shade lies between their quartiles, both averaged over the tenth of the run that ends "
+        "there.",
     ),
     "sensitivity": (
         "Sensitivity to the learning rate",
         "Final training loss against the learning rate. The ring marks the best, the bar below "
-        "the usable range (at least 90 % of the best's progress), the shade spans the seeds; "
+        "the usable range (at least 90 % of the best's progress on this scale), the shade lies "
+        "between the quartiles of the seeds; "
         "▲ diverged, △ diverged for some seeds. What ends above the loss at the start is cut off. "
         "In grey, all others.",
     ),

@@ -7,12 +7,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ..results import Course, Trial
-from ..summary import best_rate, floored, smooth
+from ..summary import best_rate, floored, on_logs, smooth
 from . import style
 
 
 class Curve(NamedTuple):
-    """Over the seeds that survived the best learning rate: middle, lowest and highest, [E]."""
+    """Over all seeds of the best learning rate: the median and the quartiles, [E]."""
 
     middle: np.ndarray
     low: np.ndarray
@@ -62,16 +62,19 @@ def _draw(axes: Axes, trials: list[Trial], lines: list[Curve | None], group: sty
 
 
 def _curve(trial: Trial, values: np.ndarray, course: Course) -> Curve | None:
-    best, kept = best_rate(trial.train_loss, course.log)
+    best, kept = best_rate(trial)
     if not kept.any():
         return None
-    runs = smooth(values[best][kept])
-    return Curve(np.median(runs, 0), runs.min(0), runs.max(0))
+    lost = -np.inf if values is trial.score else np.inf
+    runs = np.where(kept[:, None], smooth(values[best]), lost)
+    low, high = np.quantile(runs, (0.25, 0.75), axis=0, method="nearest")
+    return Curve(np.median(runs, 0), low, high)
 
 
 def _limits(lines: list[Curve | None], is_score: bool, course: Course) -> tuple[float, float, bool]:
     """Lowest and highest value to show, and whether on a logarithmic scale."""
     middle = np.array([curve.middle for curve in lines if curve], np.float64)
+    middle = middle[np.isfinite(middle).all(1)]
     if not len(middle):
         return 0.0, 1.0, False
     if is_score:
@@ -80,5 +83,5 @@ def _limits(lines: list[Curve | None], is_score: bool, course: Course) -> tuple[
         low = low - 0.6 * (high - low) - 0.02
         return max(low, float(middle.min()) - 0.02), high + 0.01 + 0.05 * (high - low), False
     low, high = float(floored(middle).min()), float(floored(middle).max())
-    log = course.log or high > 8 * low
+    log = on_logs(course)
     return *style.span(low, high, log), log

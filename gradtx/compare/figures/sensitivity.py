@@ -5,7 +5,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ..results import Course, Trial
-from ..summary import FLOOR, Summary, diverged, final, floored, rate_losses
+from ..summary import FLOOR, Summary, diverged, floored, on_logs, rate_losses
 from . import style
 
 
@@ -16,11 +16,11 @@ def sensitivity(course: Course, summaries: list[Summary]) -> Figure:
         figure, panels = style.panels(style.each(trials), 4, 2.15)
     else:
         figure, panels = style.panels(style.groups(trials), 2, 2.9)
-    lines = [rate_losses(trial.train_loss, course.log)[0] for trial in trials]
+    lines = [_line(trial) for trial in trials]
     lowest, highest = _range(trials, lines)
     rates = np.concatenate([trial.rates for trial in trials])
     low, high = style.span(float(rates.min()), float(rates.max()), log=True)
-    log = course.log or highest > 8 * lowest
+    log = on_logs(course)
     bottom, top = style.span(lowest, highest, log)
     top = top * (top / bottom) ** 0.1 if log else top + 0.12 * (top - bottom)  # room for triangles
     for axes, group in panels:
@@ -42,22 +42,22 @@ def _draw(
     axes: Axes, trial: Trial, line: np.ndarray, summary: Summary, hue: str, gid: str, alone: bool
 ) -> None:
     rates = trial.rates
-    bad = diverged(trial.train_loss)
-    last = final(trial.train_loss)
-    alive = ~bad.all(1)
+    bad, ran = diverged(trial), trial.ran
+    alive = np.isfinite(line)
     if alone and alive.any():
-        low = floored(np.where(bad, np.inf, last)[alive].min(1))
-        high = floored(np.where(bad, -np.inf, last)[alive].max(1))
-        axes.fill_between(rates[alive], low, high, color=hue, alpha=0.15, lw=0)
+        low, _, high = np.array(rate_losses(trial))[alive].T
+        high = np.where(np.isfinite(high), high, axes.get_ylim()[1])
+        axes.fill_between(rates[alive], floored(low), floored(high), color=hue, alpha=0.15, lw=0)
     axes.plot(
         rates, floored(line), color=hue, marker="o", ms=3.2, lw=1.6, label=trial.optimizer,
         gid=gid, zorder=3,
     )  # fmt: skip
-    if not np.isnan(summary.loss):
-        best = floored(summary.loss)
+    if np.isfinite(summary.loss.middle):
+        best = floored(summary.loss.middle)
         axes.plot([summary.rate], [best], "o", ms=8, mfc="none", mec=hue, mew=1.4, zorder=4)
     across = axes.get_xaxis_transform()
-    for lost, fill in ((bad.all(1), hue), (bad.any(1) & ~bad.all(1), "none")):
+    whole = (bad | ~ran).all(1)
+    for lost, fill in ((whole, hue), (bad.any(1) & ~whole, "none")):
         if lost.any():
             axes.plot(
                 rates[lost], np.full(lost.sum(), 0.955), "^", ms=5, mfc=fill, mec=hue, mew=1,
@@ -68,6 +68,12 @@ def _draw(
             summary.usable, (0.025, 0.025), color=hue, lw=4, alpha=0.45, transform=across,
             solid_capstyle="butt",
         )  # fmt: skip
+
+
+def _line(trial: Trial) -> np.ndarray:
+    """The final loss of every rate [R], NaN where it has none."""
+    middle = np.array([found.middle for found in rate_losses(trial)])
+    return np.where(np.isfinite(middle), middle, np.nan)
 
 
 def _range(trials: list[Trial], lines: list[np.ndarray]) -> tuple[float, float]:

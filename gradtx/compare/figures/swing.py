@@ -16,7 +16,7 @@ def swing(course: Course) -> Figure:
     figure, panels = style.panels(style.each(trials), columns, 7 / columns)
     for i, (axes, _) in enumerate(panels):
         trial = trials[i]
-        _, kept = best_rate(trial.train_loss, course.log)
+        _, kept = best_rate(trial)
         for k, angle in enumerate(trial.trace[kept] if trial.trace is not None else ()):
             width, alpha = (2.0, 1.0) if k == 0 else (1.0, 0.55)
             time = STEP * np.arange(1, len(angle) + 1)
