@@ -63,6 +63,13 @@ def _parser() -> argparse.ArgumentParser:
         "typical one)",
     )
     add(
+        "--sweep",
+        nargs="+",
+        action="extend",
+        metavar="NAME=V1,V2",
+        help="values of another hyperparameter, each of them an optimizer of its own",
+    )
+    add(
         "--schedule",
         default="constant",
         metavar="NAME",

@@ -1,9 +1,12 @@
-"""Who runs: an optimizer of the catalogue with arguments, over a range of learning rates."""
+"""Who runs: an optimizer over a range of learning rates."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+import jax
+
+from gradtx.interop import as_transformation
 from gradtx.schedules.decay import cosine_decay_schedule, linear_schedule
 from gradtx.schedules.run import warmup_cosine_decay_schedule, wsd_schedule
 
@@ -22,12 +25,37 @@ SCHEDULES: dict[str, Schedule] = {
 }
 
 
+OWN = "your own"
+"""The family of what is not in the catalogue."""
+
+
 @dataclass(frozen=True)
 class Entrant:
-    """`make(learning_rate)` is the optimizer; `centre` is where its default sweep lies."""
+    """`make(learning_rate)` is the optimizer; `centre` is where its default sweep lies.
+
+    What has no open learning rate is not `swept`: it runs once, under the learning rate 1.
+    """
 
     label: str
     make: Callable[[Any], Any]
     family: str
     about: str
     centre: float
+    swept: bool = True
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Late:
+    """The transformation that a function makes of a learning rate, made anew whenever it is used.
+
+    The function may close over the learning rate, as those of Optax do; here it is a leaf.
+    """
+
+    learning_rate: Any
+    function: Callable[[Any], Any] = field(metadata={"static": True})
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return getattr(as_transformation(self.function(self.learning_rate)), name)

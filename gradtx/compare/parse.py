@@ -1,106 +1,66 @@
 """From what was typed to what is meant; nothing that was typed is ever evaluated."""
 
-import ast
-import difflib
-import inspect
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from .entrant import Entrant
-from .wording import join
+from . import expression
+from .entrant import OWN, Entrant
+from .expression import Expression
+from .refusal import BadInput as BadInput, choose as choose, nearest
 
 MOST_RATES = 200
 
 
-class BadInput(Exception):  # noqa: N818 (a message to a person, not a fault)
-    """What was typed cannot be done; the message says what can."""
+def entrants(
+    typed: Sequence[str],
+    rows: Mapping[str, Any],
+    namespace: Mapping[str, Any] | None = None,
+    sweeps: Sequence[str] = (),
+) -> list[Entrant]:
+    """Optimizers by name or expression, separated by spaces or commas, each once.
 
-
-def choose(kind: str, typed: str, known: Iterable[str]) -> str:
-    """`typed` if it is known, else an error with the nearest names."""
-    names = list(known)
-    if typed in names:
-        return typed
-    hint = _nearest(typed.lower(), names, 3)
-    if not hint and len(names) <= 12:
-        hint = f" There are {', '.join(names)}."
-    elif not hint:
-        hint = f" See gradtx compare --list for all {len(names)}."
-    raise BadInput(f"Unknown {kind} {typed!r}.{hint}")
-
-
-def _nearest(typed: str, names: Sequence[str], most: int) -> str:
-    close = difflib.get_close_matches(typed, names, n=most, cutoff=0.5)
-    return f" Did you mean {join(close, 'or')}?" if close else ""
-
-
-def entrants(typed: Sequence[str], rows: Mapping[str, Any]) -> list[Entrant]:
-    """Optimizers by name or call, separated by spaces or commas, each once."""
+    `rows` are those of the catalogue, `namespace` has the public names that expressions may call.
+    A sweep NAME=V1,V2 puts one optimizer a value in the place of every one that has NAME.
+    """
     if list(typed) == ["all"]:
         typed = list(rows)
-    found = [_entrant(node, rows) for text in typed for node in _nodes(text)]
-    return list({entrant.label: entrant for entrant in found}.values())
+    public = expression.callables(namespace or {})
+    nodes = [node for text in typed for node in expression.parsed(text, "optimizer")]
+    found = [Expression(node, rows, public) for node in nodes]
+    for sweep in sweeps:
+        found = _swept(found, sweep)
+    return list({one.label: _entrant(one) for one in found}.values())
 
 
-def _nodes(text: str) -> list[ast.expr]:
-    try:
-        body = ast.parse(text.strip().strip(","), mode="eval").body
-    except (SyntaxError, ValueError):
-        raise BadInput(
-            f"Cannot read the optimizer {text!r}: write a name, or a call such as "
-            '"adam(b1=0.95)" in quotation marks.'
-        ) from None
-    return list(body.elts) if isinstance(body, ast.Tuple) else [body]
-
-
-def _entrant(node: ast.expr, rows: Mapping[str, Any]) -> Entrant:
-    called = node.func if isinstance(node, ast.Call) else node
-    typed = called.id if isinstance(called, ast.Name) else ast.unparse(node).replace(" ", "")
-    name = choose("optimizer", typed, rows)
-    row = rows[name]
-    arguments = _arguments(node, name, row.make) if isinstance(node, ast.Call) else {}
+def _entrant(found: Expression) -> Entrant:
+    row = found.row
+    found(found.centre)  # so that impossible values show at once
     return Entrant(
-        label=ast.unparse(node) if arguments else name,
-        make=partial(row.make, **arguments),
-        family=row.family,
-        about=row.about,
-        centre=float(row.learning_rate or 1.0),
+        label=found.label,
+        make=found,
+        family=row.family if row else OWN,
+        about=row.about if row else found.label,
+        centre=found.centre,
     )
 
 
-def _arguments(call: ast.Call, name: str, make: Callable[..., Any]) -> dict[str, Any]:
-    accepted = [key for key in inspect.signature(make).parameters if key != "learning_rate"]
-    if call.args:
+def _swept(found: Sequence[Expression], sweep: str) -> list[Expression]:
+    key, equals, values = (part.strip() for part in sweep.partition("="))
+    if not (key.isidentifier() and equals and values):
+        raise BadInput(f"Cannot read the sweep {sweep!r}: write NAME=V1,V2, as in b1=0.8,0.9.")
+    if key == expression.RATE:
+        raise BadInput(f"{sweep}: set the learning rates that are swept with --learning-rates.")
+    each = [one.with_values(key, expression.parsed(values, "values")) for one in found]
+    if not any(each):
+        known = list(dict.fromkeys(name for one in found for name in one.hyperparameters()))
         raise BadInput(
-            f"{ast.unparse(call)}: arguments need their names, as in {name}"
-            f"({accepted[0] if accepted else 'name'}=...)."
+            f"{sweep}: no optimizer here has {key!r}.{nearest(key, known, 3)} "
+            f"There are {', '.join(known) or 'none'}."
         )
-    arguments = {}
-    for keyword in call.keywords:
-        if keyword.arg is None:
-            raise BadInput(f"{ast.unparse(call)}: ** is not understood here.")
-        if keyword.arg == "learning_rate":
-            raise BadInput(
-                f"{ast.unparse(call)}: the learning rate is what is swept; set it with "
-                "--learning-rates."
-            )
-        if keyword.arg not in accepted:
-            raise BadInput(
-                f"{name} has no argument {keyword.arg!r}.{_nearest(keyword.arg, accepted, 2)} "
-                f"It accepts {', '.join(accepted) or 'none'}."
-            )
-        try:
-            arguments[keyword.arg] = ast.literal_eval(keyword.value)
-        except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
-            raise BadInput(
-                f"{name}({keyword.arg}={ast.unparse(keyword.value)}): the value must be plain: a "
-                "number, a text in quotation marks, True, False, None, or a tuple of these."
-            ) from None
-    return arguments
+    return [new for one, swept in zip(found, each, strict=True) for new in swept or [one]]
 
 
 def rates(typed: Sequence[str]) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -40,13 +41,17 @@ class Plan:
         return self.rates is None and len(self.seeds) > FIRST
 
     def rates_for(self, problem: Problem, entrant: Entrant) -> np.ndarray:
+        if not entrant.swept:
+            return np.ones(1, np.float32)
         return default_rates(problem, entrant.centre) if self.rates is None else self.rates
 
 
 def read(options: argparse.Namespace) -> Plan:
     """The plan that command line options describe, or `BadInput`."""
     names = _problem_names(options.problems or ["digits-mlp"])
-    found = parse.entrants(_optimizers(options.optimizers), catalogue.optimizers)
+    typed = _optimizers(options.optimizers)
+    public = vars(sys.modules["gradtx"])  # which nothing inside imports; it is there by now
+    found = parse.entrants(typed, catalogue.optimizers, public, options.sweep or ())
     schedule = parse.choose("schedule", options.schedule, SCHEDULES)
     rates = parse.rates(options.learning_rates) if options.learning_rates else None
     full = options.batch_size == "full"
@@ -99,6 +104,8 @@ def _try(entrant: Entrant, schedule: str) -> None:
     """Build an optimizer once, with plain numbers, so that impossible arguments show at once."""
     try:
         entrant.make(SCHEDULES[schedule](entrant.centre, 100))
+    except BadInput:
+        raise
     except Exception as error:
         raise BadInput(f"{entrant.label}: {error}") from error
 
