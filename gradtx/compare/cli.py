@@ -12,6 +12,7 @@ examples:
   gradtx compare
   gradtx compare rosenbrock pendulum --optimizers adam "adam(b1=0.95)" nesterov
   gradtx compare logistic --batch-size full --learning-rates 1e-3:10:9
+  gradtx compare --optimizers "ema(adam(), 0.99)" adamw --sweep b1=0.8,0.9,0.95
   gradtx compare text-gru --schedule warmup-cosine --seeds 5 --output results/text
 """
 

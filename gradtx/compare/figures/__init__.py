@@ -11,6 +11,7 @@ from ..results import Course
 from ..summary import Summary
 from . import style
 from .curves import curves
+from .heat import heat, tables
 from .plane import plane
 from .sensitivity import sensitivity
 from .swing import swing
@@ -34,6 +35,9 @@ def pictures(course: Course, summaries: list[Summary]) -> list[Picture]:
             found.append(_picture(course, "paths", plane(course)))
         found.append(_picture(course, "curves", curves(course)))
         found.append(_picture(course, "sensitivity", sensitivity(course, summaries)))
+        swept = tables([trial.optimizer for trial in course.trials])
+        if swept:
+            found.append(_picture(course, "heat", heat(course, swept)))
         if all(trial.trace is not None for trial in course.trials):
             found.append(_picture(course, "swing", swing(course)))
         return found
@@ -58,6 +62,13 @@ _WORDS = {
         "between the quartiles of the seeds; "
         "▲ diverged, △ diverged for some seeds. What ends above the loss at the start is cut off. "
         "In grey, all others.",
+    ),
+    "heat": (
+        "Another hyperparameter beside the learning rate",
+        "Final training loss (median over seeds) of optimizers that differ in values only, dark "
+        "where it is low. The ring marks the best learning rate of a row, with its loss on the "
+        "right, ▲ a rate at which runs diverged; what ends above the loss at the start is as pale "
+        "as that.",
     ),
     "swing": (
         "What was learnt",
@@ -93,7 +104,7 @@ def _svg(figure: Figure, salt: str) -> str:
     svg = re.sub(r' (width|height)="[^"]*"', "", svg, count=2)  # those of <svg> come first
     svg = re.sub(r'id="opt-(\d+)b?"', r'class="opt" data-opt="\1"', svg)
     svg = re.sub(r' id="(figure|axes|patch|line2d|text|xtick|ytick|matplotlib|legend|FillBetween'
-                 r'PolyCollection|PolyCollection|LineCollection|PathCollection|QuadContourSet)'
+                 r'PolyCollection|PolyCollection|LineCollection|PathCollection|QuadContourSet|QuadMesh)'
                  r'[._\d]*"', "", svg)  # fmt: skip
     svg = svg.replace("'DejaVu Sans'", "inherit")
     for hue, variable in VARIABLES.items():

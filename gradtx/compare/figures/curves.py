@@ -73,8 +73,8 @@ def _curve(trial: Trial, values: np.ndarray, course: Course) -> Curve | None:
 
 def _limits(lines: list[Curve | None], is_score: bool, course: Course) -> tuple[float, float, bool]:
     """Lowest and highest value to show, and whether on a logarithmic scale."""
-    middle = np.array([curve.middle for curve in lines if curve], np.float64)
-    middle = middle[np.isfinite(middle).all(1)]
+    whole = [curve.middle for curve in lines if curve and np.isfinite(curve.middle).all()]
+    middle = np.array(whole, np.float64)
     if not len(middle):
         return 0.0, 1.0, False
     if is_score:
