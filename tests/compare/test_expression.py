@@ -12,7 +12,7 @@ import gradtx as gx
 from gradtx import catalogue
 from gradtx.compare import parse
 from gradtx.compare.entrant import SCHEDULES
-from gradtx.compare.own import entrants_of
+from gradtx.compare.objects import entrants_of
 from gradtx.compare.parse import BadInput
 from gradtx.compare.plan import Plan
 from gradtx.compare.race import Race
