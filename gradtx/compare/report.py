@@ -13,6 +13,20 @@ from .results import Course, Results, Trial, to_json
 from .summary import FIRST, Summary, on_logs, summarize_all
 
 
+def document(results: Results) -> str:
+    """The page, which needs nothing from elsewhere."""
+    sections = ""
+    for course in results.courses:
+        summaries = summarize_all(course)
+        sections += _section(course, summaries, pictures(course, summaries))
+    return _document(results, sections)
+
+
+def _document(results: Results, sections: str) -> str:
+    body = f"{_header(results)}<main>{sections}</main>{_footer(results)}"
+    return page(escape(_title(results)), body)
+
+
 def write(results: Results, folder: Path) -> Path:
     """Write `report.html`, PNG files and `results.json` into `folder`; returns the page's path."""
     summaries = {course.name: summarize_all(course) for course in results.courses}
@@ -24,9 +38,8 @@ def write(results: Results, folder: Path) -> Path:
         for picture in found:
             (folder / f"{course.name}-{picture.name}.png").write_bytes(picture.png)
         sections += _section(course, summaries[course.name], found)
-    body = f"{_header(results)}<main>{sections}</main>{_footer(results)}"
     path = folder / "report.html"
-    path.write_text(page(escape(_title(results)), body), "utf-8")
+    path.write_text(_document(results, sections), "utf-8")
     return path
 
 
@@ -149,7 +162,8 @@ def _row(course: Course, entry: Entry, best: dict[str, set[str]]) -> str:
             spread = f" <small>{wording.held_spread(s, course)}</small>"
             cells += cell(wording.held(s, course) + spread, "held")
         cells += cell(wording.decades(s), "decades", s.all_reached)
-        cells += cell(wording.to_target(s), "steps_to_target", s.all_reached)
+        if course.target is not None:
+            cells += cell(wording.to_target(s), "steps_to_target", s.all_reached)
     low, middle, high = map(wording.seconds, s.step_seconds)
     cells += cell(f"{middle} <small>{low} – {high}</small>")
     cells += cell(f"{s.state_bytes_per_parameter:.1f}")

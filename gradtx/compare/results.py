@@ -54,7 +54,7 @@ class Course:
     batch_size: int | None
     examples: int
     parameters: int
-    target: float
+    target: float | None  # None: nothing is timed, and every seed counts as there
     log: bool
     score: str | None
     held_out: int  # examples, which the score is a share of

@@ -68,8 +68,8 @@ def place(summary: Summary) -> str:
 def heads(course: Course) -> list[str]:
     """Over the columns that the page and the terminal share, in two lines each."""
     held_out = [] if course.judged_on_train else [f"held-out\n{course.judged}"]
-    return ["best\nrate", "training\nloss", *held_out, "usable\ndecades",
-            f"steps to\n{number(course.target)}", "time\na step"]  # fmt: skip
+    timed = [] if course.target is None else [f"steps to\n{number(course.target)}"]
+    return ["best\nrate", "training\nloss", *held_out, "usable\ndecades", *timed, "time\na step"]
 
 
 def seconds(value: float) -> str:
@@ -202,7 +202,8 @@ def _strengths(summary: Summary, running: list[Summary], course: Course) -> list
             f"{number(summary.usable[0])} to {number(summary.usable[1])})"
         )
     reached = (s for s in running if s.all_reached)
-    if summary is min(reached, key=lambda s: s.steps_to_target, default=None):
+    first = min(reached, key=lambda s: s.steps_to_target, default=None)
+    if course.target is not None and summary is first:
         found.append(
             f"first to a training loss of {number(course.target)} ({to_target(summary)} steps)"
         )
@@ -221,7 +222,7 @@ def _cautions(summary: Summary, course: Course) -> list[str]:
         found.append(f"{lost} of {summary.seeds} seeds diverged even at its best learning rate")
     elif summary.diverged > 0.3 * summary.runs:
         found.append(f"{summary.diverged} of its {summary.runs} runs diverged")
-    if not summary.all_reached:
+    if course.target is not None and not summary.all_reached:
         missed = "no seed" if not summary.reached else f"only {summary.reached} of {summary.seeds}"
         found.append(
             f"{missed} reached a loss of {number(course.target)} within {course.steps:,} steps"
@@ -244,6 +245,7 @@ def _standing(summary: Summary, running: list[Summary], course: Course) -> str:
     if summary.all_reached:
         text = f"in the width of usable learning rates ({decades(summary)} decades)"
         measures.append((text, lambda s: -s.decades if s.all_reached else math.inf))
+    if summary.all_reached and course.target is not None:
         text = f"to reach {number(course.target)} ({to_target(summary)} steps)"
         measures.append((text, lambda s: s.steps_to_target if s.all_reached else math.inf))
     places = [1 + sum(of(s) < of(summary) for s in running) for _, of in measures]
