@@ -78,7 +78,9 @@ def run(
         plan = Plan(
             problems=[_problem(one) for one in given],
             entrants=parse.entrants(list(optimizers), catalogue.optimizers),
-            rates=None if learning_rates is None else np.unique(np.asarray(learning_rates, np.float32)),
+            rates=None
+            if learning_rates is None
+            else np.unique(np.asarray(learning_rates, np.float32)),
             schedule=parse.choose("schedule", schedule, SCHEDULES),
             seeds=list(range(seeds)),
             output=Path(),

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, TypedDict
 
 import jax
+import numpy as np
 from jax import Array
 
 Params = Any
@@ -61,8 +62,10 @@ class Problem:
     @property
     def examples(self) -> int:
         """The training examples; none where batches are made or read."""
-        rows = not callable(self.train) and not hasattr(self.train, "__next__")
-        return len(jax.tree.leaves(self.train)[0]) if rows else 0
+        if callable(self.train) or hasattr(self.train, "__next__"):
+            return 0
+        shape = np.shape(next(iter(jax.tree.leaves(self.train)), 0))
+        return shape[0] if shape else 0
 
 
 class Described(TypedDict):
