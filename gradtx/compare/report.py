@@ -6,16 +6,59 @@ from pathlib import Path
 from typing import NamedTuple
 
 from . import wording
-from .figures import VARIABLES, Picture, pictures, style
+from .across import FACTORS, Cell, across
+from .figures import VARIABLES, Picture, pictures, profile_picture, style
 from .page import page
 from .ranges import ranges_cell, ranges_head
 from .results import Course, Results, Trial, to_json
 from .summary import FIRST, Summary, on_logs, summarize_all
 
 
+def _together(results: Results, folder: Path | None = None) -> str:
+    """The section about all problems, where there are several."""
+    summaries = {course.name: summarize_all(course) for course in results.courses}
+    found = across(results.courses, summaries)
+    if found is None:
+        return ""
+    picture = profile_picture(found)
+    if folder is not None:
+        (folder / "all-profile.png").write_bytes(picture.png)
+    heads = ["optimizer", *(f"within {f:g}×<br>in steps" for f in FACTORS), "within 2×<br>in time"]
+    heads += map(escape, found.problems)
+    rows = ""
+    for name, cells in found.cells.items():
+        shares = [found.share(name, factor, "steps") for factor in FACTORS]
+        shares.append(found.share(name, 2.0, "time"))
+        texts = [f"{100 * share:.0f} %" for share in shares]
+        texts += [_on_one(cell) for cell in cells]
+        rows += f'<tr><td><span class="name">{escape(name)}</span></td>' + "".join(
+            f"<td>{text}</td>" for text in texts
+        )
+    head = "".join(f'<th scope="col">{head}</th>' for head in heads)
+    return (
+        '<section id="all"><h2>All problems</h2>'
+        f'<p class="verdict">{escape(wording.overall(found))}</p>'
+        f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>'
+        '</div><p class="muted" style="margin-top:12px">Left the share of the problems on which an '
+        "optimizer takes at most so many times the steps of the fastest to the target; right its "
+        "place on each problem, by final training loss, and its best learning rate.</p>"
+        f"<h3>{escape(picture.title)}</h3><figure><figcaption>{escape(picture.caption)}"
+        f"</figcaption>{picture.svg}</figure></section>"
+    )
+
+
+def _on_one(cell: Cell) -> str:
+    s = cell.summary
+    if not s.survivors:
+        return '<span class="bad">diverged</span>'
+    if s.same_as is not None:
+        return f"<small>as {escape(s.same_as)}</small>"
+    return f"{wording.place(s)} <small>at {wording.number(s.rate)}</small>"
+
+
 def document(results: Results) -> str:
     """The page, which needs nothing from elsewhere."""
-    sections = ""
+    sections = _together(results)
     for course in results.courses:
         summaries = summarize_all(course)
         sections += _section(course, summaries, pictures(course, summaries))
@@ -32,7 +75,7 @@ def write(results: Results, folder: Path) -> Path:
     summaries = {course.name: summarize_all(course) for course in results.courses}
     plain = {name: [dataclasses.asdict(s) for s in found] for name, found in summaries.items()}
     (folder / "results.json").write_text(to_json(results, plain), "utf-8")
-    sections = ""
+    sections = _together(results, folder)
     for course in results.courses:
         found = pictures(course, summaries[course.name])
         for picture in found:

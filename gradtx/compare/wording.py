@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 
 from . import ranks
+from .across import Across
 from .results import Course
 from .summary import FLOOR, Summary
 
@@ -121,6 +122,21 @@ def verdict(summaries: list[Summary], course: Course) -> str:
             "usable decades"
         )
     return "; ".join(parts) + "." + doubles(summaries)
+
+
+def overall(found: Across) -> str:
+    """The sentence over several problems: who is near the best on most of them."""
+    first, *_ = found.cells
+    near = found.share(first, 2.0, "steps")
+    parts = [
+        f"{first} came nearest over {len(found.problems)} problems: on {100 * near:.0f} % of them "
+        "it took at most twice the steps of the fastest to the target"
+    ]
+    quick = max(found.cells, key=lambda name: found.share(name, 2.0, "time"))
+    if found.share(quick, 2.0, "time") > found.share(first, 2.0, "time"):
+        share = found.share(quick, 2.0, "time")
+        parts.append(f"in time {quick} did so on {100 * share:.0f} %")
+    return "; ".join(parts) + "."
 
 
 def doubles(summaries: list[Summary]) -> str:

@@ -7,11 +7,13 @@ from typing import NamedTuple
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
+from ..across import Across
 from ..results import Course
 from ..summary import Summary
 from . import style
 from .curves import curves
 from .plane import plane
+from .profile import profile
 from .sensitivity import sensitivity
 from .swing import swing
 
@@ -39,7 +41,19 @@ def pictures(course: Course, summaries: list[Summary]) -> list[Picture]:
         return found
 
 
+def profile_picture(found: Across) -> Picture:
+    """The picture of all problems together."""
+    with rc_context(style.SETTINGS):
+        return _made("all", "profile", profile(found))
+
+
 _WORDS = {
+    "profile": (
+        "Across problems",
+        "The share of the problems on which an optimizer takes at most so many times the steps, or "
+        "the time, that the fastest takes to the target: the performance profile. Left who is "
+        "fastest, right who gets there at all.",
+    ),
     "paths": (
         "The way down",
         "From the circle to the star, the best learning rate of each optimizer; contour lines are "
@@ -68,10 +82,14 @@ _WORDS = {
 
 
 def _picture(course: Course, name: str, figure: Figure) -> Picture:
+    return _made(course.name, name, figure)
+
+
+def _made(owner: str, name: str, figure: Figure) -> Picture:
     png = io.BytesIO()
     figure.savefig(png, format="png", dpi=160, facecolor="white")
     title, caption = _WORDS[name]
-    return Picture(name, title, caption, png.getvalue(), _svg(figure, f"{course.name}-{name}"))
+    return Picture(name, title, caption, png.getvalue(), _svg(figure, f"{owner}-{name}"))
 
 
 VARIABLES = {
