@@ -227,10 +227,8 @@ def around(rates: np.ndarray, best: int) -> np.ndarray:
     lower, upper = max(best - 1, 0), min(best + 1, len(rates) - 1)
     step = (rates[upper] / rates[lower]) ** (0.5 / (upper - lower))  # half a step, as a factor
     powers = (-2, -1, 0) if best == 0 else (0, 1, 2) if best == len(rates) - 1 else (-1, 0, 1)
-    found = [
-        float(f"{rates[best] * step**power:.2g}") if power else rates[best] for power in powers
-    ]
-    return np.asarray(found, np.float32)
+    others = {power: float(f"{rates[best] * step**power:.2g}") for power in powers if power}
+    return np.asarray([others.get(power, rates[best]) for power in powers], np.float32)
 
 
 def merged(first: Trial, second: Trial) -> Trial:
