@@ -31,10 +31,12 @@ def _together(results: Results, folder: Path | None = None) -> str:
         shares.append(found.share(name, 2.0, "time"))
         texts = [f"{100 * share:.0f} %" for share in shares]
         texts += [_on_one(cell) for cell in cells]
-        rows += f'<tr><td><span class="name">{escape(name)}</span></td>' + "".join(
+        rows += f'<tr><th scope="row"><span class="name">{escape(name)}</span></th>' + "".join(
             f"<td>{text}</td>" for text in texts
         )
-    head = "".join(f'<th scope="col">{head}</th>' for head in heads)
+    head = "".join(
+        f'<th scope="col"{" class=name" * (i == 0)}>{head}</th>' for i, head in enumerate(heads)
+    )
     return (
         '<section id="all"><h2>All problems</h2>'
         f'<p class="verdict">{escape(wording.overall(found))}</p>'
@@ -173,7 +175,9 @@ def _table(course: Course, entries: list[Entry]) -> str:
             title = f'<tr class="family"><td colspan="{len(heads)}">{escape(family)}</td></tr>'
             families[family] = families.get(family, title) + row
         rows = list(families.values())
-    head = "".join(f"<th>{head}</th>" for head in heads).replace("\n", "<br>")
+    names = {"optimizer": " class=name", heads[2]: " class=rates"}
+    head = "".join(f'<th scope="col"{names.get(head, "")}>{head}</th>' for head in heads)
+    head = head.replace("\n", "<br>")
     return (
         f'<div class="scroll"><table><thead><tr>{head}</tr></thead>'
         f"<tbody>{''.join(rows)}</tbody></table></div>"
@@ -188,10 +192,10 @@ def _row(course: Course, entry: Entry, best: dict[str, set[str]]) -> str:
         return f"<td{mark}>{text}</td>"
 
     cells = (
-        f'<td class="place">{wording.place(s)}</td><td title="{escape(trial.about)}">'
+        f'<td class="place">{wording.place(s)}</td><th scope="row" title="{escape(trial.about)}">'
         f'<span class="dot" '
         f'style="background:{hue}"></span><span class="name">{escape(s.optimizer)}</span>'
-        f"{_same(s)}</td>"
+        f"{_same(s)}</th>"
     ) + cell(ranges_cell(course, trial, s, hue))
     if not s.survivors:
         cells += f'<td class="bad" colspan="{len(wording.heads(course)) - 1}">diverged</td>'

@@ -35,7 +35,8 @@ def test_the_report_is_whole_and_needs_nothing_from_elsewhere(folder):
 def test_pictures_are_files_too(folder):
     names = {path.name for path in folder.glob("*.png")}
     assert names == {
-        "all-profile.png", "quadratic-paths.png", "quadratic-curves.png", "quadratic-sensitivity.png",
+        "all-profile.png", "quadratic-paths.png", "quadratic-curves.png",
+        "quadratic-sensitivity.png",
         "logistic-curves.png", "logistic-sensitivity.png",
     }  # fmt: skip
     for name in names:

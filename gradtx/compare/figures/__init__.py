@@ -2,6 +2,7 @@
 
 import io
 import re
+from html import escape
 from typing import NamedTuple
 
 from matplotlib import rc_context
@@ -89,7 +90,10 @@ def _made(owner: str, name: str, figure: Figure) -> Picture:
     png = io.BytesIO()
     figure.savefig(png, format="png", dpi=160, facecolor="white")
     title, caption = _WORDS[name]
-    return Picture(name, title, caption, png.getvalue(), _svg(figure, f"{owner}-{name}"))
+    svg = _svg(figure, f"{owner}-{name}").replace(
+        "<svg ", f'<svg role="img" aria-label="{escape(f"{title}. {caption}")}" ', 1
+    )
+    return Picture(name, title, caption, png.getvalue(), svg)
 
 
 VARIABLES = {
