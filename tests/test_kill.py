@@ -26,7 +26,7 @@ def _steps(log: pathlib.Path) -> int:
     return sum(line[2:] == ["computed"] for line in _lines(log))
 
 
-@pytest.mark.parametrize("kills", [4, pytest.param(20, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [2, pytest.param(20, marks=pytest.mark.slow)])
 def test_a_run_that_is_killed_again_and_again_has_the_same_trajectory(tmp_path, kills):
     """SIGKILL at random moments, with checkpoints of orbax written all the time.
 

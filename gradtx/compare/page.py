@@ -5,8 +5,8 @@ STYLE = """
   color-scheme: light dark;
   --paper: #ffffff; --card: #f7f8fa; --ink: #1c1e21; --muted: #62676e; --rule: #e2e4e8;
   --ghost: #c9cdd3; --best: #e3f2ea; --best-ink: #0a6b46; --bad: #b3261e;
-  --s0: #0072b2; --s1: #d55e00; --s2: #009e73; --s3: #b5559a;
-  --s4: #c98700; --s5: #3aa0d8; --s6: #7a5a3c; --s7: #5b5b9a;
+  --s0: #006ba6; --s1: #b84e00; --s2: #007a58; --s3: #a8468c;
+  --s4: #8a5f00; --s5: #0b7a8a; --s6: #7a5a3c; --s7: #5b5b9a;
 }
 @media (prefers-color-scheme: dark) { :root {
   --paper: #15171a; --card: #1d2024; --ink: #eceef1; --muted: #a0a6ae; --rule: #2c3036;
@@ -35,8 +35,11 @@ th { font-weight: 500; color: var(--muted); font-size: 13px; line-height: 1.3;
   vertical-align: bottom }
 th, td { text-align: right; padding: 6px 10px; border-bottom: 1px solid var(--rule);
   white-space: nowrap }
-th:nth-child(2) { text-align: left }
-th:first-child, td:first-child { text-align: left; padding-left: 8px }
+th.name, th.rates { text-align: left }
+td.place { text-align: left; padding: 6px 2px 6px 8px; color: var(--muted) }
+/* The name stays in sight where the rest of the table is moved under it. */
+tbody th, thead th.name { position: sticky; left: 0; background: var(--paper); text-align: left }
+tbody th { font-weight: 400; font-size: 14.5px; color: inherit; vertical-align: middle }
 tr.family td { color: var(--muted); font-size: 13px; padding-top: 16px }
 tbody tr:not(.family):hover { background: var(--card) }
 td.best { background: var(--best); color: var(--best-ink); font-weight: 600 }
@@ -61,6 +64,9 @@ figcaption { max-width: 82ch }
 .focus tr.opt:not(.on), .focus .words .opt:not(.on) { opacity: .4 }
 footer { padding-top: 26px; padding-bottom: 60px; margin-top: 40px }
 footer dt { float: left; clear: left; width: 9em } footer dd { margin: 0 0 2px 9em }
+@media (max-width: 640px) { main, header, footer { padding: 0 14px }
+  h1 { font-size: 24px } .verdict { font-size: 17px }
+  figure { overflow-x: auto } figure svg { min-width: 720px } }
 @media print { section { break-inside: auto } figure, .words div { break-inside: avoid } }
 """
 

@@ -14,6 +14,7 @@ import gradtx.catalogue as catalogue
 
 from . import parse
 from .entrant import SCHEDULES, Entrant
+from .own import is_own, load
 from .parse import BadInput
 from .problems import PROBLEMS, Problem
 from .race import default_rates
@@ -64,7 +65,7 @@ def read(options: argparse.Namespace) -> Plan:
         _try(entrant, schedule)
     output = _writable(Path(options.output))
     return Plan(
-        problems=[_asked(PROBLEMS[name](), steps, batch_size, full) for name in names],
+        problems=[_asked(_made(name), steps, batch_size, full) for name in names],
         entrants=found,
         rates=rates,
         schedule=schedule,
@@ -75,8 +76,10 @@ def read(options: argparse.Namespace) -> Plan:
 
 def _asked(problem: Problem, steps: int | None, batch_size: int | None, full: bool) -> Problem:
     """`problem` with the length and the batch size that were asked for; `None` leaves its own."""
-    size = None if full or problem.judged_on_train else batch_size or problem.batch_size
-    if size and size > problem.examples:
+    size = None if full else batch_size or problem.batch_size
+    if not problem.examples:
+        size = problem.batch_size
+    if size and problem.examples and size > problem.examples:
         raise BadInput(
             f"{problem.name} has {problem.examples:,} training examples: give a batch size up to "
             f"that, or full, not {size:,}."
@@ -84,11 +87,16 @@ def _asked(problem: Problem, steps: int | None, batch_size: int | None, full: bo
     return dataclasses.replace(problem, steps=steps or problem.steps, batch_size=size)
 
 
+def _made(name: str) -> Problem:
+    return load(name) if is_own(name) else PROBLEMS[name]()
+
+
 def _problem_names(typed: Sequence[str]) -> list[str]:
     names = [name for text in typed for name in text.split(",") if name]
     if names == ["all"]:
         return list(PROBLEMS)
-    return list(dict.fromkeys(parse.choose("problem", name, PROBLEMS) for name in names))
+    known = (name if is_own(name) else parse.choose("problem", name, PROBLEMS) for name in names)
+    return list(dict.fromkeys(known))
 
 
 def _optimizers(typed: Sequence[str] | None) -> Sequence[str]:

@@ -19,6 +19,7 @@ from jax import Array
 from gradtx.transform import GradientTransformation
 from gradtx.tree import Tree
 
+from .batches import Batches
 from .entrant import Entrant, Schedule
 from .problems import Problem
 from .results import Course, Trial
@@ -44,12 +45,13 @@ class Race:
     finer: bool = False  # whether there is a second round
 
     def __post_init__(self) -> None:
-        self._train = jax.tree.map(jnp.asarray, self.problem.train)
-        self._held_out = jax.tree.map(jnp.asarray, self.problem.held_out)
-        self._probe = jax.tree.map(lambda a: a[: self.problem.probe], self._train)
+        problem = self.problem
+        self._batches = Batches(problem)
+        self._held_out = jax.tree.map(jnp.asarray, problem.held_out)
         self._judge = jax.jit(self._judge_all)
-        drawn = jax.eval_shape(self.problem.draw, jax.random.key(0))
-        self._parameters = sum(leaf.size for leaf in jax.tree.leaves(drawn))
+        drawn = jax.eval_shape(problem.draw, jax.random.key(0))
+        params = drawn[0] if problem.aux else drawn
+        self._parameters = sum(leaf.size for leaf in jax.tree.leaves(params))
 
     def course(self) -> Course:
         problem = self.problem
@@ -59,12 +61,12 @@ class Race:
             about=problem.about,
             steps=problem.steps,
             batch_size=problem.batch_size,
-            examples=0 if problem.judged_on_train else problem.examples,
+            examples=problem.examples,
             parameters=self._parameters,
             target=problem.target,
             log=problem.log,
             score=problem.score and problem.score.name,
-            held_out=len(jax.tree.leaves(problem.held_out)[0]),
+            held_out=0 if problem.held_out is None else len(jax.tree.leaves(self._held_out)[0]),
             judged_on_train=problem.judged_on_train,
         )
 
@@ -93,11 +95,11 @@ class Race:
         lengths = _chunks(problem.steps)
         advance = {
             length: jax.jit(_stack(partial(self._advance, length), 0, None, None), donate_argnums=2)
-            .lower(txs, seeds, carry, jnp.int32(0), self._train)
+            .lower(txs, seeds, carry, jnp.int32(0), self._batches.data)
             .compile()
             for length in dict.fromkeys(lengths)
         }
-        view = jax.jit(_stack(lambda tx, _, carry: tx.eval_params(carry[1], carry[0]), 0))
+        view = jax.jit(_stack(_shown, 0))
         looks = [self._look(view(txs, seeds, carry))]
         paths = [jax.vmap(jax.vmap(self._watch))(carry[0])[:, :, None]]
         compile_seconds = time.perf_counter() - began
@@ -106,7 +108,7 @@ class Race:
         for length in lengths:
             began = time.perf_counter()
             carry, points = jax.block_until_ready(
-                advance[length](txs, seeds, carry, jnp.int32(done[-1]), self._train)
+                advance[length](txs, seeds, carry, jnp.int32(done[-1]), self._batches.data)
             )
             spent.append((time.perf_counter() - began) / length / (len(rates) * len(chosen)))
             looks.append(self._look(view(txs, seeds, carry)))
@@ -138,21 +140,22 @@ class Race:
             state_bytes_per_parameter=size / self._parameters,
         )
         best, survived = best_rate(found)
-        final = jax.tree.map(lambda a: a[best], view(txs, seeds, carry))
+        final, _ = jax.tree.map(lambda a: a[best], view(txs, seeds, carry))
         path = np.concatenate(paths, 2)[best, np.argmax(survived)] if problem.watch else None
         trace = np.asarray(jax.vmap(problem.show)(final)) if problem.show else None
         return dataclasses.replace(found, path=path, trace=trace)
 
-    def _look(self, params: Tree) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _look(self, shown: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Training loss, held-out loss and score of all runs, [R, S] each.
 
         Waits for them: what is still being computed would be counted as time of the next steps.
         """
-        return jax.device_get(self._judge(params, self._probe, self._held_out))
+        return jax.device_get(self._judge(shown, self._batches.probe, self._held_out))
 
-    def _start(self, tx: GradientTransformation, seed: Array) -> tuple[Any, Any]:
-        params = self.problem.draw(jax.random.fold_in(jax.random.key(seed), 0))
-        return params, tx.init(params)
+    def _start(self, tx: GradientTransformation, seed: Array) -> tuple[Any, Any, Any]:
+        drawn = self.problem.draw(jax.random.fold_in(jax.random.key(seed), 0))
+        params, aux = drawn if self.problem.aux else (drawn, ())
+        return params, tx.init(params), aux
 
     def _advance(
         self,
@@ -167,42 +170,51 @@ class Race:
         key = jax.random.fold_in(jax.random.key(seed), 1)
 
         def step(carry: Any, count: Array) -> tuple[Any, Array]:
-            params, state = carry
+            params, state, aux = carry
             choose, chance = jax.random.split(jax.random.fold_in(key, count))
-            batch = self._batch(train, choose)
+            batch = self._batches.draw(train, choose, seed + count)
 
-            def loss(params: Tree) -> Array:
-                return self.problem.loss(params, batch, chance)
+            def loss(params: Tree) -> tuple[Array, Any]:
+                if self.problem.aux:
+                    return self.problem.loss(params, aux, batch, chance)
+                return self.problem.loss(params, batch, chance), ()
 
-            value, grads = jax.value_and_grad(loss)(params)
+            (value, new), grads = jax.value_and_grad(loss, has_aux=True)(params)
             params, state = tx.step(
-                grads, state, params, value=value, grad=grads, value_fn=loss, key=chance
-            )
-            return (params, state), self._watch(params)
+                grads, state, params, value=value, grad=grads, key=chance,
+                value_fn=lambda params: loss(params)[0],
+            )  # fmt: skip
+            return (params, state, new), self._watch(params)
 
         return jax.lax.scan(step, carry, done + jnp.arange(length))
 
-    def _batch(self, train: Any, key: Array) -> Any:
-        if self.problem.batch_size is None:
-            return train
-        rows = jax.random.randint(key, (self.problem.batch_size,), 0, self.problem.examples)
-        return jax.tree.map(lambda a: a[rows], train)
-
-    def _judge_all(self, params: Tree, probe: Any, held_out: Any) -> tuple[Array, Array, Array]:
+    def _judge_all(self, shown: Any, probe: Any, held_out: Any) -> tuple[Array, Array, Array]:
         problem = self.problem
-        key = jax.random.key(0)
 
-        def judge(params: Tree) -> tuple[Array, Array, Array]:
-            train = problem.loss(params, probe, key)
-            held = problem.loss(params, held_out, key)
-            score = problem.score.of(params, held_out) if problem.score else jnp.zeros(())
+        def loss(of: tuple[Any, ...], data: Any) -> Array:
+            if problem.evaluate is not None:
+                return problem.evaluate(*of, data)
+            found = problem.loss(*of, data, jax.random.key(0))
+            return found[0] if problem.aux else found
+
+        def judge(shown: Any) -> tuple[Array, Array, Array]:
+            of = shown if problem.aux else shown[:1]
+            train = loss(of, probe)
+            held = train if held_out is None else loss(of, held_out)
+            score = problem.score.of(*of, held_out) if problem.score else jnp.zeros(())
             return train, held, score
 
         # One learning rate after the other: all at once would not fit into a processor's cache.
-        return jax.lax.map(jax.vmap(judge), params)
+        return jax.lax.map(jax.vmap(judge), shown)
 
     def _watch(self, params: Tree) -> Array:
         return self.problem.watch(params) if self.problem.watch else jnp.zeros((0,))
+
+
+def _shown(tx: GradientTransformation, _: Array, carry: Any) -> tuple[Tree, Any]:
+    """The parameters to evaluate with, and what else the model has."""
+    params, state, aux = carry
+    return tx.eval_params(state, params), aux
 
 
 def around(rates: np.ndarray, best: int) -> np.ndarray:
@@ -215,7 +227,8 @@ def around(rates: np.ndarray, best: int) -> np.ndarray:
     lower, upper = max(best - 1, 0), min(best + 1, len(rates) - 1)
     step = (rates[upper] / rates[lower]) ** (0.5 / (upper - lower))  # half a step, as a factor
     powers = (-2, -1, 0) if best == 0 else (0, 1, 2) if best == len(rates) - 1 else (-1, 0, 1)
-    return np.asarray([rates[best] * step**power for power in powers], np.float32)
+    others = {power: float(f"{rates[best] * step**power:.2g}") for power in powers if power}
+    return np.asarray([others.get(power, rates[best]) for power in powers], np.float32)
 
 
 def merged(first: Trial, second: Trial) -> Trial:

@@ -6,11 +6,70 @@ from pathlib import Path
 from typing import NamedTuple
 
 from . import wording
-from .figures import VARIABLES, Picture, pictures, style
+from .across import FACTORS, Cell, across
+from .figures import VARIABLES, Picture, pictures, profile_picture, style
 from .page import page
 from .ranges import ranges_cell, ranges_head
 from .results import Course, Results, Trial, to_json
 from .summary import FIRST, Summary, on_logs, summarize_all
+
+
+def _together(results: Results, folder: Path | None = None) -> str:
+    """The section about all problems, where there are several."""
+    summaries = {course.name: summarize_all(course) for course in results.courses}
+    found = across(results.courses, summaries)
+    if found is None:
+        return ""
+    picture = profile_picture(found)
+    if folder is not None:
+        (folder / "all-profile.png").write_bytes(picture.png)
+    heads = ["optimizer", *(f"within {f:g}×<br>in steps" for f in FACTORS), "within 2×<br>in time"]
+    heads += map(escape, found.problems)
+    rows = ""
+    for name, cells in found.cells.items():
+        shares = [found.share(name, factor, "steps") for factor in FACTORS]
+        shares.append(found.share(name, 2.0, "time"))
+        texts = [f"{100 * share:.0f} %" for share in shares]
+        texts += [_on_one(cell) for cell in cells]
+        rows += f'<tr><th scope="row"><span class="name">{escape(name)}</span></th>' + "".join(
+            f"<td>{text}</td>" for text in texts
+        )
+    head = "".join(
+        f'<th scope="col"{" class=name" * (i == 0)}>{head}</th>' for i, head in enumerate(heads)
+    )
+    return (
+        '<section id="all"><h2>All problems</h2>'
+        f'<p class="verdict">{escape(wording.overall(found))}</p>'
+        f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>'
+        '</div><p class="muted" style="margin-top:12px">Left the share of the problems on which an '
+        "optimizer takes at most so many times the steps of the fastest to the target; right its "
+        "place on each problem, by final training loss, and its best learning rate.</p>"
+        f"<h3>{escape(picture.title)}</h3><figure><figcaption>{escape(picture.caption)}"
+        f"</figcaption>{picture.svg}</figure></section>"
+    )
+
+
+def _on_one(cell: Cell) -> str:
+    s = cell.summary
+    if not s.survivors:
+        return '<span class="bad">diverged</span>'
+    if s.same_as is not None:
+        return f"<small>as {escape(s.same_as)}</small>"
+    return f"{wording.place(s)} <small>at {wording.number(s.rate)}</small>"
+
+
+def document(results: Results) -> str:
+    """The page, which needs nothing from elsewhere."""
+    sections = _together(results)
+    for course in results.courses:
+        summaries = summarize_all(course)
+        sections += _section(course, summaries, pictures(course, summaries))
+    return _document(results, sections)
+
+
+def _document(results: Results, sections: str) -> str:
+    body = f"{_header(results)}<main>{sections}</main>{_footer(results)}"
+    return page(escape(_title(results)), body)
 
 
 def write(results: Results, folder: Path) -> Path:
@@ -18,15 +77,14 @@ def write(results: Results, folder: Path) -> Path:
     summaries = {course.name: summarize_all(course) for course in results.courses}
     plain = {name: [dataclasses.asdict(s) for s in found] for name, found in summaries.items()}
     (folder / "results.json").write_text(to_json(results, plain), "utf-8")
-    sections = ""
+    sections = _together(results, folder)
     for course in results.courses:
         found = pictures(course, summaries[course.name])
         for picture in found:
             (folder / f"{course.name}-{picture.name}.png").write_bytes(picture.png)
         sections += _section(course, summaries[course.name], found)
-    body = f"{_header(results)}<main>{sections}</main>{_footer(results)}"
     path = folder / "report.html"
-    path.write_text(page(escape(_title(results)), body), "utf-8")
+    path.write_text(_document(results, sections), "utf-8")
     return path
 
 
@@ -117,7 +175,9 @@ def _table(course: Course, entries: list[Entry]) -> str:
             title = f'<tr class="family"><td colspan="{len(heads)}">{escape(family)}</td></tr>'
             families[family] = families.get(family, title) + row
         rows = list(families.values())
-    head = "".join(f"<th>{head}</th>" for head in heads).replace("\n", "<br>")
+    names = {"optimizer": " class=name", heads[2]: " class=rates"}
+    head = "".join(f'<th scope="col"{names.get(head, "")}>{head}</th>' for head in heads)
+    head = head.replace("\n", "<br>")
     return (
         f'<div class="scroll"><table><thead><tr>{head}</tr></thead>'
         f"<tbody>{''.join(rows)}</tbody></table></div>"
@@ -132,10 +192,10 @@ def _row(course: Course, entry: Entry, best: dict[str, set[str]]) -> str:
         return f"<td{mark}>{text}</td>"
 
     cells = (
-        f'<td class="place">{wording.place(s)}</td><td title="{escape(trial.about)}">'
+        f'<td class="place">{wording.place(s)}</td><th scope="row" title="{escape(trial.about)}">'
         f'<span class="dot" '
         f'style="background:{hue}"></span><span class="name">{escape(s.optimizer)}</span>'
-        f"{_same(s)}</td>"
+        f"{_same(s)}</th>"
     ) + cell(ranges_cell(course, trial, s, hue))
     if not s.survivors:
         cells += f'<td class="bad" colspan="{len(wording.heads(course)) - 1}">diverged</td>'
@@ -149,7 +209,8 @@ def _row(course: Course, entry: Entry, best: dict[str, set[str]]) -> str:
             spread = f" <small>{wording.held_spread(s, course)}</small>"
             cells += cell(wording.held(s, course) + spread, "held")
         cells += cell(wording.decades(s), "decades", s.all_reached)
-        cells += cell(wording.to_target(s), "steps_to_target", s.all_reached)
+        if course.target is not None:
+            cells += cell(wording.to_target(s), "steps_to_target", s.all_reached)
     low, middle, high = map(wording.seconds, s.step_seconds)
     cells += cell(f"{middle} <small>{low} – {high}</small>")
     cells += cell(f"{s.state_bytes_per_parameter:.1f}")

@@ -54,7 +54,7 @@ class Course:
     batch_size: int | None
     examples: int
     parameters: int
-    target: float
+    target: float | None  # None: nothing is timed, and every seed counts as there
     log: bool
     score: str | None
     held_out: int  # examples, which the score is a share of
@@ -110,6 +110,8 @@ def _plain(value: Any) -> Any:
     """JSON's own types. Numbers of arrays keep the 9 digits that restore a float32 exactly;
     NaN and the infinities become null, which is read back as NaN.
     """
+    if hasattr(value, "_fields"):
+        value = dict(zip(value._fields, value, strict=True))
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple | np.ndarray):

@@ -180,7 +180,9 @@ def summarize(
     last = outcomes(trial)[best]
     held = np.where(kept, final(trial.judged[best]), -np.inf if course.score else np.inf)
     crossings = [
-        _crossing(trial.steps, run, course.target) if survived else math.inf
+        _crossing(trial.steps, run, math.inf if course.target is None else course.target)
+        if survived
+        else math.inf
         for run, survived in zip(trial.train_loss[best], kept, strict=True)
     ]
     low, high, open_ended = _usable(trial, course, best)

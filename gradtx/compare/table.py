@@ -44,7 +44,8 @@ def _table(course: Course, summaries: list[Summary]) -> Table:
         cells = [wording.number(s.rate), wording.loss(s, course)]
         if not course.judged_on_train:
             cells.append(wording.held(s, course))
-        cells += [wording.decades(s), wording.to_target(s)]
+        cells.append(wording.decades(s))
+        cells += [] if course.target is None else [wording.to_target(s)]
         if not s.survivors:
             cells = ["diverged"] + ["–"] * (len(cells) - 1)
         cells += [wording.seconds(s.step_seconds.middle), f"{s.state_bytes_per_parameter:.1f}"]

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 
 from . import ranks
+from .across import Across
 from .results import Course
 from .summary import FLOOR, Summary
 
@@ -68,8 +69,8 @@ def place(summary: Summary) -> str:
 def heads(course: Course) -> list[str]:
     """Over the columns that the page and the terminal share, in two lines each."""
     held_out = [] if course.judged_on_train else [f"held-out\n{course.judged}"]
-    return ["best\nrate", "training\nloss", *held_out, "usable\ndecades",
-            f"steps to\n{number(course.target)}", "time\na step"]  # fmt: skip
+    timed = [] if course.target is None else [f"steps to\n{number(course.target)}"]
+    return ["best\nrate", "training\nloss", *held_out, "usable\ndecades", *timed, "time\na step"]
 
 
 def seconds(value: float) -> str:
@@ -121,6 +122,21 @@ def verdict(summaries: list[Summary], course: Course) -> str:
             "usable decades"
         )
     return "; ".join(parts) + "." + doubles(summaries)
+
+
+def overall(found: Across) -> str:
+    """The sentence over several problems: who is near the best on most of them."""
+    first, *_ = found.cells
+    near = found.share(first, 2.0, "steps")
+    parts = [
+        f"{first} came nearest over {len(found.problems)} problems: on {100 * near:.0f} % of them "
+        "it took at most twice the steps of the fastest to the target"
+    ]
+    quick = max(found.cells, key=lambda name: found.share(name, 2.0, "time"))
+    if found.share(quick, 2.0, "time") > found.share(first, 2.0, "time"):
+        share = found.share(quick, 2.0, "time")
+        parts.append(f"in time {quick} did so on {100 * share:.0f} %")
+    return "; ".join(parts) + "."
 
 
 def doubles(summaries: list[Summary]) -> str:
@@ -202,7 +218,8 @@ def _strengths(summary: Summary, running: list[Summary], course: Course) -> list
             f"{number(summary.usable[0])} to {number(summary.usable[1])})"
         )
     reached = (s for s in running if s.all_reached)
-    if summary is min(reached, key=lambda s: s.steps_to_target, default=None):
+    first = min(reached, key=lambda s: s.steps_to_target, default=None)
+    if course.target is not None and summary is first:
         found.append(
             f"first to a training loss of {number(course.target)} ({to_target(summary)} steps)"
         )
@@ -221,7 +238,7 @@ def _cautions(summary: Summary, course: Course) -> list[str]:
         found.append(f"{lost} of {summary.seeds} seeds diverged even at its best learning rate")
     elif summary.diverged > 0.3 * summary.runs:
         found.append(f"{summary.diverged} of its {summary.runs} runs diverged")
-    if not summary.all_reached:
+    if course.target is not None and not summary.all_reached:
         missed = "no seed" if not summary.reached else f"only {summary.reached} of {summary.seeds}"
         found.append(
             f"{missed} reached a loss of {number(course.target)} within {course.steps:,} steps"
@@ -244,6 +261,7 @@ def _standing(summary: Summary, running: list[Summary], course: Course) -> str:
     if summary.all_reached:
         text = f"in the width of usable learning rates ({decades(summary)} decades)"
         measures.append((text, lambda s: -s.decades if s.all_reached else math.inf))
+    if summary.all_reached and course.target is not None:
         text = f"to reach {number(course.target)} ({to_target(summary)} steps)"
         measures.append((text, lambda s: s.steps_to_target if s.all_reached else math.inf))
     places = [1 + sum(of(s) < of(summary) for s in running) for _, of in measures]

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 from gradtx.compare import ranks
+from gradtx.compare.across import across
 from gradtx.compare.race import around, merged
+from gradtx.compare.results import Course
 from gradtx.compare.summary import (
     best_rate,
     diverged,
@@ -19,7 +21,7 @@ from gradtx.compare.summary import (
     summarize,
     summarize_all,
 )
-from gradtx.compare.wording import held_alike, place, sentence, verdict
+from gradtx.compare.wording import held_alike, overall, place, sentence, verdict
 
 from .conftest import course, falling, trial
 
@@ -189,15 +191,39 @@ def test_one_seed_has_no_spread_and_no_width_is_no_praise():
     assert "one seed tells no two apart" in said
 
 
+# Several problems --------------------------------------------------------------------------------
+
+
+def test_problems_are_seen_together():
+    """By hand: on one problem "fast" takes 20 steps and "slow" 40, on the other 40 and 20."""
+    fast, slow = falling(-1.0, seeds=6), falling(0.0, seeds=6)  # 0.5 after 20 and 40 steps
+    stuck = falling(0.9, seeds=6)
+
+    def three(name: str, a: np.ndarray, b: np.ndarray) -> Course:
+        named = zip(("a", "b", "stuck"), (a, b, stuck), strict=True)
+        return course(*(trial(losses, name=n) for n, losses in named), name=name, title=name)
+
+    courses = [three("one", fast, slow), three("two", slow, fast), three("three", fast, slow)]
+    found = across(courses, {c.name: summarize_all(c) for c in courses})
+    assert found is not None
+    assert list(found.cells) == ["a", "b", "stuck"]
+    assert [found.share("a", factor, "steps") for factor in (1.0, 1.9, 2.0)] == [2 / 3, 2 / 3, 1.0]
+    assert [found.share("b", factor, "steps") for factor in (1.0, 2.0)] == [1 / 3, 1.0]
+    assert found.share("stuck", 16.0, "steps") == 0.0
+    assert overall(found).startswith("a came nearest over 3 problems: on 100 %")
+    assert across(courses[:1], {c.name: summarize_all(c) for c in courses}) is None
+
+
 # Two rounds --------------------------------------------------------------------------------------
 
 
 def test_the_second_round_lies_around_the_best_rate():
     rates = np.array([0.01, 0.1, 1.0], np.float32)
     half = 10**0.5
-    np.testing.assert_allclose(around(rates, 1), [0.1 / half, 0.1, 0.1 * half], rtol=1e-5)
-    np.testing.assert_allclose(around(rates, 0), [0.001, 0.01 / half, 0.01], rtol=1e-5)
-    np.testing.assert_allclose(around(rates, 2), [1, half, 10], rtol=1e-5)
+    np.testing.assert_allclose(around(rates, 1), [0.1 / half, 0.1, 0.1 * half], rtol=0.02)
+    np.testing.assert_allclose(around(rates, 0), [0.001, 0.01 / half, 0.01], rtol=0.02)
+    np.testing.assert_allclose(around(rates, 2), [1, half, 10], rtol=0.02)
+    assert set(np.float32([0.1])) <= set(around(rates, 1))  # the best itself, to the bit
 
 
 def test_both_rounds_are_one_trial():

@@ -11,13 +11,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from laws.cases import some
 
 import gradtx as gx
-
-
-def seen(reason: str) -> Any:
-    return pytest.mark.xfail(strict=True, reason=reason)
-
 
 WRAPPED: dict[str, Callable[[], Any]] = {
     "adam": lambda: gx.adam(0.1),
@@ -56,14 +52,16 @@ WRAPPED: dict[str, Callable[[], Any]] = {
 }
 
 
-def wrapped(bad: dict[str, str]) -> Any:
-    return pytest.mark.parametrize(
-        "name",
-        [pytest.param(name, marks=seen(bad[name]) if name in bad else []) for name in WRAPPED],
-    )
+# One of every kind of wrapper, and of state; the others run in `make test-all`.
+OFTEN = (
+    "adam", "partition", "accumulate_and_look", "apply_if_finite", "ema", "lookahead",
+    "schedule_free", "sam", "master_weights", "stochastic_rounding", "inject_hyperparams",
+    "mechanic", "store", "prodigy", "novograd",
+)  # fmt: skip
+wrapped = pytest.mark.parametrize("name", some(WRAPPED, OFTEN))
 
 
-@wrapped({})
+@wrapped
 def test_unfiltered_models(name: str) -> None:
     """An Equinox model and gradients with functions in them come through all calls."""
     model = eqx.nn.MLP(2, 2, 4, 1, key=jax.random.key(0))
@@ -96,7 +94,7 @@ class Layer:
 REFUSED = ("ema", "novograd", "master_weights", "stochastic_rounding")
 
 
-@wrapped({})
+@wrapped
 def test_nodes_that_insist_on_arrays(name: str) -> None:
     """They come through, or are refused by path with what to do."""
     params = {"layer": Layer(jnp.ones((2, 2)), jnp.ones(2)), "scale": jnp.ones(2)}
@@ -229,7 +227,7 @@ STRANGE = {
 @pytest.mark.slow  # `test_frozen.py` has the kinds
 @pytest.mark.parametrize("what", STRANGE)
 @pytest.mark.parametrize("frozen", ["freeze", "masked"])
-@wrapped({})
+@wrapped
 def test_what_nobody_moves_comes_through_bit_for_bit(name: str, frozen: str, what: str) -> None:
     """Frozen inside of every wrapper, whatever it holds; gradients with NaN and without."""
     inside = {

@@ -2,17 +2,20 @@
 
 import io
 import re
+from html import escape
 from typing import NamedTuple
 
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
+from ..across import Across
 from ..results import Course
 from ..summary import Summary
 from . import style
 from .curves import curves
 from .heat import heat, tables
 from .plane import plane
+from .profile import profile
 from .sensitivity import sensitivity
 from .swing import swing
 
@@ -43,7 +46,19 @@ def pictures(course: Course, summaries: list[Summary]) -> list[Picture]:
         return found
 
 
+def profile_picture(found: Across) -> Picture:
+    """The picture of all problems together."""
+    with rc_context(style.SETTINGS):
+        return _made("all", "profile", profile(found))
+
+
 _WORDS = {
+    "profile": (
+        "Across problems",
+        "The share of the problems on which an optimizer takes at most so many times the steps, or "
+        "the time, that the fastest takes to the target: the performance profile. Left who is "
+        "fastest, right who gets there at all.",
+    ),
     "paths": (
         "The way down",
         "From the circle to the star, the best learning rate of each optimizer; contour lines are "
@@ -79,10 +94,17 @@ _WORDS = {
 
 
 def _picture(course: Course, name: str, figure: Figure) -> Picture:
+    return _made(course.name, name, figure)
+
+
+def _made(owner: str, name: str, figure: Figure) -> Picture:
     png = io.BytesIO()
     figure.savefig(png, format="png", dpi=160, facecolor="white")
     title, caption = _WORDS[name]
-    return Picture(name, title, caption, png.getvalue(), _svg(figure, f"{course.name}-{name}"))
+    svg = _svg(figure, f"{owner}-{name}").replace(
+        "<svg ", f'<svg role="img" aria-label="{escape(f"{title}. {caption}")}" ', 1
+    )
+    return Picture(name, title, caption, png.getvalue(), svg)
 
 
 VARIABLES = {

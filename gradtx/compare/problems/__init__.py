@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from . import digits, logistic, pendulum, surfaces, text
-from .problem import Problem as Problem
+from .problem import Problem as Problem, Score as Score
 
 PROBLEMS: dict[str, Callable[[], Problem]] = {
     "quadratic": surfaces.quadratic,

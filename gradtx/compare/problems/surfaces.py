@@ -50,13 +50,11 @@ def _surface(**described: Unpack[Described]) -> Problem:
         draw=draw,
         loss=lambda params, batch, key: height(name, params["x"], params["y"]),
         train=nothing,
-        held_out=nothing,
         batch_size=None,
         log=True,
         rates=19,
         rates_per_decade=3,
         watch=lambda params: jnp.stack([params["x"], params["y"]]),
-        judged_on_train=True,
     )
 
 

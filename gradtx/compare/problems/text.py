@@ -131,6 +131,7 @@ def _text(build: Callable[[Array], Any], **described: Unpack[Described]) -> Prob
         loss=loss,
         train=train,
         held_out=held_out[:64],
+        rates=7,
         batch_size=16,
         probe=64,
     )

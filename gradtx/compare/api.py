@@ -1,0 +1,108 @@
+"""The comparison from Python: `gradtx.compare.run`."""
+
+import dataclasses
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import gradtx.catalogue as catalogue
+
+from . import machine, parse
+from .command import run as train
+from .entrant import SCHEDULES
+from .own import checked, load
+from .plan import CLASSICS, Plan
+from .problems import PROBLEMS, Problem
+from .report import document, write
+from .results import Results
+from .summary import Summary, summarize_all
+from .wording import verdict
+
+
+class Comparison:
+    """What `run` returns: the report in a notebook, its first sentence when printed."""
+
+    def __init__(self, results: Results) -> None:
+        self.results = results
+
+    @property
+    def summaries(self) -> dict[str, list[Summary]]:
+        """By problem what each optimizer did, in the order in which they were given."""
+        return {course.name: summarize_all(course) for course in self.results.courses}
+
+    def figures(self) -> dict[str, bytes]:
+        """The pictures as PNG files, by problem and name: "digits-mlp-curves"."""
+        from .figures import pictures
+
+        return {
+            f"{course.name}-{picture.name}": picture.png
+            for course in self.results.courses
+            for picture in pictures(course, summarize_all(course))
+        }
+
+    def save(self, folder: str | Path) -> Path:
+        """Writes the report, the pictures and `results.json`; returns the path of the page."""
+        path = Path(folder)
+        path.mkdir(parents=True, exist_ok=True)
+        return write(self.results, path)
+
+    def _repr_html_(self) -> str:
+        return document(self.results)
+
+    def __repr__(self) -> str:
+        return "\n".join(
+            f"{course.title}: {verdict(summarize_all(course), course)}"
+            for course in self.results.courses
+        )
+
+
+def run(
+    problem: Problem | str | Sequence[Problem | str],
+    optimizers: Sequence[str] = CLASSICS,
+    *,
+    learning_rates: Sequence[float] | None = None,
+    schedule: str = "constant",
+    seeds: int = 12,
+) -> Comparison:
+    """Trains all optimizers on a problem, or several, as `gradtx compare` does.
+
+    Problems are names or `Problem` objects. `optimizers` are names and expressions as at the
+    command line. Without `learning_rates` they are chosen around the typical one of each optimizer,
+    with a finer second round. Raises `ValueError` for what cannot be done, before anything is.
+    """
+    given = [problem] if isinstance(problem, Problem | str) else list(problem)
+    try:
+        plan = Plan(
+            problems=[_problem(one) for one in given],
+            entrants=parse.entrants(list(optimizers), catalogue.optimizers),
+            rates=None
+            if learning_rates is None
+            else np.unique(np.asarray(learning_rates, np.float32)),
+            schedule=parse.choose("schedule", schedule, SCHEDULES),
+            seeds=list(range(seeds)),
+            output=Path(),
+        )
+    except parse.BadInput as error:
+        raise ValueError(f"gradtx.compare.run: {error}") from error
+    created = time.strftime("%Y-%m-%d %H:%M")
+    courses, interrupted = train(plan)
+    results = Results(
+        created=created,
+        versions=machine.versions(),
+        machine=machine.describe(),
+        schedule=plan.schedule,
+        interrupted=interrupted,
+        courses=[course for course in courses if course.trials],
+    )
+    return Comparison(results)
+
+
+def _problem(given: Any) -> Problem:
+    if isinstance(given, Problem):
+        return checked(dataclasses.replace(given))
+    if given in PROBLEMS:
+        return PROBLEMS[given]()
+    return load(given)
