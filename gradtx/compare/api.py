@@ -2,7 +2,7 @@
 
 import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,9 @@ import gradtx.catalogue as catalogue
 from . import machine, parse
 from .command import run as train
 from .entrant import SCHEDULES
+from .objects import entrants_of
 from .own import checked, load
-from .plan import CLASSICS, Plan
+from .plan import CLASSICS, Plan, public
 from .problems import PROBLEMS, Problem
 from .report import document, write
 from .results import Results
@@ -61,7 +62,7 @@ class Comparison:
 
 def run(
     problem: Problem | str | Sequence[Problem | str],
-    optimizers: Sequence[str] = CLASSICS,
+    optimizers: Mapping[str, Any] | Sequence[Any] = CLASSICS,
     *,
     learning_rates: Sequence[float] | None = None,
     schedule: str = "constant",
@@ -70,14 +71,16 @@ def run(
     """Trains all optimizers on a problem, or several, as `gradtx compare` does.
 
     Problems are names or `Problem` objects. `optimizers` are names and expressions as at the
-    command line. Without `learning_rates` they are chosen around the typical one of each optimizer,
-    with a finer second round. Raises `ValueError` for what cannot be done, before anything is.
+    command line, functions of the learning rate, or transformations that are ready, of Optax too;
+    a mapping gives them names. Without `learning_rates` they are chosen around the typical one of
+    each optimizer, with a finer second round. Raises `ValueError` for what cannot be done,
+    before anything is.
     """
     given = [problem] if isinstance(problem, Problem | str) else list(problem)
     try:
         plan = Plan(
             problems=[_problem(one) for one in given],
-            entrants=parse.entrants(list(optimizers), catalogue.optimizers),
+            entrants=entrants_of(optimizers, catalogue.optimizers, public()),
             rates=None
             if learning_rates is None
             else np.unique(np.asarray(learning_rates, np.float32)),

@@ -54,7 +54,8 @@ def _parser() -> argparse.ArgumentParser:
         "--optimizers",
         nargs="+",
         metavar="NAME",
-        help='names or calls such as "adam(b1=0.95)", or "all" (default: the eight classics)',
+        help='names or calls such as "ema(adam(b1=0.95), 0.99)", without a learning rate, or "all" '
+        "(default: the eight classics)",
     )
     add(
         "--learning-rates",

@@ -29,6 +29,7 @@ def entrants_of(
     `rows` and `namespace` are those of `parse.entrants`.
     """
     named = isinstance(objects, Mapping)
+    objects = [objects] if isinstance(objects, str) else objects
     pairs = objects.items() if isinstance(objects, Mapping) else ((None, x) for x in objects)
     found: dict[str, Entrant] = {}
     for key, value in pairs:

@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -47,12 +48,16 @@ class Plan:
         return default_rates(problem, entrant.centre) if self.rates is None else self.rates
 
 
+def public() -> dict[str, Any]:
+    """All names of gradtx, which nothing inside imports; it is there by now."""
+    return vars(sys.modules["gradtx"])
+
+
 def read(options: argparse.Namespace) -> Plan:
     """The plan that command line options describe, or `BadInput`."""
     names = _problem_names(options.problems or ["digits-mlp"])
     typed = _optimizers(options.optimizers)
-    public = vars(sys.modules["gradtx"])  # which nothing inside imports; it is there by now
-    found = parse.entrants(typed, catalogue.optimizers, public, options.sweep or ())
+    found = parse.entrants(typed, catalogue.optimizers, public(), options.sweep or ())
     schedule = parse.choose("schedule", options.schedule, SCHEDULES)
     rates = parse.rates(options.learning_rates) if options.learning_rates else None
     full = options.batch_size == "full"

@@ -11,6 +11,7 @@ import pytest
 import gradtx as gx
 from gradtx import catalogue
 from gradtx.compare import parse
+from gradtx.compare.api import run
 from gradtx.compare.entrant import SCHEDULES
 from gradtx.compare.objects import entrants_of
 from gradtx.compare.parse import BadInput
@@ -223,6 +224,14 @@ def test_a_mapping_names_them():
 def test_objects_that_are_none(objects, said):
     with pytest.raises(BadInput, match=said):
         own(objects)
+
+
+def test_run_takes_them():
+    own_ones = {"mine": gx.adam, "fixed": gx.sgd(0.01), "text": "ema(sgd(), 0.5)"}
+    with jax.numpy_dtype_promotion("standard"):
+        done = run("quadratic", own_ones, learning_rates=[0.01, 0.1], seeds=1)
+    found = [(t.optimizer, len(t.rates)) for t in done.results.courses[0].trials]
+    assert found == [("mine", 2), ("fixed", 1), ("text", 2)]
 
 
 @pytest.mark.parametrize("schedule", ["constant", "cosine"])
