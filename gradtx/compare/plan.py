@@ -57,7 +57,7 @@ def read(options: argparse.Namespace) -> Plan:
     seeds = parse.whole(options.seeds, "the number of seeds", most=1000)
     for entrant in found:
         _try(entrant, schedule)
-    output = _writable(Path(options.output))
+    output = writable(Path(options.output))
     return Plan(
         problems=[_asked(PROBLEMS[name](), steps, batch_size, full) for name in names],
         entrants=found,
@@ -70,6 +70,8 @@ def read(options: argparse.Namespace) -> Plan:
 
 def _asked(problem: Problem, steps: int | None, batch_size: int | None, full: bool) -> Problem:
     """`problem` with the length and the batch size that were asked for; `None` leaves its own."""
+    if problem.judged_on_train and (full or batch_size):
+        raise BadInput(f"{problem.name} has no training examples: leave out --batch-size.")
     size = None if full or problem.judged_on_train else batch_size or problem.batch_size
     if size and size > problem.examples:
         raise BadInput(
@@ -103,7 +105,7 @@ def _try(entrant: Entrant, schedule: str) -> None:
         raise BadInput(f"{entrant.label}: {error}") from error
 
 
-def _writable(folder: Path) -> Path:
+def writable(folder: Path) -> Path:
     """`folder`, made if need be, after a file could be written there."""
     try:
         folder.mkdir(parents=True, exist_ok=True)

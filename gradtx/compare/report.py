@@ -7,9 +7,10 @@ from typing import NamedTuple
 
 from . import wording
 from .figures import VARIABLES, Picture, pictures, style
+from .kept import forget, put, save
 from .page import page
 from .ranges import ranges_cell, ranges_head
-from .results import Course, Results, Trial, to_json
+from .results import Course, Results, Trial
 from .summary import FIRST, Summary, on_logs, summarize_all
 
 
@@ -17,17 +18,18 @@ def write(results: Results, folder: Path) -> Path:
     """Write `report.html`, PNG files and `results.json` into `folder`; returns the page's path."""
     summaries = {course.name: summarize_all(course) for course in results.courses}
     plain = {name: [dataclasses.asdict(s) for s in found] for name, found in summaries.items()}
-    (folder / "results.json").write_text(to_json(results, plain), "utf-8")
-    sections = ""
+    sections, files = "", {}
     for course in results.courses:
         found = pictures(course, summaries[course.name])
-        for picture in found:
-            (folder / f"{course.name}-{picture.name}.png").write_bytes(picture.png)
+        files |= {f"{course.name}-{picture.name}.png": picture.png for picture in found}
         sections += _section(course, summaries[course.name], found)
     body = f"{_header(results)}<main>{sections}</main>{_footer(results)}"
-    path = folder / "report.html"
-    path.write_text(page(escape(_title(results)), body), "utf-8")
-    return path
+    files["report.html"] = page(escape(_title(results)), body)
+    forget(folder)
+    save(dataclasses.replace(results, files=list(files)), folder, plain)
+    for name, content in files.items():
+        put(folder / name, content)
+    return folder / "report.html"
 
 
 def _title(results: Results) -> str:
