@@ -1,7 +1,6 @@
 """The comparison from Python: `gradtx.compare.run`."""
 
 import dataclasses
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,9 +9,10 @@ import numpy as np
 
 import gradtx.catalogue as catalogue
 
-from . import machine, parse
+from . import parse
 from .command import run as train
 from .entrant import SCHEDULES
+from .interrupt import CtrlC
 from .objects import entrants_of
 from .own import checked, load
 from .plan import CLASSICS, Plan, public
@@ -86,21 +86,12 @@ def run(
             else np.unique(np.asarray(learning_rates, np.float32)),
             schedule=parse.choose("schedule", schedule, SCHEDULES),
             seeds=list(range(seeds)),
-            output=Path(),
+            output=None,
         )
     except parse.BadInput as error:
         raise ValueError(f"gradtx.compare.run: {error}") from error
-    created = time.strftime("%Y-%m-%d %H:%M")
-    courses, interrupted = train(plan)
-    results = Results(
-        created=created,
-        versions=machine.versions(),
-        machine=machine.describe(),
-        schedule=plan.schedule,
-        interrupted=interrupted,
-        courses=[course for course in courses if course.trials],
-    )
-    return Comparison(results)
+    with CtrlC() as ctrl_c:
+        return Comparison(train(plan, ctrl_c))
 
 
 def _problem(given: Any) -> Problem:

@@ -5,6 +5,10 @@ import importlib.util
 import sys
 from collections.abc import Sequence
 
+import gradtx
+
+from .interrupt import CtrlC
+
 _NEEDED = ("equinox", "matplotlib", "rich", "sklearn")
 
 _EXAMPLES = """\
@@ -14,12 +18,25 @@ examples:
   gradtx compare logistic --batch-size full --learning-rates 1e-3:10:9
   gradtx compare --optimizers "ema(adam(), 0.99)" adamw --sweep b1=0.8,0.9,0.95
   gradtx compare text-gru --schedule warmup-cosine --seeds 5 --output results/text
+  gradtx compare --from results/text results/other --output results/both --open
 """
+
+
+_TRAINING = ("problems", "optimizers", "learning_rates", "schedule", "batch_size", "steps", "seeds")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code: 0, 1 (nothing ran), 2 (bad input), 130 (Ctrl-C)."""
-    options = _parser().parse_args(argv)
+    with CtrlC() as ctrl_c:
+        try:
+            return _main(sys.argv[1:] if argv is None else argv, ctrl_c)
+        except KeyboardInterrupt:
+            print("gradtx compare: interrupted before anything was trained", file=sys.stderr)
+            return 130
+
+
+def _main(argv: Sequence[str], ctrl_c: CtrlC) -> int:
+    options = _options(argv)
     missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
     if missing:
         packages = ", ".join(missing).replace("sklearn", "scikit-learn")  # as pip calls it
@@ -31,13 +48,34 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     from .command import compare  # all the rest needs what was just looked for
 
-    return compare(options)
+    return compare(options, ctrl_c)
 
 
-def _parser() -> argparse.ArgumentParser:
+def _options(argv: Sequence[str]) -> argparse.Namespace:
+    top, compare = _parsers()
+    if argv[:1] != ["compare"]:
+        top.parse_args(argv)
+    # Not by the outer parser, whose usage it would show, and with problems also after options.
+    options = compare.parse_intermixed_args(argv[1:])
+    given = [
+        name if name == "problems" else f"--{name.replace('_', '-')}"
+        for name in _TRAINING
+        if (getattr(options, name) or None) != compare.get_default(name)
+    ]
+    if options.results and given:
+        compare.error(f"--from trains nothing: leave out {', '.join(given)}")
+    options.output_given = options.output is not None
+    options.output = options.output or "gradtx-compare"
+    return options
+
+
+def _parsers() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
+    """The outer one, and that of `compare`."""
     parser = argparse.ArgumentParser(
         prog="gradtx", description="Gradient transformations for JAX.", allow_abbrev=False
     )
+    version = f"gradtx {gradtx.__version__}"
+    parser.add_argument("--version", action="version", version=version)
     commands = parser.add_subparsers(required=True, metavar="compare")
     compare = commands.add_parser(
         "compare",
@@ -87,9 +125,16 @@ def _parser() -> argparse.ArgumentParser:
     )
     add(
         "--output",
-        default="gradtx-compare",
         metavar="FOLDER",
-        help="where the report goes (default: gradtx-compare)",
+        help="where the report goes (default: gradtx-compare, or where --from found the results)",
     )
+    add(
+        "--from",
+        nargs="+",
+        dest="results",
+        metavar="RESULTS",
+        help="make the report of results.json again without training; several are put together",
+    )
+    add("--open", action="store_true", help="show the report in the browser")
     add("--list", action="store_true", help="say which problems and optimizers there are")
-    return parser
+    return parser, compare

@@ -35,7 +35,7 @@ class Plan:
     rates: np.ndarray | None  # None: around the typical one of each optimizer
     schedule: str
     seeds: list[int]
-    output: Path
+    output: Path | None  # None: nothing is written on the way
 
     @property
     def finer(self) -> bool:
@@ -68,7 +68,7 @@ def read(options: argparse.Namespace) -> Plan:
     seeds = parse.whole(options.seeds, "the number of seeds", most=1000)
     for entrant in found:
         _try(entrant, schedule)
-    output = _writable(Path(options.output))
+    output = writable(Path(options.output))
     return Plan(
         problems=[_asked(_made(name), steps, batch_size, full) for name in names],
         entrants=found,
@@ -81,9 +81,9 @@ def read(options: argparse.Namespace) -> Plan:
 
 def _asked(problem: Problem, steps: int | None, batch_size: int | None, full: bool) -> Problem:
     """`problem` with the length and the batch size that were asked for; `None` leaves its own."""
+    if not problem.examples and (full or batch_size):
+        raise BadInput(f"{problem.name} has no training examples: leave out --batch-size.")
     size = None if full else batch_size or problem.batch_size
-    if not problem.examples:
-        size = problem.batch_size
     if size and problem.examples and size > problem.examples:
         raise BadInput(
             f"{problem.name} has {problem.examples:,} training examples: give a batch size up to "
@@ -123,7 +123,7 @@ def _try(entrant: Entrant, schedule: str) -> None:
         raise BadInput(f"{entrant.label}: {error}") from error
 
 
-def _writable(folder: Path) -> Path:
+def writable(folder: Path) -> Path:
     """`folder`, made if need be, after a file could be written there."""
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -8,21 +8,21 @@ from typing import NamedTuple
 from . import wording
 from .across import FACTORS, Cell, across
 from .figures import VARIABLES, Picture, pictures, profile_picture, style
+from .kept import forget, put, save
 from .page import page
 from .ranges import ranges_cell, ranges_head
-from .results import Course, Results, Trial, to_json
+from .results import Course, Results, Trial
 from .summary import FIRST, Summary, on_logs, summarize_all
 
 
-def _together(results: Results, folder: Path | None = None) -> str:
-    """The section about all problems, where there are several."""
+def _together(results: Results, files: dict[str, str | bytes]) -> str:
+    """The section about all problems, where there are several; its picture goes to `files`."""
     summaries = {course.name: summarize_all(course) for course in results.courses}
     found = across(results.courses, summaries)
     if found is None:
         return ""
     picture = profile_picture(found)
-    if folder is not None:
-        (folder / "all-profile.png").write_bytes(picture.png)
+    files["all-profile.png"] = picture.png
     heads = ["optimizer", *(f"within {f:g}×<br>in steps" for f in FACTORS), "within 2×<br>in time"]
     heads += map(escape, found.problems)
     rows = ""
@@ -60,7 +60,7 @@ def _on_one(cell: Cell) -> str:
 
 def document(results: Results) -> str:
     """The page, which needs nothing from elsewhere."""
-    sections = _together(results)
+    sections = _together(results, {})
     for course in results.courses:
         summaries = summarize_all(course)
         sections += _section(course, summaries, pictures(course, summaries))
@@ -76,16 +76,18 @@ def write(results: Results, folder: Path) -> Path:
     """Write `report.html`, PNG files and `results.json` into `folder`; returns the page's path."""
     summaries = {course.name: summarize_all(course) for course in results.courses}
     plain = {name: [dataclasses.asdict(s) for s in found] for name, found in summaries.items()}
-    (folder / "results.json").write_text(to_json(results, plain), "utf-8")
-    sections = _together(results, folder)
+    files: dict[str, str | bytes] = {}
+    sections = _together(results, files)
     for course in results.courses:
         found = pictures(course, summaries[course.name])
-        for picture in found:
-            (folder / f"{course.name}-{picture.name}.png").write_bytes(picture.png)
+        files |= {f"{course.name}-{picture.name}.png": picture.png for picture in found}
         sections += _section(course, summaries[course.name], found)
-    path = folder / "report.html"
-    path.write_text(_document(results, sections), "utf-8")
-    return path
+    files["report.html"] = _document(results, sections)
+    forget(folder)
+    save(dataclasses.replace(results, files=list(files)), folder, plain)
+    for name, content in files.items():
+        put(folder / name, content)
+    return folder / "report.html"
 
 
 def _title(results: Results) -> str:

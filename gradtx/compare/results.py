@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,12 @@ class Trial:
     compile_seconds: float
     step_seconds: np.ndarray  # for a step of one run, between looks, compilation excluded
     state_bytes_per_parameter: float
+
+    @cached_property
+    def json(self) -> str:
+        """Kept, as a file of all trials is written after each."""
+        named = (field.name for field in dataclasses.fields(self))
+        return json.dumps(_plain({name: getattr(self, name) for name in named}), allow_nan=False)
 
     @property
     def runs(self) -> int:
@@ -76,14 +83,26 @@ class Results:
     versions: dict[str, str]
     machine: str
     schedule: str
-    interrupted: bool
+    interrupted: bool  # also while it runs
     courses: list[Course]
+    files: list[str] = dataclasses.field(default_factory=list)  # the page and the pictures
 
 
 def to_json(results: Results, extra: dict[str, Any] | None = None) -> str:
     """`results`, and under "summary" what `extra` says, as JSON without NaN or infinity."""
-    plain = _plain(dataclasses.asdict(results))
-    return json.dumps(plain | ({"summary": _plain(extra)} if extra else {}), allow_nan=False)
+    plain = vars(results) | ({"summary": extra} if extra else {})
+    return _object(plain, courses=[_course(c) for c in results.courses])
+
+
+def _course(course: Course) -> str:
+    return _object(vars(course), trials=[trial.json for trial in course.trials])
+
+
+def _object(plain: dict[str, Any], **lists: list[str]) -> str:
+    """JSON of `plain`, but of `lists` what they hold already as JSON."""
+    items = {key: json.dumps(_plain(plain[key]), allow_nan=False) for key in plain.keys() - lists}
+    items |= {key: f"[{', '.join(texts)}]" for key, texts in lists.items()}
+    return "{" + ", ".join(f"{json.dumps(key)}: {items[key]}" for key in plain) + "}"
 
 
 def from_json(text: str) -> Results:
@@ -91,8 +110,19 @@ def from_json(text: str) -> Results:
     raw.pop("summary", None)
     for course in raw["courses"]:
         course["trials"] = [_trial(trial) for trial in course["trials"]]
-    raw["courses"] = [Course(**course) for course in raw["courses"]]
-    return Results(**raw)
+    raw["courses"] = [_made(Course, course) for course in raw["courses"]]
+    return _made(Results, raw)
+
+
+def _made(kind: Any, raw: dict[str, Any]) -> Any:
+    """An object of `raw`, or an error that names the fields that are too many or too few."""
+    known = {field.name for field in dataclasses.fields(kind)}
+    if odd := sorted(raw.keys() - known):
+        raise ValueError(f"unknown: {', '.join(odd)}")
+    try:
+        return kind(**raw)
+    except TypeError:
+        raise ValueError(f"it lacks {', '.join(sorted(known - raw.keys()))}") from None
 
 
 _KINDS = {"steps": np.int64, "ran": np.bool_}
@@ -101,9 +131,12 @@ _ARRAYS = {"rates", "train_loss", "held_loss", "score", "path", "trace", "step_s
 
 def _trial(raw: dict[str, Any]) -> Trial:
     for name in _ARRAYS:
-        if raw[name] is not None:
+        if raw.get(name) is not None:
             raw[name] = np.array(raw[name], _KINDS.get(name, np.float32))
-    return Trial(**raw)
+    trial = _made(Trial, raw)
+    if trial.train_loss.shape != (len(trial.rates), len(trial.seeds), len(trial.steps)):
+        raise ValueError("its losses do not fit its learning rates, seeds and steps")
+    return trial
 
 
 def _plain(value: Any) -> Any:
