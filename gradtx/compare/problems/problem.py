@@ -65,7 +65,7 @@ class Problem:
         if callable(self.train) or hasattr(self.train, "__next__"):
             return 0
         shape = np.shape(next(iter(jax.tree.leaves(self.train)), 0))
-        return shape[0] if shape else 0
+        return shape[0] if shape and 0 not in shape else 0
 
 
 class Described(TypedDict):
