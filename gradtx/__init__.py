@@ -356,10 +356,5 @@ from gradtx import catalogue as catalogue  # noqa: E402 - it holds the functions
 
 def __getattr__(name: str) -> object:
     if name == "__version__":
-        from importlib import metadata
-
-        try:
-            return metadata.version("gradtx")
-        except metadata.PackageNotFoundError:  # run from a source tree that is not installed
-            return "0+unknown"
+        return interop.version()
     raise AttributeError(interop.answer(name, globals()))

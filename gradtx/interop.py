@@ -156,6 +156,16 @@ def from_optax(tx: AnyTransformation) -> GradientTransformation:
     return as_transformation(tx, "from_optax")
 
 
+def version() -> str:
+    """The version of this library, as it is installed."""
+    from importlib import metadata
+
+    try:
+        return metadata.version("gradtx")
+    except metadata.PackageNotFoundError:  # run from a source tree that is not installed
+        return "0+unknown"
+
+
 # Names -------------------------------------------------------------------------------------------
 
 _ARRAYS_ALONE = "a `Rule` with `update_leaf`, or a `GradientTransformation` with `update`"

@@ -5,7 +5,7 @@ import importlib.util
 import sys
 from collections.abc import Sequence
 
-import gradtx
+from gradtx.interop import version
 
 from .interrupt import CtrlC
 
@@ -74,8 +74,7 @@ def _parsers() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
     parser = argparse.ArgumentParser(
         prog="gradtx", description="Gradient transformations for JAX.", allow_abbrev=False
     )
-    version = f"gradtx {gradtx.__version__}"
-    parser.add_argument("--version", action="version", version=version)
+    parser.add_argument("--version", action="version", version=f"gradtx {version()}")
     commands = parser.add_subparsers(required=True, metavar="compare")
     compare = commands.add_parser(
         "compare",
