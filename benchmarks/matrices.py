@@ -51,7 +51,7 @@ def turns(quick: bool) -> Iterator[tuple[str, float, float]]:
     n, cycles = (64 if quick else 128), (5 if quick else 21)
     for method in (gx.soap, gx.shampoo):
         for stagger in (True, False):
-            tx = method(1e-3, "w*", every=10, stagger=stagger)
+            tx = method(1e-3, matrices="w*", every=10, stagger=stagger)
             times = _cycle(tx, {f"w{i}": jnp.full((n, n), 0.1) for i in range(24)}, 10, cycles)
             name = f"{method.__name__}, {'staggered' if stagger else 'all at once'}"
             yield f"{name}, 24 x {n} x {n}", float(np.median(times)), float(times.max())
