@@ -127,8 +127,8 @@ def _through(
         with jax.named_scope(type(rule).__name__):
             g, squares = u, rule.cut and "square" in kinds(rule.Part)
             u, new = rule.update_leaf(_cut(g) if squares else g, *_arguments(job, k, dtype))
-            if squares:  # what was infinite shows: a cut that asks for it, XLA would store
-                u = jnp.where(jnp.isinf(g), jnp.nan, u)
+            if squares:  # an infinite entry shows as NaN; of others 0 is subtracted, which keeps -0
+                u = u - (g - g)
         kept.append(_as_before(job, k, u, new))
     return u, tuple(kept)
 
@@ -149,7 +149,7 @@ def _cut(g: Array) -> Array:
     most = 2.0 ** (jnp.finfo(g.dtype).maxexp // 2 - 12)
     if jnp.iscomplexobj(g):
         return jnp.where(jnp.abs(g) > most, most * lax.sign(g), g)
-    return jnp.clip(g, -most, most)
+    return lax.clamp(jnp.asarray(-most, g.dtype), g, jnp.asarray(most, g.dtype))
 
 
 def wide_slots(slots: Any, dtype: DTypeLike) -> Any:
