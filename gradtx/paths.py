@@ -170,16 +170,14 @@ def route(called: object, table: Mapping[Any, Any], labels: Labels | None, tree:
     paths = [path_string(path) for path, _ in flat]
     if labels is None:
         keys = _first_that_fit(table, paths)
-    elif is_mask(table):
-        keys = flags_of(called, labels, tree)
     else:
-        keys = label_tree(called, labels, tree)
+        keys = (flags_of if is_mask(table) else label_tree)(called, labels, tree)
     keys = [k if is_inexact(x) else None for k, (_, x) in zip(keys, flat, strict=True)]
-    mask = is_mask(table)
+    both = set(table) == {True, False}  # of which flags along axes choose, entry by entry
     lost = [
         path
         for path, key, (_, x) in zip(paths, keys, flat, strict=True)
-        if is_inexact(x) and key not in table and not (mask and are_flags(key))
+        if is_inexact(x) and key not in table and not (both and are_flags(key))
     ]
     if lost:
         raise value_error(

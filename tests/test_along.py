@@ -216,6 +216,14 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "numbers for flags": (lambda: two_steps(gx.masked(gx.sgd(1.0), along(RATES, 0))), "mask"),
     "size of a mask": (lambda: two_steps(gx.masked(gx.sgd(1.0), along([True], 0))), "1 values"),
     "labels": (lambda: two_steps(gx.partition({"a": gx.sgd(1.0)}, ROWS_MOVED)), "no entry"),
+    "labels of a mask": (
+        lambda: gx.partition({True: gx.sgd(1.0), False: gx.freeze()}, ROWS_MOVED).init(model()),
+        "'stack' is along.*as a whole",
+    ),
+    "one entry for a mask": (
+        lambda: two_steps(gx.sgd(by_path({True: 1.0}, ROWS_MOVED))),
+        "no entry for 'stack'",
+    ),
     "per array": (lambda: two_steps(gx.scale_by_warmed_nadam(along(RATES, 0))), "one number"),
 }
 

@@ -79,8 +79,20 @@ class partition(Clocked):
     def _part_names(self) -> tuple[Any, ...]:  # pyright: ignore[reportIncompatibleVariableOverride]
         return (CLOCKS, *map(str, self.transforms))
 
+    def _keys(self, tree: Tree) -> list[Any]:
+        """The entry for each leaf of `tree`, None for what nobody moves."""
+        keys = route(self, self.transforms, self.labels, tree)
+        for (path, _), key in zip(named_leaves(tree), keys, strict=True):
+            if are_flags(key):
+                raise value_error(
+                    self,
+                    f"the label at {path!r} is {key}, and an array goes to one entry as a whole",
+                    "Move some rows of it with masked",
+                )
+        return keys
+
     def init_part(self, params: Tree, at: At) -> State:
-        keys = route(self, self.transforms, self.labels, params)
+        keys = self._keys(params)
         wanted = {key: tx for key, tx in self.transforms.items() if key not in self.optional}
         if at.whole:
             refuse_unused(self, wanted, keys, params)
@@ -99,7 +111,7 @@ class partition(Clocked):
     ) -> tuple[Tree, State]:
         refuse_other_parts(self, state, self._part_names)
         came, (updates, model) = updates, seen(self, updates, params)
-        keys = route(self, self.transforms, self.labels, model)
+        keys = self._keys(model)
         merged, new, clocks = updates, dict(state), dict(state[CLOCKS])
         for key, tx in self.transforms.items():
             name, part = str(key), only(updates, keys, key)
@@ -114,7 +126,7 @@ class partition(Clocked):
         return as_they_came(merged, came), {**new, CLOCKS: clocks}
 
     def routes(self, params: Tree) -> list[Route]:
-        keys = route(self, self.transforms, self.labels, params)
+        keys = self._keys(params)
         patterns = by_path(dict.fromkeys(self.transforms))
         why = reasons(self, patterns if self.labels is None else self.labels, params)
         found = [UNMOVED] * len(keys)
@@ -136,7 +148,7 @@ class partition(Clocked):
             yield from moments_of(tx, key, at, state)
 
     def frozen(self, params: Tree) -> list[bool]:
-        keys = route(self, self.transforms, self.labels, params)
+        keys = self._keys(params)
         found = [False] * len(keys)
         for key, tx in self.transforms.items():
             inside = tx.frozen(only(params, keys, key))
@@ -144,7 +156,7 @@ class partition(Clocked):
         return found
 
     def eval_part(self, state: State, params: Tree, at: At) -> Tree:
-        keys = route(self, self.transforms, self.labels, params)
+        keys = self._keys(params)
         for key, tx in self.transforms.items():
             here = at.inside(key)._replace(count=state[CLOCKS][str(key)])
             part = tx.eval_part(state[str(key)], only(params, keys, key), here)
