@@ -15,11 +15,7 @@ from gradtx.paths import Route
 from gradtx.rule import JointRule, Rule
 from gradtx.schedules.base import Schedule
 from gradtx.struct import Static, Table, converted, value_error
-from gradtx.transform import (
-    GradientTransformation,
-    State,
-    identity,
-)
+from gradtx.transform import GradientTransformation, State, identity
 from gradtx.tree import Tree
 
 
@@ -145,13 +141,12 @@ class chain(Clocked):
 def _ticks(part: GradientTransformation) -> bool:
     """Whether it would do otherwise after a call that is no step."""
     leaves = jax.tree.leaves(part, is_leaf=lambda x: isinstance(x, Schedule | Static))
-    moves = any(isinstance(x, Schedule | Static) for x in leaves)
-    rules = [one for one, _ in part.moments(At(0)) if isinstance(one, Rule)]
-    others = [one for one, _ in part.moments(At(0)) if isinstance(one, foreign)]
+    inside = [one for one, _ in part.moments(At(0))]
+    rules = [one for one in inside if isinstance(one, Rule)]
     return (
-        moves
+        any(isinstance(x, Schedule | Static) for x in leaves)
         or any(r.Slots._fields or r.Globals._fields or r.seed_field for r in rules)
-        or any(other.remembers for other in others)
+        or any(one.remembers for one in inside if isinstance(one, foreign))
     )
 
 

@@ -18,6 +18,7 @@ from gradtx.struct import NUMBERS, Struct, Table
 Transformation = Any
 """A `gradtx.transform.GradientTransformation`, which is built on this module."""
 
+_MODELS = {"updates": "updates", "grads": "gradients", "params": "parameters"}
 _DATA = (jax.Array, np.ndarray, np.generic, *NUMBERS)
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -49,11 +50,7 @@ def compiled(function: F) -> F:
 
     def refuse_strange(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         given = {**dict(zip(parameters, args, strict=False)), **kwargs}
-        for name, of in {
-            "updates": "updates",
-            "grads": "gradients",
-            "params": "parameters",
-        }.items():
+        for name, of in _MODELS.items():
             owner = given.get("self", "gradtx")
             refuse_no_arrays(owner, given.get(name), function.__name__, of)
 

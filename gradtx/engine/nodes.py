@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import traceback
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
@@ -27,28 +28,28 @@ def naming_nodes(call: F) -> F:
         try:
             return call(*args, **kwargs)
         except Exception as error:
+            if _is_ours(error):
+                raise
             found = next(_refusing((args[1:], kwargs), type(error)), None)
-            if found is None or isinstance(error, _NodeError):
+            if found is None:
                 raise
             path, kind = found
             first, *_ = str(error).splitlines() or ["without a message"]
-            told = type_error(
+            raise type_error(
                 f"{args[0]}.{call.__name__}",
                 f"{kind}, the node at {path!r}, raised {type(error).__name__} when it was rebuilt "
                 f"with None or a number in the place of an array: {first}",
                 "Let its constructor take any object, as JAX asks of nodes: check in a function "
                 "of its own, or register it with an unflatten function that checks nothing",
-            )
-            raise _NodeError(*told.args) from error
+            ) from error
 
     return explained  # pyright: ignore[reportReturnType]
 
 
-class _NodeError(TypeError):
-    """One that names the node already."""
-
-
-_NodeError.__name__ = _NodeError.__qualname__ = "TypeError"
+def _is_ours(error: Exception) -> bool:
+    """Whether an error comes from this library, so that it says what is wrong already."""
+    frames = list(traceback.walk_tb(error.__traceback__))
+    return frames[-1][0].f_globals.get("__name__", "").split(".")[0] == __name__.split(".")[0]
 
 
 def _refusing(tree: Tree, error: type[Exception]) -> Iterator[tuple[str, str]]:

@@ -172,15 +172,8 @@ def refuse_unfit(called: object, updates: Tree, params: Tree | None) -> None:
     ps = [None] * len(leaves) if params is None else treedef.flatten_up_to(params)
     for i, (u, p) in enumerate(zip(leaves, ps, strict=True)):
         if u is not None and p is not None and np.shape(u) != np.shape(p):
-            raise explained(
-                called,
-                updates,
-                i,
-                u,
-                p,
-                (),
-                ValueError(f"the shapes differ. {_gradients_of(u, p)}"),
-            )
+            error = ValueError(f"the shapes differ. {_gradients_of(u, p)}")
+            raise explained(called, updates, i, u, p, (), error)
 
 
 def explained(

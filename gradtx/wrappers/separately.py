@@ -49,10 +49,9 @@ class separately(Clocked):
         given = params is not None
         came, (updates, model) = updates, seen(self, updates, params)
         gs, treedef = jax.tree.flatten(updates, is_leaf=is_none)
-        states = dict(state["arrays"])
+        states, moved = dict(state["arrays"]), self._moved(model)
         # Without parameters nobody knows of an array that has no gradient.
-        waiting = {} if given else {path: None for path in states if path not in self._moved(model)}
-        refuse_other_parts(self, states, {**waiting, **self._moved(model)})
+        refuse_other_parts(self, states, moved if given else {**states, **moved})
         own = {
             name: alike(self, name, extra[name], model)
             for name in self.tree_extras
@@ -83,8 +82,8 @@ class separately(Clocked):
         found: dict[str, Any] = {}
         for path, x in _named(tree):
             if path in found:
-                seen = f"two arrays have the path {path!r}"
-                raise value_error(self, seen, "Give one of them another key")
+                twice = f"two arrays have the path {path!r}"
+                raise value_error(self, twice, "Give one of them another key")
             if is_inexact(x):
                 found[path] = x
         return found

@@ -138,6 +138,33 @@ def test_nodes_whose_arrays_go_to_different_places(name: str) -> None:
     assert type(tx.eval_params(state, params)["layer"]) is Layer
 
 
+@jax.tree_util.register_pytree_node_class
+class Strict:
+    """A node that raises what this library raises too."""
+
+    def __init__(self, w: Any) -> None:
+        if w is None:
+            raise ValueError("w is None")
+        self.w = w
+
+    def tree_flatten(self) -> Any:
+        return (self.w,), None
+
+    @classmethod
+    def tree_unflatten(cls, _: Any, children: Any) -> Strict:
+        return cls(*children)
+
+
+def test_an_error_that_says_what_is_wrong_is_left_as_it_is() -> None:
+    """Beside a node that refuses `None` too."""
+    tx, params = gx.adam(0.1), {"layer": Strict(jnp.ones(2))}
+    state = tx.init(params)
+    with pytest.raises(ValueError, match="the shapes differ"):
+        tx.update({"layer": Strict(jnp.ones(3))}, state, params)
+    with pytest.raises(TypeError, match="Strict, the node at 'layer', raised ValueError"):
+        gx.masked(tx, lambda path, x: False).init(params)
+
+
 # Numbers among the leaves ------------------------------------------------------------------------
 
 
