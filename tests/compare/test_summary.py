@@ -132,17 +132,25 @@ def rigged(rng: np.random.Generator, seeds: int = 12) -> np.ndarray:
 def test_ties_are_ties_and_the_better_one_is_better():
     """In 19 of 20 repetitions at least."""
     rng = np.random.default_rng(0)
-    found = [ranks.places(rigged(rng)) for _ in range(100)]
-    assert found.count([1, 2, 2, 2, 2]) >= 95
+    found = [ranks.places(rigged(rng)) for _ in range(60)]
+    assert found.count([1, 2, 2, 2, 2]) >= 57
 
 
-@pytest.mark.parametrize("rows", [2, 4, 8, 14])
+@pytest.mark.parametrize("rows", [2, 6, pytest.param(14, marks=pytest.mark.slow)])
 def test_those_that_are_alike_share_a_place(rows):
-    """In 19 of 20 repetitions, however many there are; of 300 within two standard errors."""
+    """In 19 of 20 repetitions, however many there are; of 100 within two standard errors."""
     rng = np.random.default_rng(rows)
-    losses = np.exp(rng.normal(size=(300, 1, 12)) + 0.02 * rng.normal(size=(300, rows, 12)))
+    losses = np.exp(rng.normal(size=(100, 1, 12)) + 0.02 * rng.normal(size=(100, rows, 12)))
     told_apart = sum(max(ranks.places(one)) > 1 for one in losses)
-    assert told_apart <= 15 + 2 * 4
+    assert told_apart <= 5 + 2 * 2.2
+
+
+def test_groups_have_places_of_their_own():
+    """Three that are alike, and three that are twice as far."""
+    rng = np.random.default_rng(0)
+    losses = np.exp(rng.normal(size=12) + 0.01 * rng.normal(size=(6, 12)))
+    losses[3:] *= 2
+    assert ranks.places(losses) == [1, 1, 1, 4, 4, 4]
 
 
 def test_fewer_than_six_seeds_tell_nothing_apart():
