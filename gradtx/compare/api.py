@@ -1,7 +1,7 @@
 """The comparison from Python: `gradtx.compare.run`."""
 
-import dataclasses
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,9 @@ from .objects import entrants_of
 from .own import checked, load
 from .plan import CLASSICS, Plan, public
 from .problems import PROBLEMS, Problem
-from .report import document, write
+from .report import PAGE, files_of, summaries_of, write
 from .results import Results
-from .summary import Summary, summarize_all
+from .summary import Summary
 from .wording import verdict
 
 
@@ -29,20 +29,18 @@ class Comparison:
     def __init__(self, results: Results) -> None:
         self.results = results
 
-    @property
+    @cached_property
     def summaries(self) -> dict[str, list[Summary]]:
         """By problem what each optimizer did, in the order in which they were given."""
-        return {course.name: summarize_all(course) for course in self.results.courses}
+        return summaries_of(self.results)
+
+    @cached_property
+    def _files(self) -> dict[str, Any]:
+        return files_of(self.results, self.summaries)
 
     def figures(self) -> dict[str, bytes]:
         """The pictures as PNG files, by problem and name: "digits-mlp-curves"."""
-        from .figures import pictures
-
-        return {
-            f"{course.name}-{picture.name}": picture.png
-            for course in self.results.courses
-            for picture in pictures(course, summarize_all(course))
-        }
+        return {name[:-4]: x for name, x in self._files.items() if name.endswith(".png")}
 
     def save(self, folder: str | Path) -> Path:
         """Writes the report, the pictures and `results.json`; returns the path of the page."""
@@ -51,11 +49,11 @@ class Comparison:
         return write(self.results, path)
 
     def _repr_html_(self) -> str:
-        return document(self.results)
+        return self._files[PAGE]
 
     def __repr__(self) -> str:
         return "\n".join(
-            f"{course.title}: {verdict(summarize_all(course), course)}"
+            f"{course.title}: {verdict(self.summaries[course.name], course)}"
             for course in self.results.courses
         )
 
@@ -96,7 +94,7 @@ def run(
 
 def _problem(given: Any) -> Problem:
     if isinstance(given, Problem):
-        return checked(dataclasses.replace(given))
+        return checked(given)
     if given in PROBLEMS:
         return PROBLEMS[given]()
     return load(given)

@@ -17,7 +17,7 @@ from .problems import Problem
 
 def is_own(typed: str) -> bool:
     """Whether this names a file or a module rather than a problem that comes with the command."""
-    return typed.endswith(".py") or ".py:" in typed or ":" in typed
+    return typed.endswith(".py") or ":" in typed
 
 
 def load(typed: str) -> Problem:

@@ -14,10 +14,42 @@ from .ranges import ranges_cell, ranges_head
 from .results import Course, Results, Trial
 from .summary import FIRST, Summary, on_logs, summarize_all
 
+PAGE = "report.html"
 
-def _together(results: Results, files: dict[str, str | bytes]) -> str:
+Summaries = dict[str, list[Summary]]
+
+
+def summaries_of(results: Results) -> Summaries:
+    """What each optimizer did, by the name of the problem."""
+    return {course.name: summarize_all(course) for course in results.courses}
+
+
+def files_of(results: Results, summaries: Summaries) -> dict[str, str | bytes]:
+    """The page, which needs nothing from elsewhere, and the pictures on it, by name of the file."""
+    files: dict[str, str | bytes] = {}
+    sections = _together(results, summaries, files)
+    for course in results.courses:
+        found = pictures(course, summaries[course.name])
+        files |= {f"{course.name}-{picture.name}.png": picture.png for picture in found}
+        sections += _section(course, summaries[course.name], found)
+    body = f"{_header(results)}<main>{sections}</main>{_footer(results)}"
+    return {**files, PAGE: page(escape(_title(results)), body)}
+
+
+def write(results: Results, folder: Path) -> Path:
+    """Write the page, the pictures and `results.json` into `folder`; returns the page's path."""
+    summaries = summaries_of(results)
+    plain = {name: [dataclasses.asdict(s) for s in found] for name, found in summaries.items()}
+    files = files_of(results, summaries)
+    forget(folder)
+    save(dataclasses.replace(results, files=list(files)), folder, plain)
+    for name, content in files.items():
+        put(folder / name, content)
+    return folder / PAGE
+
+
+def _together(results: Results, summaries: Summaries, files: dict[str, str | bytes]) -> str:
     """The section about all problems, where there are several; its picture goes to `files`."""
-    summaries = {course.name: summarize_all(course) for course in results.courses}
     found = across(results.courses, summaries)
     if found is None:
         return ""
@@ -56,38 +88,6 @@ def _on_one(cell: Cell) -> str:
     if s.same_as is not None:
         return f"<small>as {escape(s.same_as)}</small>"
     return f"{wording.place(s)} <small>at {wording.number(s.rate)}</small>"
-
-
-def document(results: Results) -> str:
-    """The page, which needs nothing from elsewhere."""
-    sections = _together(results, {})
-    for course in results.courses:
-        summaries = summarize_all(course)
-        sections += _section(course, summaries, pictures(course, summaries))
-    return _document(results, sections)
-
-
-def _document(results: Results, sections: str) -> str:
-    body = f"{_header(results)}<main>{sections}</main>{_footer(results)}"
-    return page(escape(_title(results)), body)
-
-
-def write(results: Results, folder: Path) -> Path:
-    """Write `report.html`, PNG files and `results.json` into `folder`; returns the page's path."""
-    summaries = {course.name: summarize_all(course) for course in results.courses}
-    plain = {name: [dataclasses.asdict(s) for s in found] for name, found in summaries.items()}
-    files: dict[str, str | bytes] = {}
-    sections = _together(results, files)
-    for course in results.courses:
-        found = pictures(course, summaries[course.name])
-        files |= {f"{course.name}-{picture.name}.png": picture.png for picture in found}
-        sections += _section(course, summaries[course.name], found)
-    files["report.html"] = _document(results, sections)
-    forget(folder)
-    save(dataclasses.replace(results, files=list(files)), folder, plain)
-    for name, content in files.items():
-        put(folder / name, content)
-    return folder / "report.html"
 
 
 def _title(results: Results) -> str:
