@@ -89,7 +89,8 @@ class Rule(Clocked):
     random: ClassVar[bool] = False  # whether each array draws numbers of its own
     numbered: ClassVar[bool] = False  # whether it asks for `step.place`
     lies_apart: ClassVar[bool] = False  # whether slots of its shape are not laid out like it
-    cut: ClassVar[bool] = True  # whether entries are cut to what a `Square` can hold, if it has one
+    # Whether entries are cut to what can be squared and added up; None: if a slot is a `Square`.
+    cut: ClassVar[bool | None] = None
     batched: ClassVar[bool] = False  # whether it is a `BatchedRule`, which the engine cannot ask
 
     def __init_subclass__(cls, called: str | None = None, **kwargs: Any) -> None:
@@ -160,7 +161,7 @@ class BatchedRule(Rule):
     """
 
     batched: ClassVar[bool] = True
-    cut: ClassVar[bool] = False
+    cut: ClassVar[bool | None] = False
 
     @abc.abstractmethod
     def before_leaf(self, g: Array, slots: Any, p: Any, step: Step) -> tuple[list[Array], Any]:
@@ -190,7 +191,7 @@ class JointRule(Rule):
     """
 
     Sums: ClassVar[Any] = NoNumbers
-    cut: ClassVar[bool] = False
+    cut: ClassVar[bool | None] = False
 
     def prepare(self, globals_: Any, t: Array) -> Any:
         """What the arrays measure with at step `t` (from 1), as `known`."""

@@ -147,6 +147,28 @@ def test_optax_agrees(period: int, x64: None) -> None:
                 np.testing.assert_allclose(p[k], q[k], rtol=1e-10)
 
 
+def test_the_way_uphill_of_an_optimizer_begins_afresh_in_every_period(x64: None) -> None:
+    """With momentum on two steps uphill of three, update for update as Optax has it."""
+    c = optax.contrib
+    theirs = c.sam(optax.sgd(0.1, 0.9), optax.sgd(0.2, 0.5), sync_period=3)
+    ours = gradtx.sam(gradtx.sgd(0.1, 0.9), adv_optimizer=gradtx.sgd(0.2, 0.5), sync_period=3)
+    p = q = {"a": jnp.asarray([0.5, -1.0]), "b": jnp.asarray(2.0)}
+    state, their_state = ours.init(p), theirs.init(q)
+    with jax.numpy_dtype_promotion("standard"):
+        for t in range(9):
+            p, state = ours.step(noisy(p, t), state, p)
+            updates, their_state = theirs.update(noisy(q, t), their_state, q)
+            q = optax.apply_updates(q, updates)
+            for k in p:
+                np.testing.assert_allclose(p[k], q[k], rtol=1e-10)
+
+
+@pytest.mark.parametrize("make", [gradtx.sam, gradtx.opaque_sam])
+def test_an_optimizer_uphill_and_a_size_of_entries_exclude_each_other(make: Any) -> None:
+    with pytest.raises(ValueError, match=r"(?s)sam.*adv_optimizer.*Pass eta=None"):
+        make(base(), eta=0.1, adv_optimizer=gradtx.sgd(0.1))
+
+
 def test_the_inner_optimizer_counts_its_own_steps() -> None:
     """Its moments see the gradients from uphill alone, its schedule a step where one is taken."""
     tx, p = gradtx.sam(gradtx.adam(0.1), sync_period=3), jnp.ones(2)

@@ -115,14 +115,14 @@ links = (
         row(scale_by_radam, "rectifies the divisor of the first steps"),
         row(scale_by_adam_atan2, "angle of momentum and divisor"),
         # Temporary: as stable_adamw
-        row(scale_by_stable_adamw, "smaller steps where gradients are unusual", temporary_bytes=4),
+        row(scale_by_stable_adamw, "smaller steps where gradients are unusual", temporary_bytes=8),
         row(scale_by_laprop, "divides first, momentum after"),
         # Temporary: as adopt
         row(scale_by_adopt, "divides by the mean square before this step", temporary_bytes=4),
         # Temporary: as acprop
         row(scale_by_acprop, "divides by the error of mu before", temporary_bytes=8),
         # Temporary: as adan
-        row(scale_by_adan, "Nesterov momentum from gradient changes", temporary_bytes=4),
+        row(scale_by_adan, "Nesterov momentum from gradient changes", temporary_bytes=8),
         row(
             partial(descend_proximally, 0.1, weight_decay=0.1), "a descent step with proximal decay"
         ),
@@ -133,12 +133,13 @@ links = (
         row(scale_by_qhadam, "the same over root mean square"),
         # Temporary: as mars
         row(correct_variance, "adds a part of the gradient's change", temporary_bytes=4),
-        row(scale_by_dog, "distance over gradients"),
-        row(scale_by_ldog, "distance over gradients, per array"),
-        row(scale_by_dowg, "distance over weighted gradients"),
-        # Temporary: the old s times its decay, and eps, for the sums
-        row(scale_by_dadapt_adam, "Adam by D-Adaptation", temporary_bytes=8),
-        row(scale_by_prodigy, "Adam by an estimated distance"),
+        # Temporary: the gradient, cut to what can be squared, for the sum
+        row(scale_by_dog, "distance over gradients", temporary_bytes=4),
+        row(scale_by_ldog, "distance over gradients, per array", temporary_bytes=4),
+        row(scale_by_dowg, "distance over weighted gradients", temporary_bytes=4),
+        # Temporary: the old s times its decay, eps and the gradient, cut, for the sums
+        row(scale_by_dadapt_adam, "Adam by D-Adaptation", temporary_bytes=12),
+        row(scale_by_prodigy, "Adam by an estimated distance", temporary_bytes=4),
         row(scale_by_polyak, "the gap of the loss over |g|^2"),
         row(scale_by_momo, "momentum with a model of the loss"),
         # Temporary: the step, for a sum

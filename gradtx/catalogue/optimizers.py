@@ -116,15 +116,15 @@ optimizers = (
         row(yogi, "a divisor that cannot drop fast", 1e-2),
         row(radam, "rectifies the divisor of the first steps", 3e-3),
         row(adam_atan2, "angle of momentum and divisor, no eps", 3e-3),
-        # Temporary: the squares that are averaged
-        row(stable_adamw, "smaller steps where gradients are unusual", 3e-3, temporary_bytes=4),
+        # Temporary: the squares that are averaged, and the gradient, cut
+        row(stable_adamw, "smaller steps where gradients are unusual", 3e-3, temporary_bytes=8),
         row(laprop, "divides first, momentum after", 3e-3),
         # Temporary: the old mean square, read while the new one is written
         row(adopt, "divides by the mean square before this step", 3e-3, temporary_bytes=4),
         # Temporary: the old moments, read while the new ones are written
         row(acprop, "divides by the error of mu before", 1e-3, temporary_bytes=8),
-        # Temporary: the last gradient, read while this one is written
-        row(adan, "Nesterov momentum from gradient changes", 3e-3, temporary_bytes=4),
+        # Temporary: the last gradient, read while this one is written, and this one, cut
+        row(adan, "Nesterov momentum from gradient changes", 3e-3, temporary_bytes=8),
         row(ademamix, "a second momentum with a long memory", 1e-3),
         row(simplified_ademamix, "a long sum of gradients over root mean square", 1e-4),
         row(adamp, "Adam that grows no scale-invariant weight", 3e-3),
@@ -157,12 +157,13 @@ optimizers = (
     )
     | family(
         "parameter-free",
-        row(dog, "distance over gradients", 1.0),
-        row(ldog, "distance over gradients, per array", 1.0),
-        row(dowg, "distance over weighted gradients", 1.0),
-        # Temporary: the old s times its decay, and eps, for the sums
-        row(dadapt_adamw, "AdamW by D-Adaptation", 1.0, temporary_bytes=8),
-        row(prodigy, "Adam by an estimated distance", 1.0),
+        # Temporary: the gradient, cut to what can be squared, for the sum
+        row(dog, "distance over gradients", 1.0, temporary_bytes=4),
+        row(ldog, "distance over gradients, per array", 1.0, temporary_bytes=4),
+        row(dowg, "distance over weighted gradients", 1.0, temporary_bytes=4),
+        # Temporary: the old s times its decay, eps and the gradient, cut, for the sums
+        row(dadapt_adamw, "AdamW by D-Adaptation", 1.0, temporary_bytes=12),
+        row(prodigy, "Adam by an estimated distance", 1.0, temporary_bytes=4),
         row(polyak_sgd, "the gap of the loss over |g|^2", 1.0),
         row(momo, "momentum with a model of the loss", 1.0),
         # Temporary: the step, for a sum

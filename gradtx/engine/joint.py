@@ -11,7 +11,7 @@ from jax import Array, lax
 
 from gradtx.engine.beside import aligned
 from gradtx.engine.hyperparameters import for_all_arrays, narrowed
-from gradtx.engine.leaf import promotion, wide_slots
+from gradtx.engine.leaf import cut, promotion, wide_slots
 from gradtx.engine.refusals import explained, refuse_missing, refuse_mixed, refuse_other_state
 from gradtx.engine.run import in_precision, slots_of
 from gradtx.engine.slots import separate
@@ -99,7 +99,7 @@ def _measure(rule: JointRule, g: Array, slots: Any, p: Array | None, known: Any)
     with jax.named_scope(type(rule).__name__), promotion(dtype):
         numbers = narrowed(rule, dtype)
         return numbers.measure_leaf(
-            lax.convert_element_type(g, dtype),
+            cut(rule, lax.convert_element_type(g, dtype)),
             wide_slots(slots, dtype),
             None if p is None else lax.convert_element_type(p, dtype),
             narrowed(known, dtype),

@@ -125,9 +125,9 @@ def _through(
     for k in places:
         rule = with_constants_outside(job.rules[k])
         with jax.named_scope(type(rule).__name__):
-            g, squares = u, rule.cut and "square" in kinds(rule.Part)
-            u, new = rule.update_leaf(_cut(g) if squares else g, *_arguments(job, k, dtype))
-            if squares:  # an infinite entry shows as NaN; of others 0 is subtracted, which keeps -0
+            g, arguments = u, _arguments(job, k, dtype)
+            u, new = rule.update_leaf(cut(rule, g), *arguments)
+            if is_cut(rule):  # infinities show as NaN; of others 0 is subtracted, which keeps -0
                 u = u - (g - g)
         kept.append(_as_before(job, k, u, new))
     return u, tuple(kept)
@@ -139,12 +139,19 @@ def _arguments(job: Job, k: int, dtype: DTypeLike) -> tuple[Any, Array | None, S
     return wide_slots(job.slots[k], dtype), p, job.steps[k]
 
 
-def _cut(g: Array) -> Array:
-    """`g`, cut to what can be squared and kept in an average.
+def is_cut(rule: Rule) -> bool:
+    """Whether a rule gets its gradients cut to what can be squared."""
+    return "square" in kinds(rule.Part) if rule.cut is None else rule.cut
+
+
+def cut(rule: Rule, g: Array) -> Array:
+    """`g` as `rule` gets it: where that keeps squares, cut to what can be squared and added up.
 
     One that overflows is infinite for ever, and if it is cut without its gradient, a step of any
     length follows.
     """
+    if not is_cut(rule):
+        return g
     # The squares of 2^24 entries can be added up, also of differences and with weights.
     most = 2.0 ** (jnp.finfo(g.dtype).maxexp // 2 - 12)
     if jnp.iscomplexobj(g):

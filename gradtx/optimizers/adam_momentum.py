@@ -40,8 +40,6 @@ class scale_by_adan(Rule):
     b3: HyperField = within("[0, 1)", default=0.99)  # decay of nu
     eps: HyperField = within("(0, inf)", default=1e-8)  # added to the root
 
-    cut: ClassVar[bool] = False  # XLA would store it between two passes
-
     class Slots(NamedTuple):
         mu: Array
         delta: Array

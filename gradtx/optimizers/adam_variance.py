@@ -220,8 +220,6 @@ class scale_by_stable_adamw(Rule):
     weight_decay: HyperField = within("[0, inf)", default=1e-2)
     axes: AxesField = None  # the stacked ones are averaged over on their own
 
-    cut: ClassVar[bool] = False  # XLA would store it between two passes
-
     Slots = Moments
 
     needs: ClassVar[tuple[str, ...]] = ("params",)

@@ -76,6 +76,7 @@ class scale_by_dadapt_adam(JointRule):
         numerator: Array
 
     Sums = EstimateSums
+    cut: ClassVar[bool | None] = True
     needs: ClassVar[tuple[str, ...]] = ("params",)
 
     def init_globals(self) -> Globals:
@@ -158,6 +159,7 @@ class scale_by_prodigy(JointRule):
         numerator: Array
 
     Sums = EstimateSums
+    cut: ClassVar[bool | None] = True
     needs: ClassVar[tuple[str, ...]] = ("params",)
 
     def init_globals(self) -> Globals:

@@ -62,7 +62,7 @@ class scale_by_factored_rms(Rule):
     factor_small: bool = static(default=True)  # False spares matrices with a side below 128
     axes: AxesField = None  # an `Axes`: stacked ones are kept apart
 
-    cut: ClassVar[bool] = False  # XLA would store it between two passes
+    cut: ClassVar[bool | None] = False  # XLA would store it between two passes
 
     class Slots(NamedTuple):
         means: Square  # of rows, then of columns; a zero for arrays that are not factored
@@ -113,7 +113,7 @@ class scale_by_came(Rule):
     clipping_threshold: HyperField = within("(0, inf)", default=1.0)
     axes: AxesField = None  # an `Axes`: stacked ones are kept apart
 
-    cut: ClassVar[bool] = False  # XLA would store it between two passes
+    cut: ClassVar[bool | None] = False  # XLA would store it between two passes
 
     class Slots(NamedTuple):
         mu: Array
@@ -213,7 +213,7 @@ class scale_by_adam_mini(Rule):
     eps: HyperField = within("(0, inf)", default=1e-8)  # added to the root
     axes: AxesField = None  # an `Axes` of inputs, outputs and stacked axes
 
-    cut: ClassVar[bool] = False  # XLA would store it between two passes
+    cut: ClassVar[bool | None] = False  # XLA would store it between two passes
 
     class Slots(NamedTuple):
         mu: Array

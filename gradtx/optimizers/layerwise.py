@@ -83,7 +83,7 @@ class scale_by_novograd(Rule):
         begun: Array  # 0 before the first step of this array, then 1
 
     needs: ClassVar[tuple[str, ...]] = ("params",)
-    cut: ClassVar[bool] = False
+    cut: ClassVar[bool | None] = False
 
     def init_leaf(self, p: Array) -> Slots:
         return self.Slots(jnp.zeros_like(p), zero_for_each_block(p, self.axes), not_begun(p))

@@ -54,6 +54,7 @@ class scale_by_dog(JointRule):
         gradient: Array  # |g|^2
         parameter: Array  # |x|^2 at the first step, then zero
 
+    cut: ClassVar[bool | None] = True
     needs: ClassVar[tuple[str, ...]] = ("params",)
 
     def prepare(self, globals_: Globals, t: Array) -> Array:
@@ -84,8 +85,6 @@ class scale_by_ldog(Rule):
     _: KW_ONLY
     eps: HyperField = within("(0, inf)", default=1e-8)
     axes: AxesField = None  # which axes are stacked; None: none
-
-    cut: ClassVar[bool] = False  # XLA would store it between two passes
 
     class Slots(NamedTuple):
         x0: Copy
@@ -129,6 +128,7 @@ class scale_by_dowg(JointRule):
         distance: Array  # |x - x0|^2
         gradient: Array  # |g|^2
 
+    cut: ClassVar[bool | None] = True
     needs: ClassVar[tuple[str, ...]] = ("params",)
 
     def init_globals(self) -> Globals:

@@ -159,6 +159,7 @@ class scale_by_momo_adam(JointRule):
     Globals = MomoGlobals
     Sums = MomoSums
 
+    cut: ClassVar[bool | None] = True
     needs: ClassVar[tuple[str, ...]] = ("params", "value")
 
     def init_globals(self) -> MomoGlobals:

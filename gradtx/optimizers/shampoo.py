@@ -203,6 +203,7 @@ class scale_by_kl_shampoo(Rule):
         left_root: Array
         right_root: Array
 
+    cut: ClassVar[bool | None] = True
     numbered: ClassVar[bool] = True
     lies_apart: ClassVar[bool] = True  # sides of square matrices
 

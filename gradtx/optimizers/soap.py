@@ -153,6 +153,7 @@ class scale_by_splus(Rule):
         right_basis: Array
         begun: Array  # 0 before the first step of this array, then 1
 
+    cut: ClassVar[bool | None] = True
     numbered: ClassVar[bool] = True
     lies_apart: ClassVar[bool] = True  # sides of square matrices
 

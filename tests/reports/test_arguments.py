@@ -13,11 +13,6 @@ from flax.core import FrozenDict
 
 import gradtx as gx
 
-
-def seen(reason: str) -> Any:
-    return pytest.mark.xfail(strict=True, reason=reason)
-
-
 # Trees like the parameters -----------------------------------------------------------------------
 
 

@@ -15,11 +15,6 @@ import pytest
 
 import gradtx as gx
 
-
-def seen(reason: str) -> Any:
-    return pytest.mark.xfail(strict=True, reason=reason)
-
-
 LATE = [2**24 + 1, 30_000_003, 2_000_000_011, 2**31 - 20]
 
 # When the slot changes, after `count` updates, one step in `every`.
