@@ -43,7 +43,7 @@ def updated(tx, grads, state, params, **extra):
     return gx.apply_updates(params, updates), state
 
 
-@pytest.mark.parametrize("inner", some(INNERS, ["partition", "nested"]))
+@pytest.mark.parametrize("inner", some(INNERS, ["partition"]))
 @pytest.mark.parametrize("name", NAMES)
 def test_wrappers(name, inner):
     """Whatever it holds; and it spoils no number of the others."""

@@ -78,9 +78,8 @@ def differences(loss: Any, hyper: dict[str, float]) -> dict[str, float]:
 
 
 FAST = {
-    *("nesterov", "rmsprop_centered", "adadelta", "adamw", "nadam_warmed", "adabelief", "adopt"),
-    *("stable_adamw", "schedule_free_adamw", "lion", "lamb", "dog", "prodigy", "momo_adam"),
-    *("mechanic", "madgrad", "adafactor", "muon"),
+    *("nesterov", "adadelta", "adamw", "nadam_warmed", "adopt", "stable_adamw", "lamb"),
+    *("schedule_free_adamw", "dog", "prodigy", "momo_adam", "mechanic", "adafactor", "muon"),
 }
 
 

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from laws.cases import ALIASES, some
+from laws.cases import ALIASES, KINDS, some
 from reference import (
     NOISE,
     PARAMS,
@@ -274,9 +274,15 @@ CASES = {**{name: partial(of_row, name) for name in ROWS}, **VARIANTS, **rmsprop
 # Running them ----------------------------------------------------------------------------------
 
 
+# What runs in `make test` beside float64. The links of an alias are rows themselves, and a law
+# holds every row to the modulus.
+OFTEN = {"float32": set(ROWS) - ALIASES, "complex128": set(ROWS) & KINDS}
+
+
 @functools.cache
-def runs(dtype: str, aliases: bool = False) -> dict[str, Run | Exception]:
-    names = CASES if dtype == "float64" else [k for k in ROWS if (k in ALIASES) == aliases]
+def runs(dtype: str, often: bool = True) -> dict[str, Run | Exception]:
+    """All rows of one kind in one compiled program."""
+    names = CASES if dtype == "float64" else [k for k in ROWS if (k in OFTEN[dtype]) == often]
 
     def build(name: str) -> Any:
         one = CASES[name]() if dtype == "float64" else of_row(name, dtype)
@@ -341,12 +347,7 @@ def room(found: Case, expected: Run) -> float:
     return 8 * (ROUNDINGS + max(error(one, expected) for one in jolted))
 
 
-in_rows = pytest.mark.parametrize(  # the links of an alias are rows themselves
-    "name", some(ROWS, set(ROWS) - ALIASES)
-)
-
-
-@in_rows
+@pytest.mark.parametrize("name", some(ROWS, OFTEN["float32"]))
 def test_float32(name: str) -> None:
     """In float32 every step stays as near to the float64 reference as roundings allow."""
     found = of_row(name, "float32")
@@ -355,14 +356,14 @@ def test_float32(name: str) -> None:
     expected = found.expected(jnp.float32)
     limit = room(found, expected)
     assert limit < 1e-3
-    assert error(runs("float32", name in ALIASES)[name], expected) < limit
+    assert error(runs("float32", name in OFTEN["float32"])[name], expected) < limit
 
 
-@in_rows
+@pytest.mark.parametrize("name", some(ROWS, OFTEN["complex128"]))
 def test_complex(name: str, x64: None) -> None:
     """Complex gradients follow |g|^2: squares, roots and norms are those of the modulus."""
     expected = of_row(name, "complex128").expected(jnp.complex128)
-    assert error(runs("complex128", name in ALIASES)[name], expected) < EXACT
+    assert error(runs("complex128", name in OFTEN["complex128"])[name], expected) < EXACT
 
 
 @pytest.mark.parametrize("name", ["clip", "clip_by_norm", "clip_by_global_norm"])

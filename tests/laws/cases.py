@@ -126,8 +126,7 @@ def _has_other_shapes(row: Row) -> bool:
 OF_OTHER_SHAPES = {name for name, row in ROWS.items() if _has_other_shapes(row)}
 ALIASES = {name for name, row in optimizers.items() if _is_alias(row)}
 LAWS_OF_ALIASES = {
-    *("other_numbers_are_not_traced_again", "a_learning_rate_is_data", "zero_gradients_for_ever"),
-    *("narrow_arrays_get_wide_arithmetic", "constructors_look_at_no_number"),
+    *("a_learning_rate_is_data", "zero_gradients_for_ever", "constructors_look_at_no_number"),
     *("compiled_donated_step_holds_no_copy", "optimizer_comes_back", "unknown_hyperparameters"),
 }
 """What a chain of links can get wrong although each of its links is right."""
@@ -154,6 +153,15 @@ LAWS_OF_THE_ENGINE = LAWS_OF_PLACES | {
 
 over_rows = over(ROWS)
 over_kinds = over(ROWS, KINDS)
+
+# For what sees a tree of arrays and no more, such as another library: a row of each kind of tree.
+FEW = {
+    *("sgd", "adamw", "muon", "adafactor", "mechanic", "schedule_free_adamw", "prodigy"),
+    *("scale_by_adam", "scale_by_kron", "add_noise", "reduce_on_plateau", "clip_by_percentile"),
+    *("masked", "partition", "separately", "accumulate", "ema", "sam", "apply_if_finite"),
+    *("store_int8", "master_weights", "inject_hyperparams", "every", "monitor", "offload"),
+}
+over_few = over(ROWS, FEW)
 over_kinds_of_optimizers = over(optimizers, KINDS)
 over_optimizers = over(optimizers)
 

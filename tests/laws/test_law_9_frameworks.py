@@ -23,13 +23,13 @@ from .cases import (
     avals,
     build,
     extras,
-    over_kinds,
+    over_few,
     over_kinds_of_optimizers,
     update,
 )
 
 
-@over_kinds
+@over_few
 def test_flax_train_state(row):
     """`TrainState` trains, in jit as a static field, and its state dict restores every bit."""
     tx, params, grads = build(row), arrays(0), arrays(1)
@@ -66,7 +66,7 @@ def test_flax_train_state_is_compiled_once():
     assert int(state.step) == 2
 
 
-@over_kinds
+@over_few
 def test_nnx_optimizer(row):
     """`nnx.Optimizer` takes it as a static attribute and its state as variables."""
     tx = build(row)
@@ -153,7 +153,7 @@ def test_equinox_trains():
     assert_close(results[0], results[1], rtol=1e-4)
 
 
-@over_kinds
+@over_few
 def test_numpyro(row):
     """`optax_to_numpyro` wraps it; a step gives its update."""
     tx, params, grads = build(row), arrays(0), arrays(1)

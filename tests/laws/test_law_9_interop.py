@@ -25,6 +25,7 @@ from .cases import (
     build,
     extras,
     needs,
+    over_few,
     over_kinds,
     over_kinds_of_optimizers,
     some,
@@ -78,7 +79,7 @@ WRAPPERS = {
 
 
 @pytest.mark.usefixtures("standard_promotion")
-@over_kinds
+@over_few
 @pytest.mark.parametrize("wrapper", some(WRAPPERS, {"masked", "MultiSteps", "flatten"}))
 def test_in_optax_wrappers(row, wrapper):
     """Optax's wrappers take it bare and as `to_optax` makes it; states stay stable."""

@@ -14,12 +14,25 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
-from laws.cases import ALIASES, ROWS, build, compilations, over, step, update
+from laws.cases import KINDS, OF_OTHER_SHAPES, ROWS, build, compilations, step, update
 
 import gradtx as gx
 
-# A test for each row; chains of links that are rows themselves run in `make test-all`.
-every_row = over(ROWS, {name: row for name, row in ROWS.items() if name not in ALIASES})
+
+def every_row(over: Any) -> Any:
+    """A test for each row and each of `over`; the last alone for rows that go entry by entry.
+
+    Those are of no kind of state or wrapper of their own; the rest of them is in `make test-all`.
+    """
+    *_, last = over
+    deep = KINDS | OF_OTHER_SHAPES
+
+    def one(name: str, place: str) -> Any:
+        marks = [] if name in deep or place == last else [pytest.mark.slow]
+        return pytest.param(ROWS[name], place, id=f"{name}-{place}", marks=marks)
+
+    found = [one(name, place) for name in ROWS for place in over]
+    return pytest.mark.parametrize(("row", "place"), found)
 
 
 @functools.cache
@@ -32,8 +45,8 @@ def mesh(kind: AxisType, *names: str) -> Any:
 LAYOUTS = {
     "rows": (("x",), P("x")),
     "columns": (("x",), P(None, "x")),
-    "both": (("x", "y"), P("x", "y")),
     "replicated": (("x",), P()),
+    "both": (("x", "y"), P("x", "y")),
 }
 
 
@@ -68,38 +81,36 @@ def stays(before: Any, after: Any) -> None:
         assert spec(x) == spec(y), jax.tree_util.keystr(path)
 
 
-@every_row
-def test_explicit_meshes(row: Any) -> None:
+@every_row(LAYOUTS)
+def test_explicit_meshes(row: Any, place: str) -> None:
     """Rows, columns or both sharded: nothing is refused, and state and updates lie as before."""
     tx = build(row)
-    for layout in LAYOUTS:
-        on, params = placed(AxisType.Explicit, layout)
-        with jax.set_mesh(on):
-            state = jax.eval_shape(tx.init, params)
-            flat = jax.tree_util.tree_leaves_with_path(params)
-            ends = [(str(path)[1:], p) for path, p in flat]
-            for path, slot in jax.tree_util.tree_leaves_with_path(state):
-                owner = [p for end, p in ends if str(path).endswith(end) and p.ndim]
-                same = all(spec(p) == spec(slot) for p in owner if p.shape == slot.shape)
-                assert same, jax.tree_util.keystr(path)
-            call = functools.partial(jax.eval_shape, lambda g, s, p: update(tx, g, s, p))
-            stays((params, state), call(params, state, params))
+    on, params = placed(AxisType.Explicit, place)
+    with jax.set_mesh(on):
+        state = jax.eval_shape(tx.init, params)
+        flat = jax.tree_util.tree_leaves_with_path(params)
+        ends = [(str(path)[1:], p) for path, p in flat]
+        for path, slot in jax.tree_util.tree_leaves_with_path(state):
+            owner = [p for end, p in ends if str(path).endswith(end) and p.ndim]
+            same = all(spec(p) == spec(slot) for p in owner if p.shape == slot.shape)
+            assert same, jax.tree_util.keystr(path)
+        call = functools.partial(jax.eval_shape, lambda g, s, p: update(tx, g, s, p))
+        stays((params, state), call(params, state, params))
 
-            def both(p: Any, s: Any, g: Any) -> Any:
-                return step(tx, g, s, p)
+        def both(p: Any, s: Any, g: Any) -> Any:
+            return step(tx, g, s, p)
 
-            stays((params, state), jax.eval_shape(both, params, state, params))
-            stays(params, jax.eval_shape(tx.eval_params, state, params))
+        stays(params, jax.eval_shape(tx.eval_params, state, params))
 
-            def many(p: Any, g: Any) -> Any:  # `init` inside: shapes know nothing of host memory
-                start = (p, tx.init(p))
-                return jax.lax.scan(lambda c, _: (both(*c, g), None), start, length=3)[0]
+        def many(p: Any, g: Any) -> Any:  # `init` inside: shapes know nothing of host memory
+            start = (p, tx.init(p))
+            return jax.lax.scan(lambda c, _: (both(*c, g), None), start, length=3)[0]
 
-            stays((params, state), jax.eval_shape(many, params, params))
+        stays((params, state), jax.eval_shape(many, params, params))
 
 
-@every_row
-def test_manual_axes(row: Any) -> None:
+@every_row(["Auto", "Explicit"])
+def test_manual_axes(row: Any, place: str) -> None:
     """Inside `shard_map` every shard is a problem of its own: init, three steps, evaluation."""
     tx = build(row)
 
@@ -109,19 +120,18 @@ def test_manual_axes(row: Any) -> None:
         p, s = jax.lax.scan(lambda c, _: (step(tx, g, c[1], c[0]), None), carry, length=3)[0]
         return jax.tree.map(lambda x: x[None], tx.eval_params(s, p))
 
-    for kind in (AxisType.Explicit, AxisType.Auto):
-        on = mesh(kind, "x")
+    on = mesh(AxisType[place], "x")
 
-        def stack(*shape: int, on: Any = on) -> Any:
-            where = NamedSharding(on, P("x"))
-            return jax.ShapeDtypeStruct((4, *shape), jnp.float32, sharding=where)
+    def stack(*shape: int) -> Any:
+        where = NamedSharding(on, P("x"))
+        return jax.ShapeDtypeStruct((4, *shape), jnp.float32, sharding=where)
 
-        params = {"dense": {"kernel": stack(8, 6), "bias": stack(6)}, "s": stack()}
-        with jax.set_mesh(on):
-            mapped = jax.shard_map(alone, in_specs=P("x"), out_specs=P("x"))
-            jaxpr = jax.make_jaxpr(mapped)(params, params)
-        for name in ("psum", "all_gather", "ppermute", "all_to_all"):
-            assert f" {name}" not in str(jaxpr), name
+    params = {"dense": {"kernel": stack(8, 6), "bias": stack(6)}, "s": stack()}
+    with jax.set_mesh(on):
+        mapped = jax.shard_map(alone, in_specs=P("x"), out_specs=P("x"))
+        jaxpr = jax.make_jaxpr(mapped)(params, params)
+    for name in ("psum", "all_gather", "ppermute", "all_to_all"):
+        assert f" {name}" not in str(jaxpr), name
 
 
 # Compiled -----------------------------------------------------------------------------------------
