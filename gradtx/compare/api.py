@@ -15,7 +15,7 @@ from .entrant import SCHEDULES
 from .interrupt import CtrlC
 from .objects import entrants_of
 from .own import checked, load
-from .plan import CLASSICS, Plan, public
+from .plan import CLASSICS, Plan, asked, public
 from .problems import PROBLEMS, Problem
 from .report import PAGE, files_of, summaries_of, write
 from .results import Results
@@ -63,7 +63,10 @@ def run(
     optimizers: Mapping[str, Any] | Sequence[Any] = CLASSICS,
     *,
     learning_rates: Sequence[float] | None = None,
+    sweep: Mapping[str, Sequence[Any]] | None = None,
     schedule: str = "constant",
+    batch_size: int | str | None = None,
+    steps: int | None = None,
     seeds: int = 12,
 ) -> Comparison:
     """Trains all optimizers on a problem, or several, as `gradtx compare` does.
@@ -71,19 +74,23 @@ def run(
     Problems are names or `Problem` objects. `optimizers` are names and expressions as at the
     command line, functions of the learning rate, or transformations that are ready, of Optax too;
     a mapping gives them names. Without `learning_rates` they are chosen around the typical one of
-    each optimizer, with a finer second round. Raises `ValueError` for what cannot be done,
-    before anything is.
+    each optimizer, with a finer second round. `sweep={"b1": [0.8, 0.9]}` puts one optimizer a value
+    in the place of every expression that has a `b1`. `batch_size` ("full" for all examples) and
+    `steps` are the problem's own if they are not given. Raises `ValueError` for what cannot be
+    done, before anything is.
     """
     given = [problem] if isinstance(problem, Problem | str) else list(problem)
+    sweeps = [f"{key}={','.join(map(repr, values))}" for key, values in (sweep or {}).items()]
+    length, size = (None if x is None else str(x) for x in (steps, batch_size))
     try:
         plan = Plan(
-            problems=[_problem(one) for one in given],
-            entrants=entrants_of(optimizers, catalogue.optimizers, public()),
+            problems=[asked(_problem(one), length, size) for one in given],
+            entrants=entrants_of(optimizers, catalogue.optimizers, public(), sweeps),
             rates=None
             if learning_rates is None
             else np.unique(np.asarray(learning_rates, np.float32)),
             schedule=parse.choose("schedule", schedule, SCHEDULES),
-            seeds=list(range(seeds)),
+            seeds=parse.seeds(str(seeds)),
             output=None,
         )
     except parse.BadInput as error:

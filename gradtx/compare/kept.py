@@ -108,13 +108,16 @@ def _one_course(found: dict[str, Course], named: bool) -> Course:
             )
     labels = [t.optimizer for c in found.values() for t in c.trials]
     labels += [label for c in found.values() for label in c.failures]
-    shared = min(len(t.seeds) for c in found.values() for t in c.trials)
+    counts = {len(t.seeds) for c in found.values() for t in c.trials}
+    shared = min(counts)
+    unequal = f" Compared is seed by seed, over the {shared} that all runs have."
 
     def told(label: str, name: str) -> str:
         return f"{label} ({name})" if named or labels.count(label) > 1 else label
 
     return dataclasses.replace(
         first,
+        about=first.about + unequal * (len(counts) > 1),
         trials=[
             dataclasses.replace(_first_seeds(t, shared), optimizer=told(t.optimizer, name))
             for name, c in found.items()

@@ -17,6 +17,7 @@ def entrants_of(
     objects: Mapping[str, Any] | Sequence[Any],
     rows: Mapping[str, Any],
     namespace: Mapping[str, Any],
+    sweeps: Sequence[str] = (),
 ) -> list[Entrant]:
     """What runs for a list, or a mapping from label to:
 
@@ -26,12 +27,18 @@ def entrants_of(
     - a transformation that is ready, of this library or of Optax. Nothing of it is swept and no
       schedule applies: it has one learning rate, which is shown as 1 and means nothing.
 
-    `rows` and `namespace` are those of `parse.entrants`.
+    `rows`, `namespace` and `sweeps`, for expressions in a list, are those of `parse.entrants`.
     """
     named = isinstance(objects, Mapping)
     objects = [objects] if isinstance(objects, str) else objects
-    pairs = objects.items() if isinstance(objects, Mapping) else ((None, x) for x in objects)
+    pairs = list(objects.items() if isinstance(objects, Mapping) else ((None, x) for x in objects))
     found: dict[str, Entrant] = {}
+    if sweeps:
+        if named:
+            raise BadInput("A sweep names its optimizers by their values: give a list of them.")
+        typed = [x for _, x in pairs if isinstance(x, str)]
+        found = {one.label: one for one in parse.entrants(typed, rows, namespace, sweeps)}
+        pairs = [(key, x) for key, x in pairs if not isinstance(x, str)]
     for key, value in pairs:
         for entrant in _entrants(key, value, rows, namespace):
             if entrant.label in found and not isinstance(value, str):

@@ -91,6 +91,11 @@ def _rate(text: str, whole_text: str) -> float:
     return value
 
 
+def seeds(text: str) -> list[int]:
+    """The seeds of so many runs."""
+    return list(range(whole(text, "the number of seeds", most=1000)))
+
+
 def whole(text: str, what: str, most: int) -> int:
     """A whole number from 1 to `most`."""
     try:

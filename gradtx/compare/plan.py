@@ -60,36 +60,38 @@ def read(options: argparse.Namespace) -> Plan:
     found = parse.entrants(typed, catalogue.optimizers, public(), options.sweep or ())
     schedule = parse.choose("schedule", options.schedule, SCHEDULES)
     rates = parse.rates(options.learning_rates) if options.learning_rates else None
-    full = options.batch_size == "full"
-    batch_size = None
-    if not full and options.batch_size is not None:
-        batch_size = parse.whole(options.batch_size, "the batch size (or full)", most=1_000_000)
-    steps = options.steps and parse.whole(options.steps, "the number of steps", most=10_000_000)
-    seeds = parse.whole(options.seeds, "the number of seeds", most=1000)
+    seeds = parse.seeds(options.seeds)
     for entrant in found:
         _try(entrant, schedule)
     output = writable(Path(options.output))
     return Plan(
-        problems=[_asked(_made(name), steps, batch_size, full) for name in names],
+        problems=[asked(_made(name), options.steps, options.batch_size) for name in names],
         entrants=found,
         rates=rates,
         schedule=schedule,
-        seeds=list(range(seeds)),
+        seeds=seeds,
         output=output,
     )
 
 
-def _asked(problem: Problem, steps: int | None, batch_size: int | None, full: bool) -> Problem:
+def asked(problem: Problem, steps: str | None, batch_size: str | None) -> Problem:
     """`problem` with the length and the batch size that were asked for; `None` leaves its own."""
-    if not problem.examples and (full or batch_size):
-        raise BadInput(f"{problem.name} has no training examples: leave out --batch-size.")
-    size = None if full else batch_size or problem.batch_size
-    if size and problem.examples and size > problem.examples:
+    if steps is not None:
+        count = parse.whole(steps, "the number of steps", most=10_000_000)
+        problem = dataclasses.replace(problem, steps=count)
+    if batch_size is None:
+        return problem
+    size = None
+    if batch_size != "full":
+        size = parse.whole(batch_size, "the batch size (or full)", most=1_000_000)
+    if not problem.examples:
+        raise BadInput(f"{problem.name} has no training examples: leave out the batch size.")
+    if size and size > problem.examples:
         raise BadInput(
             f"{problem.name} has {problem.examples:,} training examples: give a batch size up to "
             f"that, or full, not {size:,}."
         )
-    return dataclasses.replace(problem, steps=steps or problem.steps, batch_size=size)
+    return dataclasses.replace(problem, batch_size=size)
 
 
 def _made(name: str) -> Problem:

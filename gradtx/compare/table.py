@@ -86,8 +86,8 @@ def _width(head: str, cells: list[str]) -> int:
 
 
 def _pieces(name: str) -> list[str]:
-    """A name in parts between which it may be broken: before and between its arguments."""
-    return re.findall(r".+?(?:\(|, |$)", name)
+    """A name in parts between which it may be broken: its arguments, and the run that it is of."""
+    return re.split(r"(?<=\w\()|(?<=, )|(?= \()", name)
 
 
 def wrapped(name: str, width: int) -> str:
@@ -98,7 +98,7 @@ def wrapped(name: str, width: int) -> str:
         if len((lines[-1] + piece).rstrip()) <= width:
             lines[-1] += piece
         else:
-            lines.append(f"  {piece}")
+            lines.append(f"  {piece.lstrip()}")
     return "\n".join(line.rstrip() for line in lines)
 
 

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import gradtx
 from gradtx import compare
 from gradtx.compare.cli import main
 from gradtx.compare.own import checked, load
@@ -112,6 +113,38 @@ def make():
 problem = make()
 other = 3
 """
+
+
+def test_a_comparison_in_python_sweeps_and_is_as_long_as_asked() -> None:
+    found = compare.run(
+        "logistic",
+        ["adam", "sgd", gradtx.sgd(0.1)],
+        learning_rates=[0.1],
+        sweep={"b1": [0.8, 0.9]},
+        batch_size=32,
+        steps=4,
+        seeds=1,
+    )
+    (course,) = found.results.courses
+    assert (course.steps, course.batch_size) == (4, 32)
+    assert [t.optimizer for t in course.trials][:3] == ["adam(b1=0.8)", "adam(b1=0.9)", "sgd"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"sweep": {"b3": [0.8]}}, "no optimizer here has 'b3'"),
+        ({"optimizers": {"mine": "adam"}, "sweep": {"b1": [0.8]}}, "give a list of them"),
+        ({"steps": 0}, "The number of steps: give a whole number"),
+        ({"seeds": 2.5}, "The number of seeds: give a whole number"),
+        ({"batch_size": "all"}, r"The batch size \(or full\): give a whole number"),
+        ({"problem": "quadratic", "batch_size": 8}, "leave out the batch size"),
+    ],
+)
+def test_what_python_asks_in_vain_is_refused(changes: dict[str, Any], told: str) -> None:
+    given: dict[str, Any] = {"problem": "logistic", "optimizers": ["adam"], **changes}
+    with pytest.raises(ValueError, match=told):
+        compare.run(**given)
 
 
 @pytest.mark.parametrize("suffix", ["", ":problem", ":make"])

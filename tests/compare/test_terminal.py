@@ -24,14 +24,22 @@ SMALL = ["--steps", "4", "--learning-rates", "0.1", "--seeds", "1", "--optimizer
 def test_no_name_and_no_head_is_cut(width, capsys, monkeypatch):
     """Long names are wrapped at their arguments, and columns left out are named."""
     monkeypatch.setenv("COLUMNS", str(width))
-    names = ("momentum(momentum=0.99)", "adam(b1=0.95, b2=0.999)", "sgd")
+    names = ("momentum(momentum=0.99)", "adam(b1=0.95, b2=0.999) (old)", "sgd")
     losses = falling(1e-7, 3e-7, seeds=6)
     trials = [trial(losses * (i + 1), name=name) for i, name in enumerate(names)]
     print_table(Results("now", {}, "here", "constant", False, [course(*trials, target=1e-5)]))
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) <= width
     text = " ".join(" ".join(lines).split())
-    for part in ("momentum(", "momentum=0.99)", "b1=0.95,", "b2=0.999)", "sgd", "optimizer"):
+    for part in (
+        "momentum(",
+        "momentum=0.99)",
+        "b1=0.95,",
+        "b2=0.999)",
+        "(old)",
+        "sgd",
+        "optimizer",
+    ):
         assert part in text
     for head in ("usable", "bytes a", "time", "steps to"):
         assert head in text  # as a column, or as one for which there is no room
@@ -62,14 +70,15 @@ def test_a_report_is_made_again_and_opened(folder, tmp_path, monkeypatch):
 
 
 def test_results_of_two_runs_are_compared(tmp_path):
-    for name in ("old", "new"):
-        options = ["logistic", *SMALL, "sgd", "--output", str(tmp_path / name)]
+    for name, seeds in (("old", "2"), ("new", "1")):
+        options = ["logistic", *SMALL, "sgd", "--output", str(tmp_path / name), "--seeds", seeds]
         assert main(["compare", *options]) == 0
     runs = [str(tmp_path / name) for name in ("old", "new")]
     assert main(["compare", "--from", *runs, "--output", str(tmp_path / "both")]) == 0
     results = from_json((tmp_path / "both" / "results.json").read_text("utf-8"))
     labels = [t.optimizer for t in results.courses[0].trials]
     assert labels == ["sgd (old)", "sgd (new)"]
+    assert "over the 1 that all runs have" in results.courses[0].about
 
 
 def test_what_an_earlier_run_left_is_removed_and_nothing_else(tmp_path):
@@ -83,7 +92,7 @@ def test_what_an_earlier_run_left_is_removed_and_nothing_else(tmp_path):
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        (["quadratic", "--batch-size", "8"], "no training examples: leave out --batch-size"),
+        (["quadratic", "--batch-size", "8"], "no training examples: leave out the batch size"),
         (["--from", "nowhere"], "Cannot read nowhere"),
     ],
 )
