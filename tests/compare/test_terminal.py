@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import json
 import pathlib
+import signal
+import subprocess
+import sys
+import time
 import webbrowser
 
 import numpy as np
@@ -87,6 +91,30 @@ def test_what_an_earlier_run_left_is_removed_and_nothing_else(tmp_path):
         assert main(["compare", problem, *SMALL, "sgd", "--output", str(tmp_path)]) == 0
     names = {path.name for path in tmp_path.glob("*.png")}
     assert names == {"mine.png", "logistic-curves.png", "logistic-sensitivity.png"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("begun", [False, True])
+def test_ctrl_c_of_a_terminal_leaves_no_traceback(begun, tmp_path):
+    """While JAX is imported nothing is lost; later what is finished is reported."""
+    call = "import sys, gradtx_command; sys.exit(gradtx_command.main())"
+    options = ["logistic", "--optimizers", "sgd", "adam", "adamw", "--output", str(tmp_path)]
+    process = subprocess.Popen(
+        [sys.executable, "-c", call, "compare", *options],
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    wait = time.monotonic() + 60
+    while begun and not (tmp_path / "results.json").exists() and time.monotonic() < wait:
+        time.sleep(0.05)
+    time.sleep(0.4)
+    process.send_signal(signal.SIGINT)
+    said = process.communicate(timeout=60)[1]
+    assert process.returncode == 130
+    assert "Traceback" not in said
+    assert (tmp_path / "report.html").exists() == begun
+    assert ("the report holds what was finished" in said) == begun
 
 
 @pytest.mark.parametrize(
