@@ -14,6 +14,7 @@ import pytest
 from gradtx.catalogue import Row, links, optimizers, wrappers
 from gradtx.chain import chain
 from gradtx.optimizers.roles import by_role
+from gradtx.rule import BatchedRule, JointRule
 from gradtx.testing import Evidence
 from gradtx.testing.ask import (
     asks_functions as asks_functions,
@@ -123,7 +124,13 @@ def _has_other_shapes(row: Row) -> bool:
     return any(x.ndim and x.shape != (4, 3) for x in jax.tree.leaves(state))
 
 
+def _is_joint(row: Row) -> bool:
+    """Whether a part of it is more than a formula for every array alone."""
+    return any(isinstance(part, JointRule | BatchedRule) for part in parts(build(row)))
+
+
 OF_OTHER_SHAPES = {name for name, row in ROWS.items() if _has_other_shapes(row)}
+JOINT = {name for name, row in ROWS.items() if _is_joint(row)}
 ALIASES = {name for name, row in optimizers.items() if _is_alias(row)}
 LAWS_OF_ALIASES = {
     *("a_learning_rate_is_data", "zero_gradients_for_ever", "constructors_look_at_no_number"),
@@ -139,6 +146,7 @@ LAWS_OF_THE_ENGINE = LAWS_OF_PLACES | {
     *("outside_jit_a_call_is_one_compiled_function", "init_is_one_compiled_function"),
     *("state_is_stable_for_all_dtypes_with_x64", "zero_gradients_of_float64"),
     *("kinds_of_hyperparameters_change_no_dtype_with_x64", "scan_takes_every_state"),
+    *("kinds_of_hyperparameters_change_no_dtype", "vmap_over_a_stacked_optimizer_is_the_loop"),
     *("other_leaves_do_not_matter", "leaves_that_are_not_moved_get_no_update"),
     *("leaves_that_are_not_moved_without_gradients", "trees_without_any_array"),
     *("init_on_shapes_of_other_leaves", "a_named_tuple_of_parameters_is_as_a_dict"),

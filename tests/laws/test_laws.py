@@ -10,6 +10,7 @@ from gradtx.testing import LAWS, Law
 
 from .cases import (
     ALIASES,
+    JOINT,
     KINDS,
     LAWS_OF_ALIASES,
     LAWS_OF_PLACES,
@@ -26,10 +27,15 @@ def marks(name: str, law: Law) -> list[pytest.MarkDecorator]:
     """What is asked in `test-all` only.
 
     The links of an alias have rows of their own. What the engine does for all is shown by a row of
-    every kind; where state lies, also by those whose slots have shapes of their own.
+    every kind; where state lies, also by those whose slots have shapes of their own, and that a
+    stack of optimizers is the loop, by those too whose arrays decide together.
     """
     of_links = name in ALIASES and law.name not in LAWS_OF_ALIASES
-    kinds = KINDS | OF_OTHER_SHAPES if law.name in LAWS_OF_PLACES else KINDS
+    kinds = KINDS
+    if law.name in LAWS_OF_PLACES:
+        kinds = KINDS | OF_OTHER_SHAPES
+    if law.name == "vmap_over_a_stacked_optimizer_is_the_loop":
+        kinds = KINDS | OF_OTHER_SHAPES | JOINT
     of_engine = law.name in LAWS_OF_THE_ENGINE and name not in kinds
     found = [pytest.mark.slow] if of_links or of_engine else []
     if law.name == "steps_on_a_mesh" and name in OF_OTHER_SHAPES and not HAS_SHARD_ALIKE:
