@@ -15,7 +15,7 @@ from .entrant import SCHEDULES
 from .interrupt import CtrlC
 from .objects import entrants_of
 from .own import checked, load
-from .plan import CLASSICS, Plan, asked, public
+from .plan import CLASSICS, SEEDS, Plan, asked, public
 from .problems import PROBLEMS, Problem
 from .report import PAGE, files_of, summaries_of, write
 from .results import Results
@@ -67,7 +67,7 @@ def run(
     schedule: str = "constant",
     batch_size: int | str | None = None,
     steps: int | None = None,
-    seeds: int = 12,
+    seeds: int = SEEDS,
 ) -> Comparison:
     """Trains all optimizers on a problem, or several, as `gradtx compare` does.
 

@@ -18,11 +18,15 @@ examples:
   gradtx compare logistic --batch-size full --learning-rates 1e-3:10:9
   gradtx compare --optimizers "ema(adam(), 0.99)" adamw --sweep b1=0.8,0.9,0.95
   gradtx compare text-gru --schedule warmup-cosine --seeds 5 --output results/text
+  gradtx compare --suite small --output results/all
   gradtx compare --from results/text results/other --output results/both --open
 """
 
 
-_TRAINING = ("problems", "optimizers", "learning_rates", "schedule", "batch_size", "steps", "seeds")
+_TRAINING = (
+    *("problems", "suite", "optimizers", "learning_rates", "sweep", "schedule", "batch_size"),
+    *("steps", "seeds"),
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -64,6 +68,8 @@ def _options(argv: Sequence[str]) -> argparse.Namespace:
     ]
     if options.results and given:
         compare.error(f"--from trains nothing: leave out {', '.join(given)}")
+    if options.suite and options.problems:
+        compare.error("--suite has problems of its own: leave yours out")
     options.output_given = options.output is not None
     options.output = options.output or "gradtx-compare"
     return options
@@ -87,6 +93,11 @@ def _parsers() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
     )
     add = compare.add_argument
     add("problems", nargs="*", metavar="problem", help='names, or "all" (default: digits-mlp)')
+    add(
+        "--suite",
+        metavar="NAME",
+        help="small: all problems, shorter ones and with 6 seeds, in some minutes",
+    )
     add(
         "--optimizers",
         nargs="+",
@@ -118,7 +129,6 @@ def _parsers() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
     add("--steps", metavar="N", help="training steps (default: the problem's)")
     add(
         "--seeds",
-        default="12",
         metavar="N",
         help="number of seeds (default: 12; fewer than 6 tell no two optimizers apart)",
     )

@@ -17,13 +17,15 @@ from . import parse
 from .entrant import SCHEDULES, Entrant
 from .own import is_own, load
 from .parse import BadInput
-from .problems import PROBLEMS, Problem
+from .problems import PROBLEMS, SUITES, Problem
 from .race import default_rates
 from .summary import FIRST
 
 CLASSICS = (
     "sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adadelta", "adam", "adamw",
 )  # fmt: skip
+
+SEEDS = 12
 
 
 @dataclass(frozen=True)
@@ -55,17 +57,22 @@ def public() -> dict[str, Any]:
 
 def read(options: argparse.Namespace) -> Plan:
     """The plan that command line options describe, or `BadInput`."""
-    names = _problem_names(options.problems or ["digits-mlp"])
+    suite = options.suite and SUITES[parse.choose("suite", options.suite, SUITES)]
+    names = list(suite.steps) if suite else _problem_names(options.problems or ["digits-mlp"])
+    lengths = {name: str(steps) for name, steps in suite.steps.items()} if suite else {}
     typed = _optimizers(options.optimizers)
     found = parse.entrants(typed, catalogue.optimizers, public(), options.sweep or ())
     schedule = parse.choose("schedule", options.schedule, SCHEDULES)
     rates = parse.rates(options.learning_rates) if options.learning_rates else None
-    seeds = parse.seeds(options.seeds)
+    seeds = parse.seeds(options.seeds or str(suite.seeds if suite else SEEDS))
     for entrant in found:
         _try(entrant, schedule)
     output = writable(Path(options.output))
     return Plan(
-        problems=[asked(_made(name), options.steps, options.batch_size) for name in names],
+        problems=[
+            asked(_made(name), options.steps or lengths.get(name), options.batch_size)
+            for name in names
+        ],
         entrants=found,
         rates=rates,
         schedule=schedule,

@@ -13,7 +13,9 @@ import pytest
 
 from gradtx import catalogue
 from gradtx.compare import race as race_module
-from gradtx.compare.cli import main
+from gradtx.compare.cli import _options, main
+from gradtx.compare.plan import read
+from gradtx.compare.problems import PROBLEMS, SUITES
 from gradtx.compare.results import Results, from_json, to_json
 
 from .conftest import course, falling, trial
@@ -152,3 +154,14 @@ def test_the_module_runs_alone():
     )  # fmt: skip
     assert done.returncode == 2
     assert "adam" in done.stderr
+
+
+def test_the_small_suite_has_all_problems(tmp_path):
+    """Each as long as the suite says, unless another length is asked for."""
+    options = _options(["compare", "--suite", "small", "--output", str(tmp_path)])
+    plan = read(options)
+    assert [problem.name for problem in plan.problems] == list(PROBLEMS)
+    assert {problem.name: problem.steps for problem in plan.problems} == SUITES["small"].steps
+    assert len(plan.seeds) == SUITES["small"].seeds
+    options.steps = "7"
+    assert {problem.steps for problem in read(options).problems} == {7}

@@ -122,6 +122,7 @@ def test_ctrl_c_of_a_terminal_leaves_no_traceback(begun, tmp_path):
     [
         (["quadratic", "--batch-size", "8"], "no training examples: leave out the batch size"),
         (["--from", "nowhere"], "Cannot read nowhere"),
+        (["--suite", "smal"], "Unknown suite 'smal'. Did you mean small?"),
     ],
 )
 def test_what_cannot_be_done_is_said(options, told, capsys, tmp_path):
@@ -134,6 +135,8 @@ def test_what_cannot_be_done_is_said(options, told, capsys, tmp_path):
     [
         (["--no-such-option"], "unrecognized arguments: --no-such-option"),
         (["--from", "x", "--seeds", "3"], "--from trains nothing: leave out --seeds"),
+        (["--from", "x", "--sweep", "b1=0.8"], "--from trains nothing: leave out --sweep"),
+        (["--suite", "small", "logistic"], "--suite has problems of its own: leave yours out"),
     ],
 )
 def test_errors_of_usage_show_that_of_compare(options, told, capsys):
