@@ -56,7 +56,14 @@ class Alone(NamedTuple):
     path: Path
     jolts: list[Path]
     compiled: dict[str, tuple[int, int]]
-    stepped: list[Any]  # parameters and state after each step, the parameters moving along
+
+
+class Stepped(NamedTuple):
+    """The same by `step`, the parameters moving along: where they and the state are."""
+
+    after: list[Any]
+    jolts: list[Any]  # where the last step ends when all that goes in is off by its last digit
+    compiled: tuple[int, int]
 
 
 class Meshed(NamedTuple):
@@ -68,6 +75,15 @@ class Meshed(NamedTuple):
     compiled: int
     traces: int
     given_away: bool
+
+
+def _counted(call: Callable[[], Any]) -> tuple[Any, tuple[int, int]]:
+    """What a call gives, and how many functions it compiled at the first and the second time."""
+    with compilations() as first:
+        call()
+    with compilations() as second:
+        found = call()
+    return found, (len(first), len(second))
 
 
 class Evidence:
@@ -114,48 +130,35 @@ class Evidence:
         """The standard run, before which all that was compiled is forgotten."""
         jax.clear_caches()
         tx, params, g = self.tx, self.params, self.grads[0]
-        compiled = {}
-
-        def counted(name: str, *calls: Callable[[], Any]) -> Any:
-            counts, results = [], []
-            for call in calls:
-                with compilations() as found:
-                    results.append(call())
-                counts.append(len(found))
-            compiled[name] = tuple(counts)
-            return results[-1]
-
         more = extras(tx, params, g)
-        state = counted("init", lambda: tx.init(params), lambda: tx.init(params))
-        for name, call in (("update", tx.update), ("step", tx.step)):
-            counted(
-                name,
-                lambda call=call: call(g, state, params, **more),
-                lambda call=call: call(g, state, params, **more),
-            )
+        state, init = _counted(lambda: tx.init(params))
+        _, updated = _counted(lambda: tx.update(g, state, params, **more))
         jolts = [self.path(grads, at) for at, grads in self.jolted]
-        stepped, at = [], (params, state)
-        for g in self.grads:
-            at = step(tx, g, at[1], at[0])
-            stepped.append(at)
-        return Alone(self.path(self.grads, params), jolts, compiled, stepped)
+        compiled = {"init": init, "update": updated}
+        return Alone(self.path(self.grads, params), jolts, compiled)
+
+    @functools.cached_property
+    def stepped(self) -> Stepped:
+        """The standard run by `step`."""
+        tx, params, g = self.tx, self.params, self.grads[0]
+        state, more = self.alone.path.states[0], extras(tx, params, g)
+        _, compiled = _counted(lambda: tx.step(g, state, params, **more))
+
+        def walked(params: Tree, grads: list[Any]) -> list[Any]:
+            found = [(params, tx.init(params))]
+            for g in grads:
+                params, state = found[-1]
+                found.append(step(tx, g, state, params))
+            return found[1:]
+
+        jolts = [walked(*jolted)[-1] for jolted in self.jolted]
+        return Stepped(walked(params, self.grads), jolts, compiled)
 
     @functools.cached_property
     def jolted(self) -> list[tuple[Any, list[Any]]]:
         """Parameters and gradients, every entry off by at most its last digit."""
         params, grads = self.host
         return [jax.device_put((jolted(params, s), [jolted(g, s) for g in grads])) for s in (1, 2)]
-
-    @functools.cached_property
-    def jolted_steps(self) -> list[Any]:
-        """Where the steps of `alone` end when all that goes in is off by its last digit."""
-        found = []
-        for params, grads in self.jolted:
-            state = self.tx.init(params)
-            for g in grads:
-                params, state = step(self.tx, g, state, params)
-            found.append((params, state))
-        return found
 
     @functools.cached_property
     def in_jit(self) -> tuple[Any, Any]:

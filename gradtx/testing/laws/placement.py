@@ -157,7 +157,7 @@ def steps_on_a_mesh(e: Evidence) -> None:
     for (path, p), q in zip(leaves(params), jax.tree.leaves(found.params), strict=True):
         require(p.sharding.is_equivalent_to(q.sharding, p.ndim), f"{path} went to", p.sharding)
     _lies_as(state, params, "after three steps")
-    alone, *others = map(_without_bases, (e.alone.stepped[-1], *e.jolted_steps))
+    alone, *others = map(_without_bases, (e.stepped.after[-1], *e.stepped.jolts))
     close(_without_bases(found.stepped), alone, room(alone, others), "three steps on a mesh")
 
 

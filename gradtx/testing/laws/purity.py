@@ -71,8 +71,8 @@ def a_step_is_update_and_apply(e: Evidence) -> None:
     for g in e.grads:
         updates, state = e.update(g, at[1], at[0])
         at = apply_updates(at[0], updates), state
-    allowed = room(at, e.jolted_steps)
-    close(e.alone.stepped[-1], at, allowed, "three steps beside three updates that are applied")
+    allowed = room(at, e.stepped.jolts)
+    close(e.stepped.after[-1], at, allowed, "three steps beside three updates that are applied")
 
 
 @law(1)
@@ -127,10 +127,9 @@ def outside_jit_a_call_is_one_compiled_function(e: Evidence) -> None:
     """
     if asks_functions(e.tx):
         return
-    for name in ("update", "step"):
+    for name, found in (("update", e.alone.compiled["update"]), ("step", e.stepped.compiled)):
         # `identity` hands its updates on and has nothing to compile.
         first = 0 if isinstance(e.tx, identity) and name == "update" else 1
-        found = e.alone.compiled[name]
         require(found == (first, 0), f"functions compiled by two calls of {name}", found)
 
 
