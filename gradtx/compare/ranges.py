@@ -9,7 +9,7 @@ from .results import Course, Trial
 from .summary import Summary, diverged
 from .wording import number, power_of_ten
 
-WIDTH = 140  # of the picture, as in the template
+WIDTH = 132  # of the picture, as in the template
 
 
 class Range(NamedTuple):
@@ -26,7 +26,7 @@ def ticks(course: Course) -> list[tuple[float, str]]:
     """The axis that all cells share: a few powers of ten, and where they are."""
     low, high = _span(course)
     powers = range(math.ceil(low), math.floor(high) + 1)
-    every = max(1, -(-len(powers) // 5))
+    every = max(1, -(-len(powers) // 4))
     return [(_place(10.0**k, course), _power(k)) for k in powers if k % every == 0]
 
 

@@ -8,11 +8,12 @@ from . import wording
 from .across import across
 from .crosstable import crosstable
 from .figures import Picture, pictures, profile_picture
+from .figures.svg import compact
 from .kept import forget, put, save
 from .page import render
 from .ranking import ranking
 from .results import Course, Results
-from .summary import FIRST, Summary, by_place, on_logs, summarize_all
+from .summary import FIRST, Summary, on_logs, summarize_all
 
 PAGE = "report.html"
 
@@ -29,16 +30,18 @@ def files_of(results: Results, summaries: Summaries) -> dict[str, str | bytes]:
     sections = [_section(course, summaries[course.name]) for course in results.courses]
     if together := _together(results, summaries):
         sections.insert(0, together)
-    page = render(
-        title=_title(results),
-        about=_about(results),
-        interrupted=results.interrupted,
-        sections=sections,
-        facts={
-            "Made with": ", ".join(f"{k} {v}" for k, v in results.versions.items()),
-            "On": results.machine,
-            "All figures": "results.json, beside this page",
-        },
+    page = compact(
+        render(
+            title=_title(results),
+            about=_about(results),
+            interrupted=results.interrupted,
+            sections=sections,
+            facts={
+                "Made with": ", ".join(f"{k} {v}" for k, v in results.versions.items()),
+                "On": results.machine,
+                "All figures": "results.json, beside this page",
+            },
+        )
     )
     shown: list[Picture] = [picture for section in sections for picture in section["pictures"]]
     files = {name: png for picture in shown for name, png in picture.files.items()}
@@ -74,7 +77,6 @@ def _together(results: Results, summaries: Summaries) -> dict[str, Any] | None:
             "training loss, and its best learning rate."
         ],
         "failures": {},
-        "mind": [],
         "pictures": [profile_picture(found)],
     }
 
@@ -91,16 +93,8 @@ def _section(course: Course, summaries: list[Summary]) -> dict[str, Any]:
         "table": ranking(course, summaries),
         "notes": _notes(course),
         "failures": course.failures,
-        "mind": _mind(course, summaries),
         "pictures": pictures(course, summaries),
     }
-
-
-def _mind(course: Course, summaries: list[Summary]) -> list[dict[str, Any]]:
-    """What the table does not say of an optimizer, and a reader should know."""
-    order = sorted(range(len(summaries)), key=lambda i: by_place(summaries[i]))
-    said = [(i, summaries[i].optimizer, wording.cautions(summaries[i], course)) for i in order]
-    return [{"opt": i, "name": name, "text": text} for i, name, text in said if text]
 
 
 def _title(results: Results) -> str:

@@ -1,5 +1,6 @@
 """What a table on the page is made of."""
 
+import re
 from dataclasses import dataclass, field
 
 from .ranges import Range
@@ -40,6 +41,11 @@ class Row:
     dot: bool = True
     about: str = ""
     remark: str = ""
+
+    @property
+    def parts(self) -> list[str]:
+        """The name in parts between which a line may end."""
+        return re.findall(r".+?(?:[(_=]|, |$)", self.name)
 
 
 @dataclass(frozen=True)

@@ -170,31 +170,6 @@ def held_alike(one: Summary, best: Summary, course: Course) -> bool:
     return abs(one.held.middle - best.held.middle) <= held_margin(best, course)
 
 
-def cautions(summary: Summary, course: Course) -> str:
-    """What to mind about one optimizer, and what its numbers do not say; empty if nothing."""
-    if not summary.survivors:
-        return f"Diverged with all of its {summary.runs} runs: try smaller learning rates."
-    if summary.same_as is not None:
-        return f"The same as {summary.same_as} on this problem, and not ranked."
-    found = []
-    if summary.at_edge:
-        found.append(
-            f"its best learning rate, {number(summary.rate)}, is at the edge of the sweep, so a "
-            "better one may lie beyond"
-        )
-    if summary.survivors < summary.seeds:
-        lost = summary.seeds - summary.survivors
-        found.append(f"{lost} of {summary.seeds} seeds diverged even at its best learning rate")
-    elif summary.diverged > 0.3 * summary.runs:
-        found.append(f"{summary.diverged} of its {summary.runs} runs diverged")
-    if course.target is not None and not summary.all_reached:
-        missed = "no seed" if not summary.reached else f"only {summary.reached} of {summary.seeds}"
-        found.append(
-            f"{missed} reached a loss of {number(course.target)} within {course.steps:,} steps"
-        )
-    return f"{_capital(join(found))}." if found else ""
-
-
 def _least_sensitive(running: list[Summary]) -> Summary | None:
     """The widest usable range among those that reached the target: a wide range of bad learning
     rates is no merit.

@@ -153,6 +153,7 @@ def _picture(
                 svgs[look.name] = inline(drawing.figure, f"{file}-{look.name}")
                 panels[look.name], note = store.panels(drawing), drawing.note
                 if look is style.WIDE:
+                    drawing.figure.set_layout_engine("none")  # it is laid out
                     png = io.BytesIO()
                     drawing.figure.savefig(png, format="png", dpi=160, facecolor="white")
                     files[f"{file}.png"] = png.getvalue()

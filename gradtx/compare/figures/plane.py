@@ -9,7 +9,7 @@ from ..results import Course
 from . import style
 from .reading import Drawing, Line, Panel
 
-MOST = 250  # points of a way that are drawn
+MOST = 250  # points of a way that are drawn, of many ways a third
 
 
 def plane(course: Course, shown: Sequence[int], look: style.Look) -> Drawing:
@@ -22,9 +22,10 @@ def plane(course: Course, shown: Sequence[int], look: style.Look) -> Drawing:
     else:
         found, columns = style.groups(trials, shown), 3 if look.names_beside else 1
         figure, panels = style.panels(found, look, columns, 3.6)
-    x, y = np.meshgrid(np.linspace(*surface.x, 90), np.linspace(*surface.y, 90))
+    most = MOST if len(shown) <= style.FEW else MOST // 3
+    x, y = np.meshgrid(np.linspace(*surface.x, 60), np.linspace(*surface.y, 60))
     depth = np.log10(np.asarray(height(course.name, x, y)) + 1e-3)
-    levels = np.linspace(depth.min(), depth.max(), 13)[1:-1]
+    levels = np.linspace(depth.min(), depth.max(), 10)[1:-1]
     drawn = []
     for axes, group in panels:
         axes.grid(visible=False)
@@ -36,8 +37,8 @@ def plane(course: Course, shown: Sequence[int], look: style.Look) -> Drawing:
             if path is None:
                 continue
             steps = np.flatnonzero(np.isfinite(path).all(1))
-            marker = "." if len(steps) < 400 and group.alone else None
-            steps = steps[np.unique(np.linspace(0, len(steps) - 1, MOST).astype(int))]
+            marker = "." if len(steps) < 120 and group.alone else None
+            steps = steps[np.unique(np.linspace(0, len(steps) - 1, most).astype(int))]
             kept = path[steps]
             axes.plot(
                 *kept.T, color=hue, lw=1.1, marker=marker, ms=2.5, label=trials[i].optimizer,

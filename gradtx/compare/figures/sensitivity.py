@@ -79,8 +79,8 @@ def _draw(
         within = [np.clip(np.nan_to_num(edge[alive]), *axes.get_ylim()) for edge in (low, high)]
         axes.fill_between(rates[alive], *within, color=hue, alpha=0.15, lw=0, gid=gid + "b")
     axes.plot(
-        rates, np.where(alive, middle, np.nan), color=hue, marker="o", ms=3.2 if alone else 2.4,
-        lw=1.6 if alone else 1.2, label=trial.optimizer, gid=gid, zorder=3,
+        rates, np.where(alive, middle, np.nan), color=hue, marker="o" if alone else "", ms=3.2,
+        lw=1.6 if alone else 1.3, label=trial.optimizer, gid=gid, zorder=3,
     )  # fmt: skip
     best = int(np.argmin(np.abs(rates - summary.rate)))
     if alive[best]:
