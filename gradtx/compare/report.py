@@ -69,7 +69,7 @@ def _together(results: Results, summaries: Summaries) -> dict[str, Any] | None:
         "id": "all",
         "title": "All problems",
         "about": "",
-        "verdict": wording.overall(found),
+        "verdict": _unbroken(wording.overall(found)),
         "table": crosstable(found),
         "notes": [
             "Left the share of the problems on which an optimizer takes at most so many times the "
@@ -89,12 +89,16 @@ def _section(course: Course, summaries: list[Summary]) -> dict[str, Any]:
         "id": course.name,
         "title": course.title,
         "about": f"{course.about}{data} {course.parameters:,} parameters, {course.steps:,} steps.",
-        "verdict": wording.verdict(summaries, course),
+        "verdict": _unbroken(wording.verdict(summaries, course)),
         "table": ranking(course, summaries),
         "notes": _notes(course),
         "failures": course.failures,
         "pictures": pictures(course, summaries),
     }
+
+
+def _unbroken(text: str) -> str:
+    return text.replace(" %", "\N{NO-BREAK SPACE}%")
 
 
 def _title(results: Results) -> str:

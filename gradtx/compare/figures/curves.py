@@ -60,7 +60,8 @@ def curves(
         kept = [held[i] for i in shown]
         scales.append(_scores(kept) if course.score else _losses(kept, on_logs(course)))
     across = _time(course, summaries, shown) if timed else _steps(course)
-    figure, grid, height = _grid(len(found), len(columns), look)
+    names = [[trials[i].optimizer for i in group.hues] for group in found]
+    figure, grid, height = _grid(names, len(columns), look)
     drawn = []
     for column, (title, lines), scale in zip(grid.T, columns.items(), scales, strict=True):
         for axes, group in zip(column, found, strict=True):
@@ -73,24 +74,34 @@ def curves(
             drawn.append(Panel(axes, read, across.say, scale.say))
             if look.names_beside:
                 style.label_ends(axes, _ends(trials, lines, group, across), 0.8 * height)
-    for axes in grid[-1] if look.names_beside else grid.flat:
+    for axes in grid.ravel()[-2:] if look.names_beside else grid.flat:
         axes.set_xlabel(across.label)
     if not look.names_beside:
         for axes, group in zip(grid[:, -1], found, strict=True):
-            style.legend(axes, group, 0.85 * look.width, below=0.27)
+            style.legend(axes, group, style.names_width(look, 1), gap=0.42)
     return Drawing(figure, drawn, _left_out(trials, columns, shown, scales, across))
 
 
-def _grid(groups: int, columns: int, look: style.Look) -> tuple[Figure, np.ndarray, float]:
+def _grid(
+    names: list[list[str]], columns: int, look: style.Look
+) -> tuple[Figure, np.ndarray, float]:
     """Axes [groups, columns], all below each other on a narrow page, and the height of each."""
-    height = 4.3 if look.names_beside and groups == 1 else 2.9 if look.names_beside else 2.5
-    across = columns if look.names_beside else 1
-    rows = groups * columns // across
-    figure = Figure((look.width, height * rows), layout="constrained")
-    shared: dict = {"sharey": "col"} if look.names_beside else {}
-    grid = figure.subplots(rows, across, squeeze=False, sharex=look.names_beside, **shared)
+    beside = look.names_beside
+    height = 4.3 if beside and len(names) == 1 else 2.9 if beside else 2.5
+    count = len(names) * columns
+    across = min(2, count) if beside else 1
+    rows = -(-count // across)
+    width = style.names_width(look, 1)
+    below = 0 if beside else sum(style.legend_height(each, width) for each in names)
+    figure = Figure((look.width, height * rows + below), layout="constrained")
+    shared = ("col" if columns > 1 else True) if beside else False
+    grid = figure.subplots(rows, across, squeeze=False, sharex=beside, sharey=shared)
     figure.get_layout_engine().set(wspace=0.05, hspace=0.04)  # pyright: ignore
-    return figure, grid.reshape(groups, columns), height
+    for axes in grid.flat[count:]:
+        axes.remove()
+    for axes in grid.flat[max(count - across, 0) : count]:
+        axes.tick_params(labelbottom=True)
+    return figure, grid.ravel()[:count].reshape(len(names), columns), height
 
 
 def _draw(

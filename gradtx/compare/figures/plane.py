@@ -18,10 +18,12 @@ def plane(course: Course, shown: Sequence[int], look: style.Look) -> Drawing:
     trials = course.trials
     if len(shown) <= style.FEW:
         found, columns = style.each(trials, shown), look.columns
-        figure, panels = style.panels(found, look, columns, 2.5 if look.names_beside else 1.9)
+        figure, panels = style.panels(
+            trials, found, look, columns, 2.5 if look.names_beside else 1.9
+        )
     else:
         found, columns = style.groups(trials, shown), 3 if look.names_beside else 1
-        figure, panels = style.panels(found, look, columns, 3.6)
+        figure, panels = style.panels(trials, found, look, columns, 3.6)
     most = MOST if len(shown) <= style.FEW else MOST // 3
     x, y = np.meshgrid(np.linspace(*surface.x, 60), np.linspace(*surface.y, 60))
     depth = np.log10(np.asarray(height(course.name, x, y)) + 1e-3)
@@ -50,5 +52,5 @@ def plane(course: Course, shown: Sequence[int], look: style.Look) -> Drawing:
         axes.set(xlim=surface.x, ylim=surface.y)
         drawn.append(Panel(axes, lines, "step {}", "height {}", together=False))
         if not group.alone:
-            style.legend(axes, group, 0.85 * look.width / columns, below=0.1)
+            style.legend(axes, group, style.names_width(look, columns), gap=0.25)
     return Drawing(figure, drawn)

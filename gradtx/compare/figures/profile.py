@@ -43,5 +43,5 @@ def profile(found: Across, look: style.Look) -> Drawing:
         axes.set_xlabel("within so many times the best")
         drawn.append(Panel(axes, lines, "within {} times the best", "{} %"))
     if not look.names_beside:
-        style.legend(panels[-1], group, 0.85 * look.width, below=0.27)
+        style.legend(panels[-1], group, style.names_width(look, 1), gap=0.42)
     return Drawing(figure, drawn)

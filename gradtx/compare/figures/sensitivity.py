@@ -24,10 +24,12 @@ def sensitivity(
     alone = len(shown) <= style.FEW
     if alone:
         found, columns = style.each(trials, shown), look.columns
-        figure, panels = style.panels(found, look, columns, 2.15 if look.names_beside else 1.9)
+        figure, panels = style.panels(
+            trials, found, look, columns, 2.15 if look.names_beside else 1.9
+        )
     else:
         found, columns = style.groups(trials, shown), 3 if look.names_beside else 1
-        figure, panels = style.panels(found, look, columns, 3.1)
+        figure, panels = style.panels(trials, found, look, columns, 3.1)
     scored = held and course.score is not None
     say = "{} %" if scored else "{}"
     log = on_logs(course) and not scored
@@ -37,7 +39,7 @@ def sensitivity(
     low, high = style.span(float(rates.min()), float(rates.max()), log=True)
     drawn = []
     for axes, group in panels:
-        style.limit(axes, "x", low, high, log=True, ticks=4)
+        style.limit(axes, "x", low, high, log=True, ticks=4 if look.names_beside else 3)
         style.limit(axes, "y", bottom, top, log)
         if scored:
             axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g} %"))
@@ -51,7 +53,7 @@ def sensitivity(
         ]
         drawn.append(Panel(axes, lines, "learning rate {}", say))
         if not group.alone:
-            style.legend(axes, group, 0.85 * look.width / columns, below=0.1)
+            style.legend(axes, group, style.names_width(look, columns), gap=0.25)
     figure.supxlabel("learning rate", color=style.MUTED)
     what = f"held-out {course.judged}" if held else "training loss"
     figure.supylabel(f"final {what}", color=style.MUTED)

@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+from matplotlib.transforms import ScaledTranslation
 from scipy.optimize import isotonic_regression
 
 from ..results import Trial
@@ -96,18 +97,24 @@ def groups(trials: Sequence[Trial], shown: Sequence[int], most: int = MANY) -> l
 
 
 def panels(
-    found: Sequence[Group], look: Look, columns: int, height: float
+    trials: Sequence[Trial], found: Sequence[Group], look: Look, columns: int, height: float
 ) -> tuple[Figure, list[tuple[Axes, Group]]]:
     """A grid of titled axes, each `height` inches high, that share both axes: one a group."""
     columns = min(len(found), columns)
     if not look.names_beside and max(len(group.title) for group in found) > 20:
         columns = 1
     rows = -(-len(found) // columns)
-    figure = Figure((look.width, rows * height + 0.25), layout="constrained")
+    width = names_width(look, columns)
+    names = [[trials[i].optimizer for i in group.hues] for group in found if not group.alone]
+    below = max((legend_height(labels, width) for labels in names), default=0.0)
+    inches = rows * (height + below) + 0.25
+    figure = Figure((look.width, inches), layout="constrained")
     grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
+    figure.get_layout_engine().set(h_pad=0.06)  # pyright: ignore
     cells = list(grid.flat)
     for i, (cell, group) in enumerate(zip(cells, found, strict=False)):
-        cell.tick_params(labelbottom=i + columns >= len(found), labelleft=i % columns == 0)
+        last = i + columns >= len(found)
+        cell.tick_params(labelbottom=last or not group.alone, labelleft=i % columns == 0)
         hue = next(iter(group.hues.values())) if group.alone else INK
         text = textwrap.fill(group.title, int(11 * look.width / columns))
         title = cell.set_title(text, color=hue)
@@ -118,20 +125,36 @@ def panels(
     return figure, list(zip(cells, found, strict=False))
 
 
-def legend(axes: Axes, group: Group, width: float, below: float) -> None:
-    """The names of lines `below` axes that are so many inches wide, in as many columns as fit."""
+def legend(axes: Axes, group: Group, width: float, gap: float) -> None:
+    """The names of lines below axes that are so many inches wide, a `gap` of inches away."""
     handles, labels = axes.get_legend_handles_labels()
     if not labels:
         return
-    inches = 0.086 * max(map(len, labels)) + 0.35
-    columns = max(1, min(4, int(width / inches)))
+    figure = axes.get_figure()
+    assert figure is not None
     names = axes.legend(
-        handles, labels, loc="upper left", bbox_to_anchor=(-0.01, -below), ncols=columns,
-        columnspacing=1.2, handletextpad=0.5, labelspacing=0.3, borderpad=0,
+        handles, labels, loc="upper left", bbox_to_anchor=(0, 0), ncols=_beside(labels, width),
+        bbox_transform=axes.transAxes + ScaledTranslation(-0.03, -gap, figure.dpi_scale_trans),
+        columnspacing=1.2, handletextpad=0.5, labelspacing=0.3, borderpad=0, borderaxespad=0,
     )  # fmt: skip
     for i, text, line in zip(group.hues, names.get_texts(), names.get_lines(), strict=False):
         text.set_gid(f"opt-{i}n")
         line.set_gid(f"opt-{i}m")
+
+
+def names_width(look: Look, columns: int) -> float:
+    """Inches for the names below axes, of which so many stand beside each other."""
+    return 0.86 * look.width / columns
+
+
+def legend_height(labels: Sequence[str], width: float) -> float:
+    """Of a legend with these names, in inches."""
+    return 0.18 * -(-len(labels) // _beside(labels, width))
+
+
+def _beside(labels: Sequence[str], width: float) -> int:
+    """How many names fit beside each other."""
+    return max(1, min(4, int(width / (0.078 * max(map(len, labels), default=1) + 0.3))))
 
 
 def color(place: int) -> str:
@@ -185,7 +208,7 @@ def label_ends(axes: Axes, ends: Sequence[tuple[int, float, str, str]], height: 
 
 def high_fence(values: np.ndarray, low: float) -> float:
     """The highest of positive `values`, but for those that are far beyond most of them."""
-    return min(float(values.max()), max(4 * float(np.median(values)), low))
+    return min(float(values.max()), max(3 * float(np.median(values)), low))
 
 
 def low_fence(values: np.ndarray) -> float:

@@ -15,7 +15,8 @@ def swing(course: Course, shown: Sequence[int], look: style.Look) -> Drawing:
     """Height of the pendulum over time, a panel for every optimizer, a line for every seed."""
     trials = course.trials
     found = style.each(trials, shown)
-    figure, panels = style.panels(found, look, look.columns, 7 / 4 if look.names_beside else 1.6)
+    height = 1.75 if look.names_beside else 1.6
+    figure, panels = style.panels(trials, found, look, look.columns, height)
     drawn = []
     for i, (axes, group) in zip(shown, panels, strict=True):
         trial, hue, lines = trials[i], group.hues[i], []

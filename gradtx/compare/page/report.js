@@ -79,6 +79,8 @@ class Highlight {
 
 /* What is read off a figure: the values at a place, by pointer, touch or keys. */
 
+const NEAR = 14; // pixels within which a line is meant
+
 class Plot {
   constructor(element, numbers, highlight) {
     Object.assign(this, { element, numbers, highlight, place: null, pinned: false });
@@ -159,7 +161,7 @@ class Plot {
     const found = this.nearest(this.spot(event));
     if (!found) return this.clear();
     this.read(found);
-    this.highlight.show(found.away < 14 || found.panel.lines.length === 1 ? found.line.opt : null);
+    this.highlight.show(found.away < NEAR ? found.line.opt : null);
   }
 
   /** Pin what is read; the same place again, or what is no place, lets go. */
@@ -171,8 +173,9 @@ class Plot {
     unpin();
     if (again) return;
     this.read(found);
+    this.cursor.classList.add("quiet");
     this.cursor.focus({ preventScroll: true });
-    const sure = found.away < 14 || found.panel.lines.length === 1;
+    const sure = found.away < NEAR || found.panel.lines.length === 1;
     this.keep(sure ? found.line.opt : null);
   }
 
@@ -191,6 +194,7 @@ class Plot {
   }
 
   key(event) {
+    this.cursor.classList.remove("quiet");
     if (event.key === "Enter" || event.key === " ") {
       const { pinned, place } = this;
       unpin();
