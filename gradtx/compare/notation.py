@@ -1,7 +1,7 @@
 """Numbers of a column in one notation, so that they can be compared at a glance."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from .wording import power_of_ten
 
@@ -28,13 +28,13 @@ def aligned(texts: list[str]) -> list[str]:
     return [_blank(text) for text in texts]
 
 
-def seconds(values: Iterable[float]) -> Notation:
-    """The same of times, in one unit."""
+def seconds(values: Sequence[float]) -> tuple[str, Notation]:
+    """The unit that suits all of these times, and how to write them in it."""
     kept = sorted(value for value in values if math.isfinite(value))
     middle = kept[len(kept) // 2] if kept else 1.0
     unit, size = ("s", 1.0) if middle >= 0.5 else ("ms", 1e-3) if middle >= 5e-4 else ("µs", 1e-6)
     write = notation([max(value / size, 0.01) for value in kept], digits=2)
-    return lambda value: f"{write(value / size)} {unit}"
+    return unit, lambda value: write(value / size)
 
 
 def _or_none(value: float, write: Callable[[], str]) -> str:

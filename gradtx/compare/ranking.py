@@ -64,7 +64,7 @@ def _columns(course: Course, summaries: list[Summary]) -> tuple[list[Column], li
     add(
         Column(["best", "rate"]),
         [
-            Cell(rate, s.rate, warning="edge" if s.at_edge else "") if s.survivors else Cell("–")
+            Cell(rate, _finite(s.rate), warning="edge" if s.at_edge else "") if s.survivors else Cell("–")
             for rate, s in zip(rates, summaries, strict=True)
         ],
     )
@@ -85,7 +85,8 @@ def _columns(course: Course, summaries: list[Summary]) -> tuple[list[Column], li
             Column(["steps to", wording.number(course.target)]),
             _told(summaries, first, wording.to_target, lambda s: s.steps_to_target),
         )
-    add(Column(["time", "a step"]), _times(summaries))
+    unit, times = _times(summaries)
+    add(Column(["time a", f"step, {unit}"]), times)
     size = [s.state_bytes_per_parameter for s in summaries]
     add(Column(["state bytes", "a parameter"]), [Cell(f"{x:.1f}", x) for x in size])
     return columns, cells
@@ -160,17 +161,16 @@ def _told(
     ]
 
 
-def _times(summaries: list[Summary]) -> list[Cell]:
-    write = seconds(s.step_seconds.middle for s in summaries)
-    edges = [
-        f"{write(s.step_seconds.low).split()[0]} – {write(s.step_seconds.high).split()[0]}"
-        for s in summaries
-    ]
+def _times(summaries: list[Summary]) -> tuple[str, list[Cell]]:
+    """The unit of all, and the cells."""
+    unit, write = seconds([s.step_seconds.middle for s in summaries])
+    edges = [f"{write(s.step_seconds.low)} – {write(s.step_seconds.high)}" for s in summaries]
     wide = max(map(len, edges))
-    return [
-        Cell(write(s.step_seconds.middle), s.step_seconds.middle, edge, wide)
+    cells = [
+        Cell(write(s.step_seconds.middle), _finite(s.step_seconds.middle), edge, wide)
         for s, edge in zip(summaries, edges, strict=True)
     ]
+    return unit, cells
 
 
 def _finite(value: float) -> float | None:

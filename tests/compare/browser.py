@@ -85,10 +85,12 @@ def place(tab: Any, figure: str, panel: int, x: float, y: float) -> tuple[float,
             .find((one) => one.checkVisibility());
           const svg = plot.querySelector("svg");
           svg.scrollIntoView({block: "center", behavior: "instant"});
-          const { box: [left, top, width, height], ...axes } = JSON.parse(plot.dataset.panels)[panel];
+          const { box, ...axes } = JSON.parse(plot.dataset.panels)[panel];
+          const [left, top, width, height] = box;
           const part = (value, [low, high, log]) =>
             log ? Math.log(value / low) / Math.log(high / low) : (value - low) / (high - low);
-          const shown = svg.getBoundingClientRect(), scale = shown.width / svg.viewBox.baseVal.width;
+          const shown = svg.getBoundingClientRect();
+          const scale = shown.width / svg.viewBox.baseVal.width;
           return [shown.left + scale * (left + width * part(x, axes.x)),
                   shown.top + scale * (top + height * (1 - part(y, axes.y)))];
         }""",

@@ -1,4 +1,4 @@
-"""Results of seventy optimizers, made up: falling losses, held-out scores, an outlier of each kind."""
+"""Results of seventy optimizers, made up: falling losses, held-out scores, some outliers."""
 
 from __future__ import annotations
 

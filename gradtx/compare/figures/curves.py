@@ -217,6 +217,8 @@ def _left_out(
                 out.setdefault(f"Ends {where} the axis", []).append(
                     f"{name} ({scale.say.format(value)})"
                 )
+            elif curve and scale.say == "{}" and np.nanmax(curve.middle) > 2 * scale.high > 0:
+                out.setdefault("Climbs above the axis on its way", []).append(name)
     return " ".join(f"{what}: {_some(list(dict.fromkeys(names)))}." for what, names in out.items())
 
 

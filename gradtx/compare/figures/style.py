@@ -144,7 +144,7 @@ def legend(axes: Axes, group: Group, width: float, gap: float) -> None:
 
 def names_width(look: Look, columns: int) -> float:
     """Inches for the names below axes, of which so many stand beside each other."""
-    return 0.86 * look.width / columns
+    return 0.84 * look.width / columns
 
 
 def legend_height(labels: Sequence[str], width: float) -> float:
@@ -154,7 +154,7 @@ def legend_height(labels: Sequence[str], width: float) -> float:
 
 def _beside(labels: Sequence[str], width: float) -> int:
     """How many names fit beside each other."""
-    return max(1, min(4, int(width / (0.078 * max(map(len, labels), default=1) + 0.3))))
+    return max(1, min(4, int(width / (0.082 * max(map(len, labels), default=1) + 0.35))))
 
 
 def color(place: int) -> str:
