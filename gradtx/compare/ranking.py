@@ -64,7 +64,9 @@ def _columns(course: Course, summaries: list[Summary]) -> tuple[list[Column], li
     add(
         Column(["best", "rate"]),
         [
-            Cell(rate, _finite(s.rate), warning="edge" if s.at_edge else "") if s.survivors else Cell("–")
+            Cell(rate, _finite(s.rate), warning="edge" if s.at_edge else "")
+            if s.survivors
+            else Cell("–")
             for rate, s in zip(rates, summaries, strict=True)
         ],
     )

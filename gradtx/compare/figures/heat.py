@@ -102,7 +102,7 @@ def heat(course: Course, found: Sequence[Table], look: style.Look) -> Drawing:
         for row, i in enumerate(table.rows):
             mesh = _row(axes, row, trials[i], norm, f"opt-{i}")
         lines = [_line(i, row, trials[i]) for row, i in enumerate(table.rows)]
-        drawn.append(Panel(axes, lines, "learning rate {}", together=False))
+        drawn.append(Panel(axes, lines, "learning rate {}", read="cell"))
         axes.grid(visible=False)
         axes.set_yticks(range(len(table.rows)), list(table.rows.values()))
         axes.set_ylim(len(table.rows) - 0.5, -0.5)
@@ -140,15 +140,19 @@ def _row(axes: Axes, row: int, trial: Trial, norm: Normalize, gid: str) -> QuadM
         gid=gid, edgecolor="white", linewidth=0.6,
     )  # fmt: skip
     lost = np.isnan(losses) & diverged(trial).any(1)
-    axes.plot(trial.rates[lost], np.full(lost.sum(), row), "^", ms=4.5, color=style.MUTED)
+    axes.plot(
+        trial.rates[lost], np.full(lost.sum(), row), "^", ms=4.5, color=style.MUTED, gid=gid + "x"
+    )
     best, _ = best_rate(trial)
     if np.isfinite(losses[best]):
         ring = "white" if norm(losses[best]) < 0.5 else "#222222"
-        axes.plot([trial.rates[best]], [row], "o", ms=7, mfc="none", mec=ring, mew=1.5)
+        axes.plot(
+            [trial.rates[best]], [row], "o", ms=7, mfc="none", mec=ring, mew=1.5, gid=gid + "r"
+        )
         said = ("≤ " if losses[best] <= FLOOR else "") + number(losses[best])
         axes.annotate(
             said, (1, row), (6, 0), xycoords=("axes fraction", "data"),
-            textcoords="offset points", va="center", size=9,
+            textcoords="offset points", va="center", size=9.5, gid=gid + "n",
         )  # fmt: skip
     return mesh
 

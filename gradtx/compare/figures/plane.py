@@ -50,7 +50,7 @@ def plane(course: Course, shown: Sequence[int], look: style.Look) -> Drawing:
             heights = np.asarray(height(course.name, *kept.T))
             lines.append(Line(i, hue, kept[:, 0], kept[:, 1], at=steps, value=heights))
         axes.set(xlim=surface.x, ylim=surface.y)
-        drawn.append(Panel(axes, lines, "step {}", "height {}", together=False))
+        drawn.append(Panel(axes, lines, "step {}", "height {}", read="point"))
         if not group.alone:
             style.legend(axes, group, style.names_width(look, columns), gap=0.25)
     return Drawing(figure, drawn)

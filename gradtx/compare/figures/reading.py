@@ -32,7 +32,7 @@ class Panel(NamedTuple):
     lines: list[Line]
     x: str  # "step {}"
     y: str = "{}"
-    together: bool = True  # whether all lines are read at one x
+    read: str = "column"  # all lines at one x, or the nearest "point", or a "cell" of a row
 
 
 class Drawing(NamedTuple):
@@ -71,7 +71,7 @@ class Store:
             "x": [*map(float, panel.axes.get_xlim()), int(panel.axes.get_xscale() == "log")],
             "y": [*map(float, panel.axes.get_ylim()), int(panel.axes.get_yscale() == "log")],
             "say": [panel.x, panel.y],
-            "together": panel.together,
+            "read": panel.read,
             "lines": [self._line(line) for line in panel.lines],
         }
 
