@@ -60,16 +60,7 @@ def _columns(course: Course, summaries: list[Summary]) -> tuple[list[Column], li
     if not course.judged_on_train:
         head = Column(["held-out", course.judged], down=course.score is not None)
         add(head, _held(course, summaries, best["held"]))
-    rates = aligned([*map(notation([s.rate for s in summaries], 2), [s.rate for s in summaries])])
-    add(
-        Column(["best", "rate"]),
-        [
-            Cell(rate, _finite(s.rate), warning="edge" if s.at_edge else "")
-            if s.survivors
-            else Cell("–")
-            for rate, s in zip(rates, summaries, strict=True)
-        ],
-    )
+    add(Column(["best", "rate"]), _rates(summaries))
     add(
         Column(["learning rates"], "range", "", ticks=ticks(course)),
         [
@@ -160,6 +151,17 @@ def _told(
     return [
         Cell(say(s), _finite(value(s)), mark=_mark(s, best)) if s.survivors else Cell("–")
         for s in summaries
+    ]
+
+
+def _rates(summaries: list[Summary]) -> list[Cell]:
+    rates = [s.rate for s in summaries]
+    texts = aligned([*map(notation(rates, digits=2), rates)])
+    return [
+        Cell(text, _finite(s.rate), warning="edge" if s.at_edge else "")
+        if s.survivors
+        else Cell("–")
+        for s, text in zip(summaries, texts, strict=True)
     ]
 
 

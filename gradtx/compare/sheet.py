@@ -45,7 +45,7 @@ class Row:
     @property
     def parts(self) -> list[str]:
         """The name in parts between which a line may end."""
-        return re.findall(r".+?(?:[(_=]|, |$)", self.name)
+        return re.findall(r".+?(?:[(_]|, |$)", self.name)
 
 
 @dataclass(frozen=True)

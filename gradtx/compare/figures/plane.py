@@ -27,7 +27,7 @@ def plane(course: Course, shown: Sequence[int], look: style.Look) -> Drawing:
     most = MOST if len(shown) <= style.FEW else MOST // 3
     x, y = np.meshgrid(np.linspace(*surface.x, 60), np.linspace(*surface.y, 60))
     depth = np.log10(np.asarray(height(course.name, x, y)) + 1e-3)
-    levels = np.linspace(depth.min(), depth.max(), 10)[1:-1]
+    levels = np.linspace(depth.min(), depth.max(), 10)[2:-1]
     drawn = []
     for axes, group in panels:
         axes.grid(visible=False)

@@ -145,11 +145,12 @@ class Plot {
   nearest({ x, y, panel, scale }) {
     if (!panel?.lines.length) return null;
     const [left, , width] = panel.box;
+    const whole = panel.read !== "point";
     let found = null;
     for (const line of panel.lines) {
-      for (const i of panel.together ? [closest(line.px, x)] : line.px.keys()) {
-        if (panel.together && line.px[i] > left + width + 1) continue;
-        const across = panel.together ? 0 : line.px[i] - x;
+      for (const i of whole ? [closest(line.px, x)] : line.px.keys()) {
+        if (whole && line.px[i] > left + width + 1) continue;
+        const across = whole ? 0 : line.px[i] - x;
         const away = Math.hypot(across, line.py[i] - y) * scale;
         if (!found || away < found.away) found = { panel, line, i, away };
       }
@@ -161,7 +162,8 @@ class Plot {
     const found = this.nearest(this.spot(event));
     if (!found) return this.clear();
     this.read(found);
-    this.highlight.show(found.away < NEAR ? found.line.opt : null);
+    const meant = found.away < NEAR && found.panel.lines.length > 1 && found.panel.read !== "cell";
+    this.highlight.show(meant ? found.line.opt : null);
   }
 
   /** Pin what is read; the same place again, or what is no place, lets go. */
@@ -224,7 +226,8 @@ class Plot {
     this.place = { panel, line, i };
     const [left, top, width, height] = panel.box;
     const x = line.px[i];
-    const lines = panel.together ? panel.lines : [line];
+    const column = panel.read === "column";
+    const lines = column ? panel.lines : [line];
     const rows = lines.map((one) => ({ one, k: one === line ? i : closest(one.px, x) }))
       .filter(({ one, k }) => one.px[k] <= left + width + 1)
       .sort((a, b) => a.one.py[a.k] - b.one.py[b.k]);
@@ -233,7 +236,7 @@ class Plot {
       element.style.top = `${(100 * y) / this.height}%`;
     };
     this.shown = [];
-    if (panel.together) {
+    if (column) {
       const rule = make("div", this.element, "line");
       at(rule, x, top);
       rule.style.height = `${(100 * height) / this.height}%`;
