@@ -25,7 +25,7 @@ def plane(course: Course, shown: Sequence[int], look: style.Look) -> Drawing:
         found, columns = style.groups(trials, shown), 3 if look.names_beside else 1
         figure, panels = style.panels(trials, found, look, columns, 3.6)
     most = MOST if len(shown) <= style.FEW else MOST // 3
-    x, y = np.meshgrid(np.linspace(*surface.x, 60), np.linspace(*surface.y, 60))
+    x, y = np.meshgrid(np.linspace(*surface.x, 80), np.linspace(*surface.y, 80))
     depth = np.log10(np.asarray(height(course.name, x, y)) + 1e-3)
     levels = np.linspace(depth.min(), depth.max(), 10)[2:-1]
     drawn = []

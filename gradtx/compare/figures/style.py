@@ -162,11 +162,13 @@ def color(place: int) -> str:
 
 
 def limit(axes: Axes, which: str, low: float, high: float, log: bool, ticks: int = 7) -> None:
-    """Let an axis go from `low` to `high`, if logarithmic with powers of ten, or 1-2-5 if short."""
+    """Let an axis go from `low` to `high`, if logarithmic with powers of ten, or more if short."""
     axes.set(**{f"{which}scale": "log" if log else "linear", f"{which}lim": (low, high)})
     if log:
         axis = axes.xaxis if which == "x" else axes.yaxis
-        subs = (1.0,) if np.log10(high / low) > 2.2 else (1.0, 2.0, 5.0)
+        decades = np.log10(high / low)
+        subs = (1.0,) if decades > 2.2 else (1.0, 2.0, 5.0)
+        subs = (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0) if decades < 0.8 else subs
         axis.set_major_locator(LogLocator(10, subs, numticks=ticks))
         axis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
         axis.set_minor_locator(NullLocator())
