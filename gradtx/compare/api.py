@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,11 @@ class Comparison:
         return write(self.results, path)
 
     def _repr_html_(self) -> str:
-        return self._files[PAGE]
+        """The page in a frame, so that its style and script are not those of the notebook."""
+        return (
+            f'<iframe title="gradtx compare" srcdoc="{escape(self._files[PAGE])}" '
+            'sandbox="allow-scripts" style="width:100%;height:80vh;border:0"></iframe>'
+        )
 
     def __repr__(self) -> str:
         return "\n".join(

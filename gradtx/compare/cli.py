@@ -9,7 +9,7 @@ from gradtx.interop import version
 
 from .interrupt import CtrlC
 
-_NEEDED = ("equinox", "matplotlib", "rich", "sklearn")
+_NEEDED = ("equinox", "jinja2", "matplotlib", "rich", "sklearn")
 
 _EXAMPLES = """\
 examples:

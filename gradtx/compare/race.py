@@ -136,7 +136,7 @@ class Race:
             path=None,
             trace=None,
             compile_seconds=compile_seconds,
-            step_seconds=np.asarray(spent),
+            step_seconds=np.asarray(spent, np.float32),
             state_bytes_per_parameter=size / self._parameters,
         )
         best, survived = best_rate(found)

@@ -124,6 +124,17 @@ def rate_losses(trial: Trial) -> list[Spread]:
     return [spread(row[ran]) for row, ran in zip(outcomes(trial), trial.ran, strict=True)]
 
 
+def rate_held(trial: Trial, course: Course) -> list[Spread]:
+    """The same on held-out data: the final score, or loss where there is none."""
+    last = np.where(diverged(trial), worst(course), final(trial.judged))
+    return [spread(row[ran]) for row, ran in zip(last, trial.ran, strict=True)]
+
+
+def worst(course: Course) -> float:
+    """What a run that diverged counts as on held-out data."""
+    return -np.inf if course.score else np.inf
+
+
 def best_rate(trial: Trial) -> tuple[int, np.ndarray]:
     """The best learning rate of those that all seeds were run with, and which seeds survive it.
 
@@ -160,6 +171,12 @@ def summarize_all(course: Course) -> list[Summary]:
     ]
 
 
+def by_place(summary: Summary) -> tuple[bool, bool, int, float]:
+    """In the order of the table: by place, then by loss; last what is not ranked."""
+    loss = summary.loss.middle if summary.survivors else 0.0
+    return not summary.survivors, summary.same_as is not None, summary.place, loss
+
+
 def _levels(losses: list[np.ndarray], ranked: list[int], course: Course) -> np.ndarray:
     """The losses of those that are ranked [K, S], on the scale on which they are compared."""
     if not ranked:
@@ -178,7 +195,7 @@ def summarize(
     bad = diverged(trial)
     best, kept = best_rate(trial)
     last = outcomes(trial)[best]
-    held = np.where(kept, final(trial.judged[best]), -np.inf if course.score else np.inf)
+    held = np.where(kept, final(trial.judged[best]), worst(course))
     crossings = [
         _crossing(trial.steps, run, math.inf if course.target is None else course.target)
         if survived

@@ -11,9 +11,8 @@ import gradtx.catalogue as catalogue
 
 from . import wording
 from .problems import PROBLEMS
-from .report import by_place
 from .results import Course, Results
-from .summary import Summary, summarize_all
+from .summary import Summary, by_place, summarize_all
 
 _NAME = "\noptimizer"
 # Which columns are left out first where there is no room: the least important.

@@ -1,7 +1,7 @@
 """Figures put into words; nothing is said that the figures do not say."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from . import ranks
 from .across import Across
@@ -32,27 +32,8 @@ def loss(summary: Summary, course: Course) -> str:
     return ("≤ " if course.log and low else "") + number(max(summary.loss.middle, FLOOR * low))
 
 
-def loss_spread(summary: Summary, course: Course) -> str:
-    """The quartiles over seeds, where there are several."""
-    if summary.seeds == 1:
-        return ""
-    return f"{number(summary.loss.low, digits=2)} – {_or_lost(summary.loss.high)}"
-
-
-def _or_lost(value: float) -> str:
-    return "diverged" if math.isinf(value) else number(value, digits=2)
-
-
 def held(summary: Summary, course: Course) -> str:
     return percent(summary.held.middle) if course.score else number(summary.held.middle)
-
-
-def held_spread(summary: Summary, course: Course) -> str:
-    if summary.seeds == 1:
-        return ""
-    if course.score:
-        return f"{100 * max(summary.held.low, 0):.1f} – {100 * summary.held.high:.1f}"
-    return f"{number(summary.held.low, digits=2)} – {_or_lost(summary.held.high)}"
 
 
 def percent(share: float) -> str:
@@ -67,7 +48,7 @@ def place(summary: Summary) -> str:
 
 
 def heads(course: Course) -> list[str]:
-    """Over the columns that the page and the terminal share, in two lines each."""
+    """Over the columns of the terminal, in two lines each."""
     held_out = [] if course.judged_on_train else [f"held-out\n{course.judged}"]
     timed = [] if course.target is None else [f"steps to\n{number(course.target)}"]
     return ["best\nrate", "training\nloss", *held_out, "usable\ndecades", *timed, "time\na step"]
@@ -189,89 +170,6 @@ def held_alike(one: Summary, best: Summary, course: Course) -> bool:
     return abs(one.held.middle - best.held.middle) <= held_margin(best, course)
 
 
-def sentence(summary: Summary, summaries: list[Summary], course: Course) -> str:
-    """Where one optimizer did well, and what to mind."""
-    if not summary.survivors:
-        return f"Diverged with all of its {summary.runs} runs: try smaller learning rates."
-    if summary.same_as is not None:
-        return f"The same as {summary.same_as} on this problem, and not ranked."
-    running = [s for s in summaries if s.survivors and s.same_as is None]
-    good, mind = _strengths(summary, running, course), _cautions(summary, course)
-    text = _capital(join(good)) if good else _standing(summary, running, course)
-    return text + "." + (f" {_capital(join(mind))}." if mind else "")
-
-
-def _strengths(summary: Summary, running: list[Summary], course: Course) -> list[str]:
-    if len(running) < 2:
-        return []
-    found = []
-    first = min(running, key=lambda s: s.loss.middle)
-    if summary is first:
-        found.append(f"lowest training loss ({loss(summary, course)})")
-    elif summary.place == first.place and ranks.enough(summary.seeds):
-        found.append(f"level with {first.optimizer} in training loss ({loss(summary, course)})")
-    if not course.judged_on_train and summary is _best_held(running, course):
-        found.append(f"best held-out {course.judged} ({held(summary, course)})")
-    if summary is _least_sensitive(running):
-        found.append(
-            f"least sensitive to the learning rate ({decades(summary)} decades, "
-            f"{number(summary.usable[0])} to {number(summary.usable[1])})"
-        )
-    reached = (s for s in running if s.all_reached)
-    first = min(reached, key=lambda s: s.steps_to_target, default=None)
-    if course.target is not None and summary is first:
-        found.append(
-            f"first to a training loss of {number(course.target)} ({to_target(summary)} steps)"
-        )
-    return found
-
-
-def _cautions(summary: Summary, course: Course) -> list[str]:
-    found = []
-    if summary.at_edge:
-        found.append(
-            f"its best learning rate, {number(summary.rate)}, is at the edge of the sweep, so a "
-            "better one may lie beyond"
-        )
-    if summary.survivors < summary.seeds:
-        lost = summary.seeds - summary.survivors
-        found.append(f"{lost} of {summary.seeds} seeds diverged even at its best learning rate")
-    elif summary.diverged > 0.3 * summary.runs:
-        found.append(f"{summary.diverged} of its {summary.runs} runs diverged")
-    if course.target is not None and not summary.all_reached:
-        missed = "no seed" if not summary.reached else f"only {summary.reached} of {summary.seeds}"
-        found.append(
-            f"{missed} reached a loss of {number(course.target)} within {course.steps:,} steps"
-        )
-    return found
-
-
-def _standing(summary: Summary, running: list[Summary], course: Course) -> str:
-    """For those that are first in nothing: their place, and where it is highest."""
-    lowest = loss(summary, course)
-    if len(running) == 1:
-        return f"Reached {lowest} at a learning rate of {number(summary.rate)}"
-    measures: list[tuple[str, Callable[[Summary], float]]] = [
-        (f"in training loss ({lowest})", lambda s: s.loss.middle)
-    ]
-    if not course.judged_on_train:
-        sign = -1 if course.score else 1
-        text = f"in held-out {course.judged} ({held(summary, course)})"
-        measures.append((text, lambda s: sign * s.held.middle))
-    if summary.all_reached:
-        text = f"in the width of usable learning rates ({decades(summary)} decades)"
-        measures.append((text, lambda s: -s.decades if s.all_reached else math.inf))
-    if summary.all_reached and course.target is not None:
-        text = f"to reach {number(course.target)} ({to_target(summary)} steps)"
-        measures.append((text, lambda s: s.steps_to_target if s.all_reached else math.inf))
-    places = [1 + sum(of(s) < of(summary) for s in running) for _, of in measures]
-    best = places.index(min(places))
-    said = f"{_ordinal(places[best])} of {len(running)} {measures[best][0]}"
-    if best != 0:
-        said += f", {_ordinal(places[0]).lower()} {measures[0][0]}"
-    return said
-
-
 def _least_sensitive(running: list[Summary]) -> Summary | None:
     """The widest usable range among those that reached the target: a wide range of bad learning
     rates is no merit.
@@ -282,12 +180,6 @@ def _least_sensitive(running: list[Summary]) -> Summary | None:
 
 def _best_held(running: list[Summary], course: Course) -> Summary:
     return (max if course.score else min)(running, key=lambda s: s.held.middle)
-
-
-def _ordinal(place: int) -> str:
-    special = {1: "First", 2: "Second", 3: "Third", 4: "Fourth", 5: "Fifth", 6: "Sixth",
-               7: "Seventh", 8: "Eighth", 9: "Ninth", 10: "Tenth"}  # fmt: skip
-    return special.get(place, f"Number {place}")
 
 
 def join(parts: Sequence[str], word: str = "and") -> str:

@@ -9,6 +9,7 @@ from matplotlib.collections import QuadMesh
 from gradtx.compare.cli import main
 from gradtx.compare.figures import pictures
 from gradtx.compare.figures.heat import Table, heat, tables
+from gradtx.compare.figures.style import WIDE
 from gradtx.compare.results import from_json
 from gradtx.compare.summary import summarize_all
 
@@ -50,7 +51,7 @@ def test_a_cell_is_the_median_over_seeds_of_the_final_loss(log):
     bad[2, :, 5:] = np.nan
     both = [trial(falling(0.4, 0.2, 0.1), name="adam(b1=0.8)"), trial(bad, name="adam(b1=0.9)")]
     made = course(*both, log=log)
-    figure = heat(made, tables([t.optimizer for t in both]))
+    figure = heat(made, tables([t.optimizer for t in both]), WIDE).figure
     first, second = meshes(figure)
     np.testing.assert_allclose(first.get_array().ravel(), [0.4, 0.2, 0.1], rtol=1e-6)
     np.testing.assert_allclose(second.get_array().ravel().compressed(), [0.5, 0.3], rtol=1e-6)
@@ -67,8 +68,8 @@ def test_rows_that_all_diverged_or_have_one_rate():
     both = [trial(lost, [0.1], name=f"adam(b1={b1})") for b1 in (0.8, 0.9)]
     made = course(*both)
     drawn = {picture.name: picture for picture in pictures(made, summarize_all(made))}
-    assert drawn["heat"].png.startswith(b"\x89PNG")
-    assert "data:image" not in drawn["heat"].svg
+    assert drawn["heat"].files["made-up-heat.png"].startswith(b"\x89PNG")
+    assert "data:image" not in "".join(drawn["heat"].views[0].svgs.values())
 
 
 def test_the_command_sweeps_and_draws(tmp_path):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import html
 import pathlib
+import re
 from typing import Any
 
 import jax
@@ -95,12 +97,13 @@ def test_what_a_model_has_beside_parameters_goes_on() -> None:
 
 def test_a_comparison_is_a_report_in_a_notebook(tmp_path: pathlib.Path) -> None:
     found = compare.run(LINE, ["sgd", "adam"], learning_rates=[0.01, 0.1], seeds=2)
-    assert "line" in found._repr_html_()
+    shown = re.fullmatch(r"<iframe [^>]*srcdoc=\"([^\"]*)\"[^>]*></iframe>", found._repr_html_())
+    assert shown is not None
     assert repr(found).startswith("line: ")
     assert [s.optimizer for s in found.summaries["line"]] == ["sgd", "adam"]
-    assert set(found.figures()) == {"line-curves", "line-sensitivity"}
+    assert set(found.figures()) == {"line-curves", "line-curves-time", "line-sensitivity"}
     page = found.save(tmp_path / "new")
-    assert page.read_text("utf-8") == found._repr_html_()
+    assert page.read_text("utf-8") == html.unescape(shown[1])
     assert from_json((page.parent / "results.json").read_text("utf-8")).courses[0].name == "line"
 
 

@@ -90,7 +90,10 @@ def test_what_an_earlier_run_left_is_removed_and_nothing_else(tmp_path):
     for problem in ("quadratic", "logistic"):
         assert main(["compare", problem, *SMALL, "sgd", "--output", str(tmp_path)]) == 0
     names = {path.name for path in tmp_path.glob("*.png")}
-    assert names == {"mine.png", "logistic-curves.png", "logistic-sensitivity.png"}
+    assert names == {
+        "mine.png", "logistic-curves.png", "logistic-curves-time.png",
+        "logistic-sensitivity.png", "logistic-sensitivity-held.png",
+    }  # fmt: skip
 
 
 @pytest.mark.slow

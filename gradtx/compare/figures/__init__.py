@@ -1,56 +1,96 @@
-"""Pictures of a course, and how they become PNG files and inline SVG."""
+"""Pictures of a course: each for a wide and a narrow page, as files, and with their numbers."""
 
 import io
-import re
-from html import escape
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple
 
 from matplotlib import rc_context
-from matplotlib.figure import Figure
 
 from ..across import Across
 from ..results import Course
-from ..summary import Summary
+from ..summary import Summary, by_place
 from . import style
 from .curves import curves
 from .heat import heat, tables
 from .plane import plane
 from .profile import profile
+from .reading import Drawing, Store
 from .sensitivity import sensitivity
+from .svg import inline
 from .swing import swing
+
+Draw = Callable[[Sequence[int], style.Look], Drawing]
+
+
+class View(NamedTuple):
+    """One of the drawings between which a picture can be switched, in two widths."""
+
+    label: str  # "steps"
+    note: str
+    svgs: dict[str, str]  # by the name of the look
+    panels: dict[str, list[dict[str, Any]]]  # what can be read off, as `Store` gives it
 
 
 class Picture(NamedTuple):
-    """A figure as bytes of a PNG file and as SVG to be put into a page."""
+    """A figure with its title, its words and its numbers."""
 
     name: str
     title: str
     caption: str
-    png: bytes
-    svg: str
+    views: list[View]
+    numbers: dict[str, Any]  # of all views
+    files: dict[str, bytes]  # PNG by name
+    folded: bool  # whether it is to be opened first
 
 
 def pictures(course: Course, summaries: list[Summary]) -> list[Picture]:
-    """All pictures of `course`, the most telling first."""
-    with rc_context(style.SETTINGS):
-        found = []
-        if all(trial.path is not None for trial in course.trials):
-            found.append(_picture(course, "paths", plane(course)))
-        found.append(_picture(course, "curves", curves(course)))
-        found.append(_picture(course, "sensitivity", sensitivity(course, summaries)))
-        swept = tables([trial.optimizer for trial in course.trials])
-        if swept:
-            found.append(_picture(course, "heat", heat(course, swept)))
-        if all(trial.trace is not None for trial in course.trials):
-            found.append(_picture(course, "swing", swing(course)))
-        return found
+    """All pictures of `course`, the most telling first.
+
+    Of many optimizers they show the best of each family, and behind that, folded, all of them.
+    """
+    trials = course.trials
+    every = list(range(len(trials)))
+    shown = every if len(every) <= style.FEW else first_of_families(course, summaries)
+    kinds: dict[str, dict[str, Draw]] = {}
+    if all(trial.path is not None for trial in trials):
+        kinds["paths"] = {"": partial(plane, course)}
+    kinds["curves"] = {
+        "steps": partial(curves, course, summaries),
+        "time": partial(curves, course, summaries, timed=True),
+    }
+    kinds["sensitivity"] = {"training loss": partial(sensitivity, course, summaries)}
+    if not course.judged_on_train:
+        of = f"held-out {course.judged}"
+        kinds["sensitivity"][of] = partial(sensitivity, course, summaries, held=True)
+    swept = tables([trial.optimizer for trial in trials])
+    if swept:
+        kinds["heat"] = {"": lambda _, look: heat(course, swept, look)}
+    if all(trial.trace is not None for trial in trials):
+        kinds["swing"] = {"": partial(swing, course)}
+    names = [trial.optimizer for trial in trials]
+    found = []
+    for name, draws in kinds.items():
+        found.append(_picture(course.name, name, names, draws, shown))
+        if len(shown) < len(every) and name in _BY_FAMILY:
+            found.append(_picture(course.name, name, names, draws, every, folded=True))
+    return found
 
 
 def profile_picture(found: Across) -> Picture:
     """The picture of all problems together."""
-    with rc_context(style.SETTINGS):
-        return _made("all", "profile", profile(found))
+    return _picture("all", "profile", list(found.cells), {"": lambda _, look: profile(found, look)})
 
+
+def first_of_families(course: Course, summaries: list[Summary]) -> list[int]:
+    """The best of each family, by place of the trial, the best first."""
+    order = sorted(range(len(summaries)), key=lambda i: by_place(summaries[i]))
+    first = {course.trials[i].family: i for i in reversed(order)}
+    return [i for i in order if first[course.trials[i].family] == i][: style.MANY]
+
+
+_BY_FAMILY = ("paths", "curves", "sensitivity")
+_FILES = {"time": "-time"}  # beside the first view, which needs no addition
 
 _WORDS = {
     "profile": (
@@ -72,11 +112,10 @@ _WORDS = {
     ),
     "sensitivity": (
         "Sensitivity to the learning rate",
-        "Final training loss against the learning rate. The ring marks the best, the bar below "
-        "the usable range (at least 90 % of the best's progress on this scale), the shade lies "
-        "between the quartiles of the seeds; "
-        "▲ diverged, △ diverged for some seeds. What ends above the loss at the start is cut off. "
-        "In grey, all others.",
+        "What a run ends with against its learning rate, median and quartiles over seeds. The ring "
+        "marks the best rate by training loss, the bar below the usable range (at least 90 % of "
+        "the best's progress on this scale); ▲ diverged, △ diverged for some seeds. What is worse "
+        "than the start is cut off. In grey, the others.",
     ),
     "heat": (
         "Another hyperparameter beside the learning rate",
@@ -93,42 +132,30 @@ _WORDS = {
 }
 
 
-def _picture(course: Course, name: str, figure: Figure) -> Picture:
-    return _made(course.name, name, figure)
-
-
-def _made(owner: str, name: str, figure: Figure) -> Picture:
-    png = io.BytesIO()
-    figure.savefig(png, format="png", dpi=160, facecolor="white")
+def _picture(
+    owner: str,
+    name: str,
+    names: list[str],
+    draws: dict[str, Draw],
+    shown: Sequence[int] = (),
+    folded: bool = False,
+) -> Picture:
     title, caption = _WORDS[name]
-    svg = _svg(figure, f"{owner}-{name}").replace(
-        "<svg ", f'<svg role="img" aria-label="{escape(f"{title}. {caption}")}" ', 1
-    )
-    return Picture(name, title, caption, png.getvalue(), svg)
-
-
-VARIABLES = {
-    style.INK: "--ink",
-    style.MUTED: "--muted",
-    style.RULE: "--rule",
-    style.GHOST: "--ghost",
-} | {hue: f"--s{i}" for i, hue in enumerate(style.SERIES)}
-
-
-def _svg(figure: Figure, salt: str) -> str:
-    """The figure as an SVG element whose colours and font are those of the page around it."""
-    text = io.StringIO()
-    with rc_context({"svg.hashsalt": salt}):  # names that are the same every time, and unique
-        figure.savefig(text, format="svg", transparent=True, metadata={"Date": None})
-    svg = text.getvalue()
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    svg = re.sub(r' (width|height)="[^"]*"', "", svg, count=2)  # those of <svg> come first
-    svg = re.sub(r'id="opt-(\d+)b?"', r'class="opt" data-opt="\1"', svg)
-    svg = re.sub(r' id="(figure|axes|patch|line2d|text|xtick|ytick|matplotlib|legend|FillBetween'
-                 r'PolyCollection|PolyCollection|LineCollection|PathCollection|QuadContourSet|QuadMesh)'
-                 r'[._\d]*"', "", svg)  # fmt: skip
-    svg = svg.replace("'DejaVu Sans'", "inherit")
-    for hue, variable in VARIABLES.items():
-        svg = svg.replace(hue, f"var({variable})")
-    return svg
+    if folded:
+        name, title = f"{name}-all", f"{title}: all {len(shown)} optimizers by family"
+    store, views, files = Store(names), [], {}
+    with rc_context(style.SETTINGS):
+        for place, (label, draw) in enumerate(draws.items()):
+            svgs, panels, note = {}, {}, ""
+            file = f"{owner}-{name}" + ("" if place == 0 else _FILES.get(label, "-held"))
+            for look in (style.WIDE, style.NARROW):
+                drawing = draw(shown, look)
+                svgs[look.name] = inline(drawing.figure, f"{file}-{look.name}")
+                panels[look.name], note = store.panels(drawing), drawing.note
+                if look is style.WIDE:
+                    drawing.figure.set_layout_engine("none")  # it is laid out
+                    png = io.BytesIO()
+                    drawing.figure.savefig(png, format="png", dpi=160, facecolor="white")
+                    files[f"{file}.png"] = png.getvalue()
+            views.append(View(label, note, svgs, panels))
+    return Picture(name, title, caption, views, store.plain(), files, folded)

@@ -1,6 +1,7 @@
 """Another hyperparameter against the learning rate: the final loss in a row for every value."""
 
 import ast
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -15,6 +16,7 @@ from ..results import Course, Trial
 from ..summary import FLOOR, best_rate, diverged, floored, on_logs, rate_losses
 from ..wording import number
 from . import style
+from .reading import Drawing, Line, Panel
 
 _LOW_TO_HIGH = LinearSegmentedColormap.from_list(
     "losses", ["#0b3d66", "#1f78b4", "#7fb8da", "#d6e6f0", "#f6efe2"]
@@ -82,41 +84,52 @@ def _plain(node: ast.expr) -> bool:
     return True
 
 
-def heat(course: Course, found: Sequence[Table]) -> Figure:
+def heat(course: Course, found: Sequence[Table], look: style.Look) -> Drawing:
     """A panel for every table, a row for every value, the cells of each its own rates."""
     trials = course.trials
     heights = [len(table.rows) for table in found]
-    inches = _ROW * sum(heights) + 0.5 * len(found) + 0.6
-    figure = Figure((style.WIDTH, inches), layout="constrained")
+    inches = _ROW * sum(heights) + 0.5 * len(found) + (0.6 if look.names_beside else 1.2)
+    figure = Figure((look.width, inches), layout="constrained")
     panels = figure.subplots(
         len(found), 1, squeeze=False, sharex=True, gridspec_kw={"height_ratios": heights}
     )[:, 0]
     shown = [trials[i] for table in found for i in table.rows]
     edges = np.concatenate([_edges(trial.rates) for trial in shown])
     norm = _norm(course, shown)
-    mesh = None
+    mesh, drawn = None, []
     for axes, table in zip(panels, found, strict=True):
         style.limit(axes, "x", float(edges.min()), float(edges.max()), log=True)
         for row, i in enumerate(table.rows):
             mesh = _row(axes, row, trials[i], norm, f"opt-{i}")
+        lines = [_line(i, row, trials[i]) for row, i in enumerate(table.rows)]
+        drawn.append(Panel(axes, lines, "learning rate {}", read="cell"))
         axes.grid(visible=False)
         axes.set_yticks(range(len(table.rows)), list(table.rows.values()))
         axes.set_ylim(len(table.rows) - 0.5, -0.5)
-        axes.set_title(table.title)
+        axes.set_title(textwrap.fill(table.title, int(11 * look.width)))
     if mesh is not None:
-        bar = figure.colorbar(mesh, ax=list(panels), aspect=5 * inches, pad=0.015)
+        shape: dict = {"aspect": 5 * inches, "pad": 0.015}
+        if not look.names_beside:
+            shape = {"location": "bottom", "aspect": 30, "pad": 0.15 / inches}
+        bar = figure.colorbar(mesh, ax=list(panels), **shape)
         if bar.solids is not None:
             bar.solids.set_rasterized(False)  # in SVG else a bitmap
         bar.minorticks_off()
         if isinstance(norm, LogNorm):
             decades = np.ptp(np.log10(norm.inverse([0, 1])))
             subs = (1.0,) if decades > 2 else (1.0, 2.0, 5.0)
-            bar.ax.yaxis.set_major_locator(LogLocator(10, subs, numticks=9))
-        bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
+            ticks = 9 if look.names_beside else 5
+            bar.long_axis.set_major_locator(LogLocator(10, subs, numticks=ticks))
+        bar.long_axis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
         bar.outline.set_visible(False)
         bar.set_label("final training loss")
-    figure.supxlabel("learning rate", color=style.MUTED)
-    return figure
+    panels[-1].set_xlabel("learning rate")
+    return Drawing(figure, drawn)
+
+
+def _line(i: int, row: int, trial: Trial) -> Line:
+    losses = np.array([loss.middle for loss in rate_losses(trial)])
+    return Line(i, style.MUTED, trial.rates, np.full(len(losses), row), value=losses)
 
 
 def _row(axes: Axes, row: int, trial: Trial, norm: Normalize, gid: str) -> QuadMesh:
@@ -127,15 +140,19 @@ def _row(axes: Axes, row: int, trial: Trial, norm: Normalize, gid: str) -> QuadM
         gid=gid, edgecolor="white", linewidth=0.6,
     )  # fmt: skip
     lost = np.isnan(losses) & diverged(trial).any(1)
-    axes.plot(trial.rates[lost], np.full(lost.sum(), row), "^", ms=4.5, color=style.MUTED)
+    axes.plot(
+        trial.rates[lost], np.full(lost.sum(), row), "^", ms=4.5, color=style.MUTED, gid=gid + "x"
+    )
     best, _ = best_rate(trial)
     if np.isfinite(losses[best]):
         ring = "white" if norm(losses[best]) < 0.5 else "#222222"
-        axes.plot([trial.rates[best]], [row], "o", ms=7, mfc="none", mec=ring, mew=1.5)
+        axes.plot(
+            [trial.rates[best]], [row], "o", ms=7, mfc="none", mec=ring, mew=1.5, gid=gid + "r"
+        )
         said = ("≤ " if losses[best] <= FLOOR else "") + number(losses[best])
         axes.annotate(
             said, (1, row), (6, 0), xycoords=("axes fraction", "data"),
-            textcoords="offset points", va="center", size=9,
+            textcoords="offset points", va="center", size=9.5, gid=gid + "n",
         )  # fmt: skip
     return mesh
 
