@@ -131,19 +131,3 @@ def test_paths_in_few_bytes_are_the_same_paths() -> None:
     numbers = [float(x) for x in re.findall(r"-?(?:\d+\.?\d*|\.\d+)", path[1])]
     found = np.cumsum(np.reshape(numbers, (-1, 2)), axis=0)
     np.testing.assert_allclose(found, points * (1, -1) + (0, 288), atol=0.051)
-
-
-@pytest.mark.slow
-def test_seventy_optimizers_are_folded_into_a_page_that_is_not_large() -> None:
-    run = results()
-    found = files_of(run, summaries_of(run))
-    page = str(found[PAGE])
-    assert len(page.encode()) < 2e6
-    families = {one.family for one in run.courses[0].trials}
-    assert (
-        page.count('<tr class="family">') == page.count('<tbody class="folded">') == len(families)
-    )
-    assert page.count('<tr class="opt"') == 70
-    assert "Ends below the axis: sign_2" in page
-    assert "Cut off on the right: matrix_5" in page
-    assert "Climbs above the axis on its way: Adam_3" in page
