@@ -10,7 +10,7 @@ JOBS ?= 2
 help:
 	@echo "make compare      compare the basic optimizers on real data (ARGS='--list' and more)"
 	@echo "make test         lint, types, then the tests that take minutes"
-	@echo "make test-all     all tests, with XLA as users have it"
+	@echo "make test-all     all tests, with XLA as users have it; needs Chromium"
 	@echo "make test-oldest  the tests with the oldest JAX that is supported"
 	@echo "make bench        ratios of time and memory beside Optax"
 	@echo "make notebook     execute the notebooks in place"

@@ -29,7 +29,7 @@ class Cell(NamedTuple):
 class Across:
     """Optimizers that ran on all problems, the best first: by their mean factor in steps."""
 
-    problems: list[str]  # titles
+    problems: list[str]  # by name
     cells: dict[str, list[Cell]]  # by optimizer, one for each problem
 
     def share(self, optimizer: str, factor: float, of: str) -> float:
@@ -60,7 +60,7 @@ def across(courses: list[Course], summaries: dict[str, list[Summary]]) -> Across
         for k, name in enumerate(names)
     }
     order = sorted(names, key=lambda name: (_mean(cells[name]), names.index(name)))
-    return Across([course.title for course in timed], {name: cells[name] for name in order})
+    return Across([course.name for course in timed], {name: cells[name] for name in order})
 
 
 def _steps(summary: Summary) -> float:

@@ -96,7 +96,7 @@ def _parsers() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
     add(
         "--suite",
         metavar="NAME",
-        help="small: all problems, shorter ones and with 6 seeds, in some minutes",
+        help="small: all problems, the long ones shortened, in some minutes",
     )
     add(
         "--optimizers",
@@ -130,7 +130,7 @@ def _parsers() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
     add(
         "--seeds",
         metavar="N",
-        help="number of seeds (default: 12; fewer than 6 tell no two optimizers apart)",
+        help="number of seeds (default: 12, which tell up to 100 optimizers apart; 6 tell two)",
     )
     add(
         "--output",

@@ -12,7 +12,7 @@ def crosstable(found: Across) -> Table:
     columns = [Column(["optimizer"], "name")]
     columns += [Column([f"within {f:g}×", "in steps"], down=True) for f in FACTORS]
     columns += [Column(["within 2×", "in time"], down=True)]
-    columns += [Column([title], "place") for title in found.problems]
+    columns += [Column([name], "place") for name in found.problems]
     rows = [_row(found, i, name) for i, name in enumerate(found.cells)]
     return Table(
         "the share of the problems on which each is near the fastest, and its place on each",

@@ -57,14 +57,14 @@ def public() -> dict[str, Any]:
 
 def read(options: argparse.Namespace) -> Plan:
     """The plan that command line options describe, or `BadInput`."""
-    suite = options.suite and SUITES[parse.choose("suite", options.suite, SUITES)]
-    names = list(suite.steps) if suite else _problem_names(options.problems or ["digits-mlp"])
-    lengths = {name: str(steps) for name, steps in suite.steps.items()} if suite else {}
+    suite = SUITES[parse.choose("suite", options.suite, SUITES)] if options.suite else {}
+    names = list(suite) or _problem_names(options.problems or ["digits-mlp"])
+    lengths = {name: str(steps) for name, steps in suite.items()}
     typed = _optimizers(options.optimizers)
     found = parse.entrants(typed, catalogue.optimizers, public(), options.sweep or ())
     schedule = parse.choose("schedule", options.schedule, SCHEDULES)
     rates = parse.rates(options.learning_rates) if options.learning_rates else None
-    seeds = parse.seeds(options.seeds or str(suite.seeds if suite else SEEDS))
+    seeds = parse.seeds(options.seeds or str(SEEDS))
     for entrant in found:
         _try(entrant, schedule)
     output = writable(Path(options.output))

@@ -6,6 +6,7 @@ asks how often one is ahead and by how much beside the other differences: one ba
 decide it. All comparisons on a problem share an error of 5 % (Holm 1979).
 """
 
+import math
 from collections.abc import Sequence
 from itertools import combinations
 from typing import Any, Literal
@@ -70,9 +71,9 @@ def _method(change: np.ndarray) -> Literal["exact", "auto"]:
     return "exact" if len(np.unique(sizes)) == len(sizes) and sizes.all() else "auto"
 
 
-def enough(seeds: int) -> bool:
-    """Whether so many seeds can tell any two apart: six."""
-    return 2.0 ** (1 - seeds) <= ERROR
+def needed(others: int) -> int:
+    """How many seeds can tell an optimizer from so many others: 6 from one, 9 from seven."""
+    return 1 + math.ceil(math.log2(others / ERROR))
 
 
 def doubles(runs: Sequence[tuple[np.ndarray, np.ndarray]]) -> list[int | None]:

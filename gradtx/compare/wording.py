@@ -136,9 +136,10 @@ def _ahead(first: Summary, running: list[Summary]) -> str:
     """Whether the seeds tell the first from the others."""
     if len(running) < 2:
         return ""
-    if not ranks.enough(first.seeds):
+    needed = ranks.needed(len(running) - 1)
+    if first.seeds < needed:
         seeds = "one seed tells" if first.seeds == 1 else f"{first.seeds} seeds tell"
-        return f" ({seeds} no two apart; 12 can)"
+        return f" ({seeds} no two of {len(running)} apart; {needed} can)"
     level = [s.optimizer for s in running if s is not first and s.place == first.place]
     if not level:
         return ", ahead of all others"

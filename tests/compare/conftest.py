@@ -80,3 +80,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory):
     )  # fmt: skip
     assert code == 0
     return output
+
+
+@pytest.fixture
+def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reports without pictures, which take most of their time, for tests of all the rest."""
+    monkeypatch.setattr("gradtx.compare.report.pictures", lambda course, summaries: [])

@@ -81,6 +81,7 @@ def test_the_written_results_can_be_read(folder):
     assert results.courses[1].trials[0].train_loss.shape == (3, 2, 21)
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_ctrl_c_keeps_what_is_finished(tmp_path, capsys, monkeypatch):
     run = race_module.Race.run
 
@@ -109,6 +110,7 @@ def test_ctrl_c_before_anything_is_finished(tmp_path, capsys, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_an_optimizer_that_fails_does_not_lose_the_others(tmp_path, capsys, monkeypatch):
     def broken(learning_rate):
         def init(params):
@@ -126,6 +128,7 @@ def test_an_optimizer_that_fails_does_not_lose_the_others(tmp_path, capsys, monk
     assert list(results.courses[0].failures) == ["broken"]
 
 
+@pytest.mark.usefixtures("no_pictures")
 @pytest.mark.parametrize("batch_size", ["1", "full"])
 def test_batch_sizes(batch_size, tmp_path):
     options = [*SMALL, "--optimizers", "sgd", "--batch-size", batch_size]
@@ -148,7 +151,6 @@ def test_the_small_suite_has_all_problems(tmp_path):
     options = _options(["compare", "--suite", "small", "--output", str(tmp_path)])
     plan = read(options)
     assert [problem.name for problem in plan.problems] == list(PROBLEMS)
-    assert {problem.name: problem.steps for problem in plan.problems} == SUITES["small"].steps
-    assert len(plan.seeds) == SUITES["small"].seeds
+    assert {problem.name: problem.steps for problem in plan.problems} == SUITES["small"]
     options.steps = "7"
     assert {problem.steps for problem in read(options).problems} == {7}

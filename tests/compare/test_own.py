@@ -150,6 +150,7 @@ def test_what_python_asks_in_vain_is_refused(changes: dict[str, Any], told: str)
         compare.run(**given)
 
 
+@pytest.mark.usefixtures("no_pictures")
 @pytest.mark.parametrize("suffix", ["", ":problem", ":make"])
 def test_a_file_is_compared_by_the_command(tmp_path: pathlib.Path, suffix: str) -> None:
     (tmp_path / "mine.py").write_text(FILE)

@@ -156,8 +156,17 @@ def test_fewer_than_six_seeds_tell_nothing_apart():
     losses = np.array([[1.0] * 5, [2.0] * 5])
     assert ranks.places(losses) == [1, 1]
     assert ranks.places(np.array([[1.0] * 6, [2.0] * 6])) == [1, 2]
-    assert not ranks.enough(5)
-    assert ranks.enough(6)
+    assert ranks.needed(1) == 6
+
+
+@pytest.mark.parametrize("rows", [3, 8, 70])
+def test_as_many_seeds_as_are_needed_tell_the_first_from_all_others(rows):
+    for seeds in (ranks.needed(rows - 1) - 1, ranks.needed(rows - 1)):
+        losses = (
+            np.arange(1.0, rows + 1)[:, None] + 0.01 * np.arange(seeds) * np.arange(rows)[:, None]
+        )
+        found = ranks.places(losses)
+        assert (found.count(1) == 1) == (seeds == ranks.needed(rows - 1)), seeds
 
 
 def test_runs_that_diverged_are_behind():
@@ -192,7 +201,7 @@ def test_one_seed_has_no_spread_and_no_width_is_no_praise():
     found = [dataclasses.replace(s, decades=0.0) for s in summarize_all(all_of)]
     said = verdict(found, all_of)
     assert "cared least" not in said
-    assert "one seed tells no two apart" in said
+    assert "one seed tells no two of" in said
 
 
 # Several problems --------------------------------------------------------------------------------

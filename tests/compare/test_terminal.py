@@ -50,6 +50,7 @@ def test_no_name_and_no_head_is_cut(width, capsys, monkeypatch):
     assert "…" not in text
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_every_optimizer_is_kept_when_it_is_finished(tmp_path, monkeypatch):
     run, seen = race_module.Race.run, []
 
@@ -73,6 +74,7 @@ def test_a_report_is_made_again_and_opened(folder, tmp_path, monkeypatch):
     assert opened == [(tmp_path / "report.html").resolve().as_uri()]
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_results_of_two_runs_are_compared(tmp_path):
     for name, seeds in (("old", "2"), ("new", "1")):
         options = ["logistic", *SMALL, "sgd", "--output", str(tmp_path / name), "--seeds", seeds]
