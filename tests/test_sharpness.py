@@ -129,6 +129,19 @@ def test_e13_zero_gradients_go_nowhere() -> None:
         assert jnp.isnan(u).all()
 
 
+def assert_they_walk_alike(ours: Any, theirs: Any) -> None:
+    """Nine updates from one point on noisy gradients."""
+    p = q = {"a": jnp.asarray([0.5, -1.0]), "b": jnp.asarray(2.0)}
+    state, their_state = ours.init(p), theirs.init(q)
+    with jax.numpy_dtype_promotion("standard"):
+        for t in range(9):
+            p, state = ours.step(noisy(p, t), state, p)
+            updates, their_state = theirs.update(noisy(q, t), their_state, q)
+            q = optax.apply_updates(q, updates)
+            for k in p:
+                np.testing.assert_allclose(p[k], q[k], rtol=1e-10)
+
+
 @pytest.mark.parametrize("period", [2, 3])
 def test_optax_agrees(period: int, x64: None) -> None:
     """Update for update, around an optimizer with momentum."""
@@ -136,15 +149,7 @@ def test_optax_agrees(period: int, x64: None) -> None:
     uphill = optax.chain(c.normalize(), optax.sgd(0.2))
     theirs = c.sam(optax.sgd(0.1, 0.9), uphill, sync_period=period)
     ours = gradtx.sam(gradtx.sgd(0.1, 0.9), rho=0.2, sync_period=period)
-    p = q = {"a": jnp.asarray([0.5, -1.0]), "b": jnp.asarray(2.0)}
-    state, their_state = ours.init(p), theirs.init(q)
-    with jax.numpy_dtype_promotion("standard"):
-        for t in range(9):
-            p, state = ours.step(noisy(p, t), state, p)
-            updates, their_state = theirs.update(noisy(q, t), their_state, q)
-            q = optax.apply_updates(q, updates)
-            for k in p:
-                np.testing.assert_allclose(p[k], q[k], rtol=1e-10)
+    assert_they_walk_alike(ours, theirs)
 
 
 def test_the_way_uphill_of_an_optimizer_begins_afresh_in_every_period(x64: None) -> None:
@@ -152,15 +157,7 @@ def test_the_way_uphill_of_an_optimizer_begins_afresh_in_every_period(x64: None)
     c = optax.contrib
     theirs = c.sam(optax.sgd(0.1, 0.9), optax.sgd(0.2, 0.5), sync_period=3)
     ours = gradtx.sam(gradtx.sgd(0.1, 0.9), adv_optimizer=gradtx.sgd(0.2, 0.5), sync_period=3)
-    p = q = {"a": jnp.asarray([0.5, -1.0]), "b": jnp.asarray(2.0)}
-    state, their_state = ours.init(p), theirs.init(q)
-    with jax.numpy_dtype_promotion("standard"):
-        for t in range(9):
-            p, state = ours.step(noisy(p, t), state, p)
-            updates, their_state = theirs.update(noisy(q, t), their_state, q)
-            q = optax.apply_updates(q, updates)
-            for k in p:
-                np.testing.assert_allclose(p[k], q[k], rtol=1e-10)
+    assert_they_walk_alike(ours, theirs)
 
 
 @pytest.mark.parametrize("make", [gradtx.sam, gradtx.opaque_sam])
