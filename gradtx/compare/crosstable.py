@@ -36,4 +36,5 @@ def _on_one(did: Did) -> Cell:
         return Cell("diverged", mark="bad")
     if s.same_as is not None:
         return Cell("", spread=f"as {s.same_as}")
-    return Cell(wording.place(s), float(s.place), spread=f"at {wording.number(s.rate)}")
+    at = f"at {wording.number(s.rate)}" if s.swept else ""
+    return Cell(wording.place(s), float(s.place), spread=at)

@@ -25,7 +25,7 @@ def entrants_of(
     - a function of the learning rate that returns a transformation; its sweep has the middle of
       the catalogue if it is an optimizer there, else 0.01;
     - a transformation that is ready, of this library or of Optax. Nothing of it is swept and no
-      schedule applies: it has one learning rate, which is shown as 1 and means nothing.
+      schedule applies: it has a learning rate of its own.
 
     `rows`, `namespace` and `sweeps`, for expressions in a list, are those of `parse.entrants`.
     """

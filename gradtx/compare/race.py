@@ -138,6 +138,7 @@ class Race:
             compile_seconds=compile_seconds,
             step_seconds=np.asarray(spent, np.float32),
             state_bytes_per_parameter=size / self._parameters,
+            swept=entrant.swept,
         )
         best, survived = best_rate(found)
         final, _ = jax.tree.map(lambda a: a[best], view(txs, seeds, carry))

@@ -31,6 +31,8 @@ def ticks(course: Course) -> list[tuple[float, str]]:
 
 
 def range_of(course: Course, trial: Trial, summary: Summary) -> Range:
+    if not trial.swept:
+        return Range([], [], None, None, "a learning rate of its own")
     bad = np.any(diverged(trial), axis=1)
     places = [_place(rate, course) for rate in trial.rates]
     lost = [place for place, was in zip(places, bad, strict=True) if was]

@@ -191,13 +191,13 @@ def _best(course: Course, summaries: list[Summary]) -> dict[str, set[str]]:
     if len(running) < 2:
         return {key: set() for key in ("loss", "held", "decades", "steps_to_target")}
     reached = [s for s in running if s.all_reached]
-    wide = max((s.decades for s in reached), default=None)
+    wide = max((s.decades for s in reached if s.swept), default=None)
     soon = min((s.steps_to_target for s in reached), default=None)
     top = (max if course.score else min)(running, key=lambda s: s.held.middle)
     first = min(s.place for s in running)
     return {
         "loss": {s.optimizer for s in running if s.place == first},
         "held": {s.optimizer for s in running if wording.held_alike(s, top, course)},
-        "decades": {s.optimizer for s in reached if s.decades == wide},
+        "decades": {s.optimizer for s in reached if s.swept and s.decades == wide},
         "steps_to_target": {s.optimizer for s in reached if s.steps_to_target == soon},
     }

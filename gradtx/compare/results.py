@@ -33,6 +33,7 @@ class Trial:
     compile_seconds: float
     step_seconds: np.ndarray  # for a step of one run, between looks, compilation excluded
     state_bytes_per_parameter: float
+    swept: bool = True  # else it has a learning rate of its own, and `rates` the number 1
 
     @cached_property
     def json(self) -> str:

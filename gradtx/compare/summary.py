@@ -47,7 +47,7 @@ class Summary:
     place: int  # among those that the seeds tell apart; several may share one
     shared: bool  # whether they do
     same_as: str | None  # the optimizer that it is the same as on this problem, and not ranked
-    rate: float
+    rate: float  # NaN where none was swept
     loss: Spread  # final training loss
     held: Spread  # final held-out score, or loss where there is no score
     decades: float
@@ -62,6 +62,11 @@ class Summary:
     runs: int
     step_seconds: Spread  # per run: the time of a stack of runs divided by their number
     state_bytes_per_parameter: float
+
+    @property
+    def swept(self) -> bool:
+        """Whether its learning rate was swept; what is ready has one of its own."""
+        return not math.isnan(self.rate)
 
     @property
     def all_reached(self) -> bool:
@@ -209,7 +214,7 @@ def summarize(
         place=place,
         shared=shared,
         same_as=same_as,
-        rate=float(trial.rates[best]),
+        rate=float(trial.rates[best]) if trial.swept else math.nan,
         loss=spread(last) if alive else NOTHING,
         held=spread(held) if alive else NOTHING,
         decades=math.log10(high / low),

@@ -61,6 +61,8 @@ def seconds(value: float) -> str:
 
 
 def decades(summary: Summary) -> str:
+    if not summary.swept:
+        return "–"
     return ("≥ " if summary.open_ended else "") + f"{summary.decades:.1f}"
 
 
@@ -78,7 +80,8 @@ def outcome(summary: Summary, course: Course) -> str:
         return f"{summary.optimizer} diverged with every learning rate"
     judged = course.score or "held-out loss"
     end = "" if course.judged_on_train else f", {judged} {held(summary, course)}"
-    return f"{summary.optimizer} reached {loss(summary, course)} at {number(summary.rate)}{end}"
+    at = f" at {number(summary.rate)}" if summary.swept else ""
+    return f"{summary.optimizer} reached {loss(summary, course)}{at}{end}"
 
 
 def verdict(summaries: list[Summary], course: Course) -> str:
@@ -87,9 +90,10 @@ def verdict(summaries: list[Summary], course: Course) -> str:
     if not running:
         return "Every optimizer diverged with every learning rate."
     first = min(running, key=lambda s: s.loss.middle)
+    at = f" at a learning rate of {number(first.rate)}" if first.swept else ""
     parts = [
-        f"{first.optimizer} reached the lowest training loss, {loss(first, course)} at a learning "
-        f"rate of {number(first.rate)}{_ahead(first, running)}"
+        f"{first.optimizer} reached the lowest training loss, {loss(first, course)}{at}"
+        f"{_ahead(first, running)}"
     ]
     if not course.judged_on_train and len(running) > 1:
         best = _best_held(running, course)

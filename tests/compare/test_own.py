@@ -15,6 +15,7 @@ import pytest
 
 import gradtx
 from gradtx import compare
+from gradtx.compare import wording
 from gradtx.compare.cli import main
 from gradtx.compare.own import checked, load
 from gradtx.compare.parse import BadInput
@@ -131,6 +132,11 @@ def test_a_comparison_in_python_sweeps_and_is_as_long_as_asked() -> None:
     (course,) = found.results.courses
     assert (course.steps, course.batch_size) == (4, 32)
     assert [t.optimizer for t in course.trials][:3] == ["adam(b1=0.8)", "adam(b1=0.9)", "sgd"]
+    *swept, ready = found.summaries["logistic"]
+    assert all(s.rate == np.float32(0.1) for s in swept)
+    assert not ready.swept  # it has a learning rate of its own, and no range of them
+    assert wording.decades(ready) == "–"
+    assert " at " not in wording.outcome(ready, course)
 
 
 @pytest.mark.parametrize(
