@@ -15,6 +15,7 @@ from gradtx.wrappers.offload import offload
 from gradtx.wrappers.outer import ema_nesterov
 from gradtx.wrappers.partition import masked, partition
 from gradtx.wrappers.precision import kahan, master_weights, stochastic_rounding
+from gradtx.wrappers.search import wolfe
 from gradtx.wrappers.schedule_free import gpa, schedule_free
 from gradtx.wrappers.separately import separately
 from gradtx.wrappers.sharpness import asam, opaque_sam, sam
@@ -54,6 +55,8 @@ wrappers = family(
     row(partial(sam, adam(0.1)), "steps with the gradient from uphill", temporary_bytes=4),
     # Temporary: as sam
     row(partial(asam, adam(0.1)), "the same, as far as the parameters", temporary_bytes=4),
+    # Temporary: the base and the direction, which come out of a branch
+    row(partial(wolfe, adam(0.1)), "searches along the step", temporary_bytes=8.1),
     row(partial(opaque_sam, adam(0.1)), "asks for the gradient from uphill"),
     # Temporary: the update, which is zero or not
     row(

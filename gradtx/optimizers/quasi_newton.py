@@ -7,17 +7,22 @@ What stands for the inverse of the Hessian tells the directions apart:
 
 from __future__ import annotations
 
+import functools
 from dataclasses import KW_ONLY
 from typing import Any, ClassVar, NamedTuple
 
 import jax.numpy as jnp
 from jax import Array, lax
 
+from gradtx.engine.placement import on_any_mesh, ordered_after
 from gradtx.optimizers.decoupled import turned
 from gradtx.rule import Copy, Hyper, JointRule, Step
 from gradtx.struct import static
 from gradtx.tree import inner, not_begun
 from gradtx.wrappers.search import wolfe
+
+
+HIGHEST = lax.Precision.HIGHEST  # of float32 all digits, on accelerators too
 
 
 def _products(memory: Array, x: Array) -> Array:
@@ -26,15 +31,14 @@ def _products(memory: Array, x: Array) -> Array:
         return _products(memory.real, x.real) + _products(memory.imag, x.imag)
     axes = tuple(range(x.ndim))
     over = (tuple(k + 1 for k in axes), axes), ((), ())
-    return lax.dot_general(memory, x, over, precision=lax.Precision.HIGHEST)
+    dot = functools.partial(lax.dot_general, dimension_numbers=over, precision=HIGHEST)
+    return on_any_mesh(dot, memory, x, like=lambda: None)
 
 
 def _mixed(weights: Array, memory: Array) -> Array:
     """The sum of the arrays in `memory`, [m, ...], each with its weight."""
     weights = weights.astype(memory.dtype)
-    return lax.dot_general(
-        weights, memory, (((0,), (0,)), ((), ())), precision=lax.Precision.HIGHEST
-    )
+    return lax.dot_general(weights, memory, (((0,), (0,)), ((), ())), precision=HIGHEST)
 
 
 class LbfgsSlots(NamedTuple):
@@ -90,6 +94,7 @@ class scale_by_lbfgs(JointRule):
     Slots = LbfgsSlots
     Globals = LbfgsGlobals
     Sums = LbfgsSums
+    stacked: ClassVar[frozenset[str]] = frozenset(("steps", "changes"))
     needs: ClassVar[tuple[str, ...]] = ("params",)
 
     def init_leaf(self, p: Array) -> LbfgsSlots:
@@ -113,9 +118,11 @@ class scale_by_lbfgs(JointRule):
         size = self.memory_size
         places = jnp.arange(size, dtype=jnp.int32)
         place = jnp.round(globals_.place).astype(jnp.int32)
-        least = jnp.finfo(sums.s_y.dtype).eps * sums.y_y
-        kept = (sums.s_y > least) & jnp.isfinite(sums.s_y) & jnp.isfinite(sums.y_y)
-        gamma = jnp.where(kept, sums.s_y / jnp.where(kept, sums.y_y, 1), globals_.gamma)
+        limits = jnp.finfo(sums.s_y.dtype)
+        some = (sums.y_y >= limits.tiny) & (sums.s_y > limits.eps * sums.y_y)
+        ratio = sums.s_y / jnp.where(some, sums.y_y, 1)
+        kept = some & jnp.isfinite(ratio) & jnp.isfinite(sums.y_y)
+        gamma = jnp.where(kept, ratio, globals_.gamma)
         gamma = gamma if self.scale_init_precond else jnp.ones_like(gamma)
 
         new = kept & (places == place)
@@ -135,17 +142,22 @@ class scale_by_lbfgs(JointRule):
             a, b, gamma, steps_changes[order][:, order], changes_changes[order][:, order]
         )
         back = (places - after) % size
-        return globals_, _Shared(kept, place, gamma, v[back], -gamma * w[back])
+        # After all products, or the memory that the new pair overwrites would be copied for them.
+        products = (sums.steps_g, sums.steps_y, sums.changes_g, sums.changes_y)
+        written = ordered_after(jnp.sum(jnp.stack(products)), kept.astype(t.dtype))
+        return globals_, _Shared(written, place, gamma, v[back], -gamma * w[back])
 
     def update_leaf(
         self, g: Array, slots: LbfgsSlots, p: Array, step: Step
     ) -> tuple[Array, LbfgsSlots]:
         kept, place, gamma, of_steps, of_changes = step.shared
-        place = place.astype(jnp.int32)
+        new = (kept != 0) & (
+            jnp.arange(self.memory_size, dtype=jnp.int32) == place.astype(jnp.int32)
+        )
+        new = jnp.expand_dims(new, tuple(range(1, g.ndim + 1)))
 
         def put(memory: Array, x: Array) -> Array:
-            old = lax.dynamic_index_in_dim(memory, place, keepdims=False)
-            return lax.dynamic_update_index_in_dim(memory, jnp.where(kept != 0, x, old), place, 0)
+            return jnp.where(new, x[None], memory)
 
         s, y = _pair(g, slots, p)
         steps, changes = put(slots.steps, s), put(slots.changes, y)

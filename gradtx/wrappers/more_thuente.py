@@ -78,8 +78,7 @@ def turn(
     tilted = ~decreased & (trial.value <= now.best.value) & (trial.value > limit)
     tilt = jnp.where(tilted, slope, 0)
     seen = [
-        Point(x.step, x.value - tilt * x.step, x.slope - tilt)
-        for x in (now.best, now.other, trial)
+        Point(x.step, x.value - tilt * x.step, x.slope - tilt) for x in (now.best, now.other, trial)
     ]
     step, bracketed = _step(*seen, now)
 

@@ -189,9 +189,7 @@ class LineSearch(Wrapper):
         limits = (number() for _ in range(5))
         interval = Interval(point(), point(), *limits, no(), no())
         counts = zero_count(params), zero_count(params)
-        return SearchOwn(
-            Search(number(), point(), interval, *counts, no(), zero_count(params))
-        )
+        return SearchOwn(Search(number(), point(), interval, *counts, no(), zero_count(params)))
 
     def update_part(
         self, updates: Tree, state: State, params: Tree | None, at: At, extra: Mapping[str, Any]
@@ -305,9 +303,7 @@ class LineSearch(Wrapper):
         steps = only(widened(steps), still, False)
         sums = narrowed(self._measured(steps, self.rule.Part(*own), params, at), real)
         descends = (sums.against < 0) & jnp.isfinite(sums.against) & jnp.isfinite(sums.size)
-        _, own = self.run_own(
-            steps, Running(_aimed(), _aimed.Part(*own), at, descends), params, {}
-        )
+        _, own = self.run_own(steps, Running(_aimed(), _aimed.Part(*own), at, descends), params, {})
         slope = jnp.where(descends, sums.against, -sums.steepest * sums.steepest)
         length = jnp.where(descends, sums.size, sums.steepest)
         anew = resting | ~accepted | ~descends
