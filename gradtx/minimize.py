@@ -1,4 +1,4 @@
-"""The minimum of a function by any transformation: the loop around `step`, and its result as data."""
+"""The least value of a function by any transformation: the loop around `step`; results are data."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
+from jax.core import Tracer
 
 from gradtx.engine.run import in_precision
 from gradtx.interop import AnyTransformation, as_transformation
@@ -79,16 +80,12 @@ class Minimum:
         return _worded(_reason, self.status, self.grad_norm, self.tolerance)
 
     def __repr__(self) -> str:
-        if not all(_is_known(x) for x in (self.status, self.iterations, self.evaluations)):
-            return f"Minimum(status={self.status})"
         numbers = self.status, self.iterations, self.evaluations, self.grad_norm, self.tolerance
+        if any(isinstance(x, Tracer) for x in numbers):
+            return f"Minimum(status={self.status})"
         lines = np.atleast_1d(_worded(_line, *numbers)).ravel()
         more = [f"and {len(lines) - 8} more"] if len(lines) > 9 else []
         return "\n".join([*lines[: 8 if more else 9], *more])
-
-
-def _is_known(x: Any) -> bool:
-    return not isinstance(x, jax.core.Tracer)
 
 
 def _worded(function: Callable[..., str], *numbers: Any) -> Any:
@@ -208,10 +205,10 @@ def _minimize(
         seen = before.evaluations + 1
         picked = jax.tree.map(
             lambda a, b: jnp.where(better, a, b),
-            (now.params, value, size, aux),
-            (before.params, before.value, before.grad_norm, before.aux),
+            Progress(now.params, value, size, aux, iterations, seen),
+            before,
         )
-        best = Progress(*picked, iterations, seen)
+        best = picked._replace(iterations=iterations, evaluations=seen)
         wanted = jnp.zeros((), bool) if callback is None else _asked(callback(best))
         endings = (
             (STOPPED, wanted),
@@ -290,7 +287,7 @@ def _outcome(state: State, before: Progress) -> tuple[Array, Array, Array]:
     if not found:
         yes = jnp.ones((), bool)
         return yes, before.evaluations, ~yes
-    iterations = sum((x.iterations for x in found[1:]), found[0].iterations)
+    iterations = functools.reduce(jnp.add, [x.iterations for x in found])
     stalled = functools.reduce(jnp.logical_and, [x.status == NO_LOWER_POINT for x in found])
     accepted = (iterations > before.iterations) | (before.evaluations == 0)
     return accepted, iterations.astype(jnp.int32), stalled

@@ -185,11 +185,12 @@ class BatchedRule(Rule):
 class JointRule(Rule):
     """A rule whose arrays decide together: by numbers that all of them give their part to.
 
-    In `measure_leaf` each array gives its part of the `Sums`: real scalars or small arrays that are added up,
-    or `NormOf` an array. `decide` turns these and what is remembered in common (`Globals`, at least
-    float32) into new globals and `step.shared`. By default that is one number, by which every
-    array is multiplied; a chain lets the formula melt into the rules that follow. Hyperparameters
-    are one number for all arrays. The state is `Rule.State`: count, globals, slots.
+    In `measure_leaf` each array gives its part of the `Sums`: real scalars, or arrays of one shape
+    for all, that are added up, or `NormOf` an array. `decide` turns these and what is remembered in
+    common (`Globals`, at least float32) into new globals and `step.shared`. By default that is one
+    number, by which every array is multiplied; a chain lets the formula melt into the rules that
+    follow. Hyperparameters are one number for all arrays. The state is `Rule.State`: count,
+    globals, slots.
     """
 
     Sums: ClassVar[Any] = NoNumbers

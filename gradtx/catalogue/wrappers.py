@@ -15,8 +15,8 @@ from gradtx.wrappers.offload import offload
 from gradtx.wrappers.outer import ema_nesterov
 from gradtx.wrappers.partition import masked, partition
 from gradtx.wrappers.precision import kahan, master_weights, stochastic_rounding
-from gradtx.wrappers.search import wolfe
 from gradtx.wrappers.schedule_free import gpa, schedule_free
+from gradtx.wrappers.search import wolfe
 from gradtx.wrappers.separately import separately
 from gradtx.wrappers.sharpness import asam, opaque_sam, sam
 from gradtx.wrappers.store import blockwise, store

@@ -16,11 +16,10 @@ from jax import Array, lax
 
 from gradtx.engine.placement import on_any_mesh, ordered_after
 from gradtx.optimizers.decoupled import turned
-from gradtx.rule import Copy, Hyper, JointRule, Step
-from gradtx.struct import static
+from gradtx.rule import Copy, Hyper, JointRule, OptionalHyperField, Step
+from gradtx.struct import static, within
 from gradtx.tree import inner, not_begun
 from gradtx.wrappers.search import wolfe
-
 
 HIGHEST = lax.Precision.HIGHEST  # of float32 all digits, on accelerators too
 
@@ -89,6 +88,8 @@ class scale_by_lbfgs(JointRule):
 
     memory_size: int = static(default=10, within="[1, inf)")
     _: KW_ONLY
+    # No pair whose s'y / y'y is lower; None: the last digit of the dtype.
+    eps: OptionalHyperField = within("[0, inf)", default=None)
     scale_init_precond: bool = static(default=True)  # else gamma is 1
 
     Slots = LbfgsSlots
@@ -98,8 +99,8 @@ class scale_by_lbfgs(JointRule):
     needs: ClassVar[tuple[str, ...]] = ("params",)
 
     def init_leaf(self, p: Array) -> LbfgsSlots:
-        memory = jnp.zeros((2, self.memory_size, *p.shape), p.dtype)
-        return LbfgsSlots(jnp.zeros_like(p), jnp.zeros_like(p), *memory, not_begun(p))
+        zeros, none = jnp.zeros_like(p), jnp.zeros((self.memory_size, *p.shape), p.dtype)
+        return LbfgsSlots(zeros, zeros, none, none, not_begun(p))
 
     def init_globals(self) -> Any:
         none = jnp.zeros((self.memory_size, self.memory_size))
@@ -108,8 +109,14 @@ class scale_by_lbfgs(JointRule):
     def measure_leaf(self, g: Array, slots: LbfgsSlots, p: Array, known: Any) -> LbfgsSums:
         s, y = _pair(g, slots, p)
         return LbfgsSums(
-            *(_products(memory, x) for memory in (slots.steps, slots.changes) for x in (g, y)),
-            *(inner(s, g), inner(s, y), inner(y, g), inner(y, y)),
+            steps_g=_products(slots.steps, g),
+            steps_y=_products(slots.steps, y),
+            changes_g=_products(slots.changes, g),
+            changes_y=_products(slots.changes, y),
+            s_g=inner(s, g),
+            s_y=inner(s, y),
+            y_g=inner(y, g),
+            y_y=inner(y, y),
         )
 
     def decide(
@@ -119,7 +126,8 @@ class scale_by_lbfgs(JointRule):
         places = jnp.arange(size, dtype=jnp.int32)
         place = jnp.round(globals_.place).astype(jnp.int32)
         limits = jnp.finfo(sums.s_y.dtype)
-        some = (sums.y_y >= limits.tiny) & (sums.s_y > limits.eps * sums.y_y)
+        eps = limits.eps if self.eps is None else self.eps
+        some = (sums.y_y >= limits.tiny) & (sums.s_y > eps * sums.y_y)
         ratio = sums.s_y / jnp.where(some, sums.y_y, 1)
         kept = some & jnp.isfinite(ratio) & jnp.isfinite(sums.y_y)
         gamma = jnp.where(kept, ratio, globals_.gamma)
@@ -151,9 +159,7 @@ class scale_by_lbfgs(JointRule):
         self, g: Array, slots: LbfgsSlots, p: Array, step: Step
     ) -> tuple[Array, LbfgsSlots]:
         kept, place, gamma, of_steps, of_changes = step.shared
-        new = (kept != 0) & (
-            jnp.arange(self.memory_size, dtype=jnp.int32) == place.astype(jnp.int32)
-        )
+        new = (jnp.arange(self.memory_size, dtype=place.dtype) == place) & (kept != 0)
         new = jnp.expand_dims(new, tuple(range(1, g.ndim + 1)))
 
         def put(memory: Array, x: Array) -> Array:
@@ -200,6 +206,7 @@ def lbfgs(
     scale_init_precond: bool = True,
     slope_rtol: Hyper = 1e-3,
     curv_rtol: Hyper = 0.9,
+    approx_dec_rtol: Hyper | None = None,
     max_linesearch_steps: Hyper = 20,
     max_learning_rate: Hyper = 1e10,
 ) -> wolfe:
@@ -214,6 +221,7 @@ def lbfgs(
         learning_rate=learning_rate,
         slope_rtol=slope_rtol,
         curv_rtol=curv_rtol,
+        approx_dec_rtol=approx_dec_rtol,
         max_linesearch_steps=max_linesearch_steps,
         max_learning_rate=max_learning_rate,
     )

@@ -77,13 +77,14 @@ def turn(
     # Until then the search is for a minimum of f(a) - c1 a f'(0), which has one where f may not.
     tilted = ~decreased & (trial.value <= now.best.value) & (trial.value > limit)
     tilt = jnp.where(tilted, slope, 0)
-    seen = [
-        Point(x.step, x.value - tilt * x.step, x.slope - tilt) for x in (now.best, now.other, trial)
-    ]
-    step, bracketed = _step(*seen, now)
 
-    higher = seen[2].value > seen[0].value
-    turned = seen[2].slope * jnp.sign(seen[0].slope) < 0
+    def seen(x: Point) -> Point:
+        return Point(x.step, x.value - tilt * x.step, x.slope - tilt)
+
+    step, bracketed = _step(seen(now.best), seen(now.other), seen(trial), now)
+
+    higher = seen(trial).value > seen(now.best).value
+    turned = seen(trial).slope * jnp.sign(seen(now.best).slope) < 0
     other = _pick(higher, trial, _pick(turned, now.best, now.other))
     best = _pick(higher, now.best, trial)
     width = jnp.abs(other.step - best.step)

@@ -112,7 +112,7 @@ class _line(JointRule, called="LineSearch"):
 
 
 class _taken(Rule, called="LineSearch"):
-    """Where the point evaluated is accepted, makes it the base; its update is the gradient there."""
+    """Makes the point evaluated the base where it is accepted; its update is the gradient there."""
 
     Slots = LineSlots
     needs: ClassVar[tuple[str, ...]] = ("params",)
@@ -186,10 +186,27 @@ class LineSearch(Wrapper):
         def no() -> Array:
             return zero_count(params) > 0
 
-        limits = (number() for _ in range(5))
-        interval = Interval(point(), point(), *limits, no(), no())
-        counts = zero_count(params), zero_count(params)
-        return SearchOwn(Search(number(), point(), interval, *counts, no(), zero_count(params)))
+        return SearchOwn(
+            Search(
+                step=number(),
+                base=point(),
+                interval=Interval(
+                    best=point(),
+                    other=point(),
+                    lower=number(),
+                    upper=number(),
+                    width=number(),
+                    width_before=number(),
+                    cap=number(),
+                    bracketed=no(),
+                    decreased=no(),
+                ),
+                trials=zero_count(params),
+                iterations=zero_count(params),
+                emptied=no(),
+                status=zero_count(params),
+            )
+        )
 
     def update_part(
         self, updates: Tree, state: State, params: Tree | None, at: At, extra: Mapping[str, Any]
@@ -285,14 +302,15 @@ class LineSearch(Wrapper):
         resting: Array,
         still: list[bool],
     ) -> tuple[Search, Any, Any]:
-        """A search on a new line: from the point accepted, or with an empty memory from the base."""
+        """A search on a new line: from the point accepted, or afresh from the base."""
         search, real = state.search, trial.value.dtype
         running = Running(_taken(), _taken.Part(*state.own), at, accepted)
         gradient, own = self.run_own(wide, running, params, {})
         base = with_leaves(params, still, False, as_came(own.base, params))
 
         def fresh() -> Any:
-            return self.inner.init_part(base, self.inner_at(state, at))
+            at_first = at.inside("inner")._replace(count=zero_count(base))
+            return self.inner.init_part(base, at_first)
 
         def emptied(when: Array, inside: Any) -> Any:
             return either(when, lambda: as_came(fresh(), inside), lambda: inside)
@@ -347,11 +365,11 @@ class wolfe(LineSearch):
     """Goes along the updates of `inner` to where the loss is lower and its slope has become flat.
 
     A step a along d is accepted where f(a) <= f(0) + slope_rtol a f'(0) and
-    |f'(a)| <= curv_rtol |f'(0)| (strong Wolfe; Moré & Thuente 1994), or where rounding hides the
-    first, f(a) <= f(0) + approx_dec_rtol |f(0)| and .8 f'(0) >= ... (Hager & Zhang 2005). Every
-    update is one evaluation, with the loss there as `value=`; `eval_params` is the last point
-    accepted. Where d does not lead down, or no lower point is found, `inner` is emptied. What is
-    not finite makes the step shorter. `inner` and its schedules count points accepted.
+    |f'(a)| <= curv_rtol |f'(0)| (strong Wolfe; Moré & Thuente 1994), or, where rounding hides the
+    first, f(a) <= f(0) + approx_dec_rtol |f(0)| and -.8 f'(0) >= f'(a) >= curv_rtol f'(0) (Hager &
+    Zhang 2005). Every update is one evaluation, with the loss there as `value=`; `eval_params` is
+    the last point accepted. Where d does not lead down, or no lower point is found, `inner` begins
+    anew; what is not finite makes the step shorter. `inner` counts the lines it has begun.
     """
 
     _: KW_ONLY
