@@ -261,20 +261,36 @@ def _evaluation(
     loss: Callable[..., Any] | None, has_aux: bool, given: Any, args: tuple[Any, ...]
 ) -> Callable[[Tree], tuple[Array, Any, Tree]]:
     """The function that gives value, aux and gradient at a point."""
-    both = given or jax.value_and_grad(loss, has_aux=has_aux, allow_int=True)  # pyright: ignore
+
+    def one_number(params: Tree, *args: Any) -> Any:
+        found = loss(params, *args)  # pyright: ignore[reportOptionalCall]
+        _refuse_no_number(found, has_aux)
+        return found
+
+    both = given or jax.value_and_grad(one_number, has_aux=has_aux, allow_int=True)
 
     def evaluate(params: Tree) -> tuple[Array, Any, Tree]:
         found, grads = both(params, *args)
+        _refuse_no_number(found, has_aux)
         value, aux = found if has_aux else (found, None)
-        if jnp.ndim(value) != 0:
-            seen = f"the loss has shape {list(jnp.shape(value))}"
-            raise value_error("minimize", seen, "Return one number")
         value = in_precision(jnp.asarray(value), real_dtype_of(params))
         # JAX gives the conjugate of the direction in which a complex parameter ascends.
         grads = jax.tree.map(lambda g: jnp.conj(g) if is_inexact(g) else g, grads)
         return value.astype(real_dtype_of(params)), aux, grads
 
     return evaluate
+
+
+def _refuse_no_number(found: Any, has_aux: bool) -> None:
+    """Raises where a loss returns anything but a number, or that and something else."""
+    is_pair = isinstance(found, tuple) and len(found) == 2
+    if is_pair != has_aux:
+        seen = f"with has_aux={has_aux} the loss returns {type(found).__name__}"
+        raise type_error("minimize", seen, "Return (value, aux) with has_aux=True, else the value")
+    value = found[0] if has_aux else found
+    if jnp.ndim(value) != 0:
+        seen = f"the loss returns an array of shape {list(jnp.shape(value))}"
+        raise value_error("minimize", seen, "Return one number, such as the mean")
 
 
 def _outcome(state: State, before: Progress) -> tuple[Array, Array, Array]:
