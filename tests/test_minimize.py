@@ -59,14 +59,22 @@ def test_published_minima(name: str, x64: None) -> None:
     assert not found.params[n:].any()  # which are no part of the problem
 
 
-def test_as_few_evaluations_as_scipy(x64: None) -> None:
+WELL_SCALED = [name for name in NAMES if name not in BADLY_SCALED]
+
+
+def test_as_few_evaluations_as_scipy_1_17(x64: None) -> None:
     """On the problems that are scaled well, together at most a twentieth more."""
-    names = [name for name in NAMES if name not in BADLY_SCALED]
-    counts = [(int(ours(name).evaluations), scipys(name).nfev) for name in names]
+    assert len(WELL_SCALED) == 28
+    assert sum(int(ours(name).evaluations) for name in WELL_SCALED) <= 1.05 * 1551
+
+
+@pytest.mark.slow
+def test_as_few_evaluations_as_scipy(x64: None) -> None:
+    """The same beside the SciPy that is there; on most problems they are equally many."""
+    counts = [(int(ours(name).evaluations), scipys(name).nfev) for name in WELL_SCALED]
     total, theirs = np.sum(counts, axis=0)
-    assert total <= 1.05 * theirs, dict(zip(names, counts, strict=True))
-    same = sum(a == b for a, b in counts)
-    assert same > len(names) / 2, counts
+    assert total <= 1.05 * theirs, dict(zip(WELL_SCALED, counts, strict=True))
+    assert sum(a == b for a, b in counts) > len(counts) / 2, counts
 
 
 def test_rosenbrock(x64: None) -> None:
@@ -185,37 +193,52 @@ def test_aux_history_and_callback(x64: None) -> None:
     np.testing.assert_array_equal(same.params, solve(START).params)
 
 
+LOSSES = {
+    "rosenbrock": rosenbrock,
+    "bowl": lambda x: jnp.sum(x**2),
+    "logarithm": lambda x: jnp.sum(jnp.log(x)),
+    "line": jnp.sum,
+    "fall": lambda x: jnp.sum(-jnp.exp(x)),
+    "kink": lambda x: jnp.sum(jnp.abs(x - 0.1)),
+    "barrier": lambda x: jnp.sum(x) - 1e-3 * jnp.sum(jnp.log(1 - x) + jnp.log(x)),
+}
+
+
+def one_of(x: Any, number: Any) -> Any:
+    return jax.lax.switch(number, list(LOSSES.values()), x)
+
+
+def ended(name: str, start: Any = (1.0, 1.0), **tolerances: Any) -> Any:
+    number = list(LOSSES).index(name)
+    return gx.minimize(one_of, np.asarray(start), args=(number,), history=200, **tolerances)
+
+
 def test_endings(x64: None) -> None:
     """Each has its status; the best point is returned, also where it did not converge."""
-    used_up = solve(START, max_evaluations=20)
+    used_up = ended("rosenbrock", START, max_evaluations=20)
     assert (used_up.status, used_up.evaluations) == (4, 20)
-    assert used_up.value == solve(START, history=20).history.min()
+    assert used_up.value == np.nanmin(used_up.history)
     assert not used_up.converged
     assert str(used_up).startswith("ended after 15 iterations, 20 evaluations: all evaluations")
-    assert solve(START, gtol=0.0, ftol=1e-6).status == 2
-    assert solve(START, gtol=0.0, xtol=1e-6).status == 3
+    assert ended("rosenbrock", START, gtol=0.0, ftol=1e-6).status == 2
+    assert ended("rosenbrock", START, gtol=0.0, xtol=1e-6).status == 3
 
-    flat = gx.minimize(lambda x: jnp.sum(x**2), jnp.zeros(3))
+    flat = ended("bowl", np.zeros(2))
     assert (flat.status, flat.evaluations, flat.iterations) == (1, 1, 0)
-    spoilt = gx.minimize(lambda x: jnp.sum(jnp.log(x)), -jnp.ones(3))
-    assert spoilt.status == 6
-    line = gx.minimize(jnp.sum, jnp.ones(3), max_evaluations=200)
-    assert line.status == 4
-    assert np.isfinite(line.value)
-    fall = gx.minimize(lambda x: jnp.sum(-jnp.exp(x)), jnp.ones(3))
-    assert fall.status == 7
-    assert np.isfinite(fall.value)
-    kink = gx.minimize(lambda x: jnp.abs(x[0]) + 2 * jnp.abs(x[1]), jnp.asarray([0.3, 0.7]))
+    assert ended("logarithm", (-1.0, -1.0)).status == 6
+    for name, status in (("line", 4), ("fall", 7)):
+        found = ended(name, max_evaluations=200)
+        assert found.status == status, found
+        assert np.isfinite(found.value)
+        assert np.isfinite(found.params).all()
+    kink = ended("kink", (0.3, 0.7))
     assert kink.status in (1, 5)
+    assert kink.value == np.nanmin(kink.history)
 
 
 def test_a_barrier_at_the_first_trial(x64: None) -> None:
     """A value that is no number makes the step shorter, and that is all."""
-
-    def barrier(x: Any) -> Any:
-        return jnp.sum(x) - 1e-3 * (jnp.sum(jnp.log(1 - x)) + jnp.sum(jnp.log(x)))
-
-    found = gx.minimize(barrier, jnp.asarray([0.5, 0.9]), history=100)
+    found = ended("barrier", (0.5, 0.9))
     assert np.isnan(found.history[: int(found.evaluations)]).any()
     assert found.converged, found
     root = (1 + 2e-3 - np.sqrt((1 + 2e-3) ** 2 - 4e-3)) / 2
@@ -257,7 +280,7 @@ def test_narrow_parameters() -> None:
 @pytest.mark.slow
 def test_float32_on_the_published_problems() -> None:
     """Most reach a gradient of 1e-4, and none returns a value above the lowest that it has seen."""
-    solved, names = 0, [n for n in NAMES if n not in BADLY_SCALED or n == "Jennrich-Sampson"]
+    solved, names = 0, [n for n in NAMES if n in WELL_SCALED or n == "Jennrich-Sampson"]
     for name in names:
         found = gx.minimize(
             any_loss,
