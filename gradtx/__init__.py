@@ -72,7 +72,7 @@ from gradtx.wrappers.partition import (
     partition as partition,
 )
 from gradtx.wrappers.separately import separately as separately
-from gradtx.wrappers.search import wolfe as wolfe
+from gradtx.wrappers.search import backtracking as backtracking, wolfe as wolfe
 from gradtx.wrappers.schedule_free import gpa as gpa, schedule_free as schedule_free
 from gradtx.wrappers.sharpness import (
     asam as asam,

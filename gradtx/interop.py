@@ -217,7 +217,7 @@ COUNTERPARTS = {
     "warmup_constant_schedule": "warmup_schedule",
     "warmup_exponential_decay_schedule": "warmup_schedule(exponential_decay(...), ...)",
     "projections": "projection_simplex and its kin, as links",
-    "scale_by_backtracking_linesearch": "the one of Optax, which works in a chain here, or wolfe",
+    "scale_by_backtracking_linesearch": "backtracking: backtracking(sgd(1.0))",
     "scale_by_zoom_linesearch": "wolfe: wolfe(sgd(1.0))",
     "losses": "optax.losses",
     "softmax_cross_entropy": "optax.softmax_cross_entropy",

@@ -20,7 +20,7 @@ from gradtx.rule import Hyper
 from gradtx.struct import type_error, value_error
 from gradtx.transform import GradientTransformation, State
 from gradtx.tree import Tree, is_inexact, named_leaves, real_dtype_of, widened
-from gradtx.wrappers.search import NO_LOWER_POINT, Search
+from gradtx.wrappers.line import NO_LOWER_POINT, Search
 
 RUNNING, GRADIENT, CHANGE_OF_VALUE, CHANGE_OF_PARAMS, USED_UP, NO_LOWER, BAD_START = range(7)
 UNBOUNDED, STOPPED = 7, 8
@@ -287,7 +287,7 @@ def _refuse_no_number(found: Any, has_aux: bool) -> None:
     if is_pair != has_aux:
         seen = f"with has_aux={has_aux} the loss returns {type(found).__name__}"
         raise type_error("minimize", seen, "Return (value, aux) with has_aux=True, else the value")
-    value = found[0] if has_aux else found
+    value: Any = found[0] if has_aux else found
     if jnp.ndim(value) != 0:
         seen = f"the loss returns an array of shape {list(jnp.shape(value))}"
         raise value_error("minimize", seen, "Return one number, such as the mean")

@@ -225,3 +225,28 @@ def test_it_starts_again_where_nothing_was_lower(x64: None) -> None:
         x, state = tx.step(g, state, x, value=value)
     assert state.search.status == 0
     assert state.search.base.value < before
+
+
+def test_backtracking_takes_what_is_low_enough(x64: None) -> None:
+    """Armijo's condition holds where a point is accepted; L-BFGS reaches the minimum with it."""
+    tx = gx.backtracking(gx.chain(gx.scale_by_lbfgs(), gx.scale(-1.0)))
+    found = gx.minimize(rosenbrock, START, tx, gtol=1e-6, history=100)
+    assert found.converged, found  # optimistix 0.1.0 takes 703 steps with such a search
+    assert found.evaluations < 70
+    np.testing.assert_allclose(found.params, 1.0, rtol=1e-6)
+    steepest = gx.backtracking(gx.sgd(1.0), increase_factor=2.0, max_learning_rate=10.0)
+
+    x, state = jnp.asarray(START), steepest.init(jnp.asarray(START))
+    seen, last = [], np.inf
+    for _ in range(40):
+        value, g = slopes(x)
+        before, (x, state) = state.search, steepest.step(g, state, x, value=value)
+        if state.search.iterations > before.iterations:
+            limit = before.base.value + 1e-4 * before.step * before.base.slope
+            assert last > value <= limit
+            last = value
+            np.testing.assert_allclose(state.search.step, 2 * before.step)
+        elif before.step > 0:
+            seen.append(float(state.search.step / before.step))
+    assert seen
+    assert all(0.1 <= x <= 0.5 + 1e-12 for x in seen)
