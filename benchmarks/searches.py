@@ -1,10 +1,15 @@
 """Prints evaluations of L-BFGS on published problems beside SciPy and Optax, times beside SciPy.
 
 `python -m benchmarks.searches`. The gradient is to be at most 1e-6 in every entry, in float64, with
-ten pairs in memory. Optax's objective counts how often it is evaluated.
+ten pairs in memory. Optax's objective counts how often it is evaluated. SciPy has one thread:
+several take up to a hundred times as long on small problems.
 """
 
 from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
