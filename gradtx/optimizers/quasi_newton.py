@@ -131,7 +131,6 @@ class scale_by_lbfgs(JointRule):
         ratio = sums.s_y / jnp.where(some, sums.y_y, 1)
         kept = some & jnp.isfinite(ratio) & jnp.isfinite(sums.y_y)
         gamma = jnp.where(kept, ratio, globals_.gamma)
-        gamma = gamma if self.scale_init_precond else jnp.ones_like(gamma)
 
         new = kept & (places == place)
         row, column = new[:, None], new[None, :]
@@ -143,6 +142,7 @@ class scale_by_lbfgs(JointRule):
         after = jnp.where(kept, (place + 1) % size, place)
         globals_ = LbfgsGlobals(after.astype(t.dtype), gamma, steps_changes, changes_changes)
 
+        gamma = gamma if self.scale_init_precond else jnp.ones_like(gamma)
         order = (after + places) % size  # oldest first
         a = jnp.where(new, sums.s_g, sums.steps_g)[order]
         b = jnp.where(new, sums.y_g, sums.changes_g)[order]

@@ -19,7 +19,7 @@ from jax import Array
 from gradtx.engine.beside import as_they_came, grown, only, with_leaves
 from gradtx.engine.hyperparameters import for_all_arrays, narrowed
 from gradtx.engine.joint import decided
-from gradtx.engine.placement import zero_count
+from gradtx.engine.placement import varying_as, zero_count
 from gradtx.engine.refusals import refuse_unfit
 from gradtx.engine.run import Running, in_precision
 from gradtx.engine.slots import Declared, declare
@@ -37,7 +37,7 @@ from gradtx.struct import value_error, whole, within
 from gradtx.transform import State
 from gradtx.tree import Tree, as_came, inner, is_inexact, real_dtype_of, widened
 from gradtx.wrappers.base import Turn, Wrapper
-from gradtx.wrappers.choice import either, shown
+from gradtx.wrappers.choice import either, shown, zero_updates
 from gradtx.wrappers.more_thuente import Interval, Point, quotient
 
 SEARCHING, NO_LOWER_POINT = 0, 1
@@ -79,8 +79,11 @@ class LineSums(NamedTuple):
     steepest: Array  # the norm of the gradient
 
 
-class _line(JointRule, called="LineSearch"):
-    """Measures gradients and directions; its update is the next trial."""
+class Line(JointRule, called="LineSearch"):
+    """Measures gradients and directions; its update is the next trial.
+
+    Every search has one of its name.
+    """
 
     Slots = LineSlots
     Sums = LineSums
@@ -146,7 +149,7 @@ class LineSearch(Wrapper):
 
     Own = SearchOwn
     kinds: ClassVar[Mapping[str, str]] = {"search": "state"}
-    after = _line
+    after = Line
     skips: ClassVar[bool] = True
     needs: ClassVar[tuple[str, ...]] = ("params", "value")
 
@@ -200,7 +203,9 @@ class LineSearch(Wrapper):
         def step(u: Any, x: Any, p: Any) -> Any:
             return x - p.astype(x.dtype) if is_inexact(u) else u
 
-        steps = jax.tree.map(step, came, trial, params, is_leaf=lambda x: x is None)
+        moved = jax.tree.map(step, came, trial, params, is_leaf=lambda x: x is None)
+        still = self.still(updates, params)
+        steps = with_leaves(zero_updates(came, params), still, False, moved)
         return as_they_came(as_came(steps, came), updates), new
 
     def step_part(
@@ -320,7 +325,9 @@ class LineSearch(Wrapper):
             Search(
                 step=first,
                 base=start,
-                line=self.begin(numbers, start, first),
+                line=jax.tree.map(
+                    lambda x: varying_as(first, x), self.begin(numbers, start, first)
+                ),
                 trials=jnp.zeros_like(search.trials),
                 iterations=jnp.minimum(search.iterations, 2**31 - 2) + one_more,
                 emptied=anew,

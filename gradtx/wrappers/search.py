@@ -17,7 +17,7 @@ from jax import Array
 from gradtx.rule import HyperField, OptionalHyperField
 from gradtx.struct import within
 from gradtx.wrappers import more_thuente
-from gradtx.wrappers.line import LineSearch, Search
+from gradtx.wrappers.line import Line, LineSearch, Search
 from gradtx.wrappers.more_thuente import Interval, Point, quotient
 
 FLAT = 0.1  # the part of the slope that has to be gone where the value says nothing
@@ -29,6 +29,10 @@ def _rounding(numbers: Any, value: Array) -> Any:
     if numbers.approx_dec_rtol is not None:
         return numbers.approx_dec_rtol
     return 1e-6 if value.dtype == jnp.float32 else 0.0
+
+
+class _wolfe_line(Line, called="wolfe"):
+    """What `wolfe` measures."""
 
 
 class wolfe(LineSearch):
@@ -48,6 +52,8 @@ class wolfe(LineSearch):
     # None: 1e-6 in float32, 0 in float64.
     approx_dec_rtol: OptionalHyperField = within("[0, inf)", default=None)
     interval_rtol: HyperField = within("[0, 1)", default=0.1)  # an interval so narrow is given up
+
+    after = _wolfe_line
 
     def begin(self, numbers: Any, start: Point, first: Array) -> Interval:
         return more_thuente.begin(start, first, numbers.max_learning_rate)
@@ -74,6 +80,10 @@ class wolfe(LineSearch):
         return more_thuente.retreat(search.line, search.step)
 
 
+class _backtracking_line(Line, called="backtracking"):
+    """What `backtracking` measures."""
+
+
 class backtracking(LineSearch):
     """Goes back along the updates of `inner` until the loss is low enough.
 
@@ -89,6 +99,8 @@ class backtracking(LineSearch):
     approx_dec_rtol: OptionalHyperField = within("[0, inf)", default=None)
     increase_factor: OptionalHyperField = within("[1, inf)", default=None)
     max_learning_rate: HyperField = within("(0, inf)", default=1.0)  # no step is longer
+
+    after = _backtracking_line
 
     def begin(self, numbers: Any, start: Point, first: Array) -> tuple[()]:
         return ()
