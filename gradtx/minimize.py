@@ -127,6 +127,7 @@ def minimize(
     `jax.vmap` runs over starts, `args`, tolerances and a stack of `tx`. With `has_aux` the loss
     returns `(value, aux)`. `value_and_grad` stands in for `jax.value_and_grad(loss)`. The values of
     the first `history` evaluations are kept. `callback(progress)` is traced; true ends the run.
+    Evaluations that `tx` asks for itself, by `value_fn` or `grad_fn`, are not counted.
     """
     tx = as_transformation(tx, "minimize")
     if loss is None and value_and_grad is None:
@@ -182,6 +183,7 @@ def _minimize(
 ) -> Minimum:
     loss, has_aux, given, callback = functions
     evaluate = _evaluation(loss, has_aux, given, args)
+    asked = {"value_fn": lambda p: evaluate(p)[0], "grad_fn": lambda p: evaluate(p)[2]}
     real = real_dtype_of(params)
     number = functools.partial(jnp.asarray, dtype=real)
     gtol, ftol, xtol = map(number, tolerances[:3])
@@ -189,7 +191,7 @@ def _minimize(
     def turn(now: _Carry) -> _Carry:
         value, aux, grads = evaluate(now.params)
         size = _largest(grads, real)
-        new, state = tx.step(grads, now.state, now.params, value=value, grad=grads)
+        new, state = tx.step(grads, now.state, now.params, value=value, grad=grads, **asked)
         before, first = now.best, now.best.evaluations == 0
         accepted, iterations, stalled = _outcome(state, before)
         finite = jnp.isfinite(value) & jnp.isfinite(size)

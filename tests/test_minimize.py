@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 import scipy.optimize
 from problems_mgh import BADLY_SCALED, NAMES, PROBLEMS, any_loss, is_minimum, long_start
@@ -163,6 +164,12 @@ def test_other_transformations(x64: None) -> None:
         assert found.converged, found
         assert found.iterations == found.evaluations - 1
         assert found.value < 1e-7
+    assert gx.minimize(bowl, start, gx.opaque_sam(gx.sgd(0.05), rho=1e-6), gtol=1e-4).converged
+    with jax.numpy_dtype_promotion("standard"):
+        assert gx.minimize(bowl, start, optax.adam(0.1), gtol=1e-4).converged
+        found = gx.minimize(bowl, start, optax.lbfgs())
+    assert found.converged
+    assert found.iterations < 10  # each with the evaluations that its search asks for
     found = gx.minimize(bowl, start, gx.chain(gx.clip_by_global_norm(1e9), gx.lbfgs()))
     assert found.converged
     assert found.evaluations < 15
