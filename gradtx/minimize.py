@@ -14,6 +14,7 @@ from jax import Array, lax
 from jax.core import Tracer
 
 from gradtx.engine.run import in_precision
+from gradtx.engine.step import At
 from gradtx.interop import AnyTransformation, as_transformation
 from gradtx.optimizers.quasi_newton import lbfgs
 from gradtx.rule import Hyper
@@ -183,7 +184,9 @@ def _minimize(
 ) -> Minimum:
     loss, has_aux, given, callback = functions
     evaluate = _evaluation(loss, has_aux, given, args)
-    asked = {"value_fn": lambda p: evaluate(p)[0], "grad_fn": lambda p: evaluate(p)[2]}
+    asked: dict[str, Any] = {"value_fn": lambda p: evaluate(p)[0]}
+    if any("grad_fn" in (*part.needs, *part.wants) for part, _ in tx.moments(At(0))):
+        asked["grad_fn"] = lambda p: evaluate(p)[2]  # Optax's searches refuse what they do not know
     real = real_dtype_of(params)
     number = functools.partial(jnp.asarray, dtype=real)
     gtol, ftol, xtol = map(number, tolerances[:3])
