@@ -133,6 +133,20 @@ class _aimed(Rule, called="LineSearch"):
         return direction, slots._replace(direction=direction)
 
 
+class Evaluated(NamedTuple):
+    """An evaluation, and what it means for the search."""
+
+    grads: Tree  # at least float32
+    params: Tree | None
+    at: At
+    extra: Mapping[str, Any]
+    still: list[bool]  # the arrays that are never moved
+    numbers: Any  # the hyperparameters
+    trial: Point
+    resting: Array  # whether no search was under way
+    accepted: Array
+
+
 class LineSearch(Wrapper):
     """A search along the updates of `inner`. Where these do not lead down it goes down steepest.
 
@@ -246,7 +260,7 @@ class LineSearch(Wrapper):
         spoilt, shorter = self.retreat(search)
         step = jnp.where(finite, step, shorter)
         # A trial at the base itself: there is no lower point on this line that it could find.
-        failed = ~resting & ~accepted & (ended | (step <= 0))
+        failed = ~resting & ~accepted & (ended | ~(step > 0))
         again = failed & ~search.emptied
         goes_on = search._replace(
             step=jnp.where(resting | failed, 0, step),
@@ -255,10 +269,10 @@ class LineSearch(Wrapper):
             status=jnp.where(failed & ~again, NO_LOWER_POINT, search.status),
         )
 
+        seen = Evaluated(wide, params, at, extra, still, numbers, trial, resting, accepted)
+
         def begins() -> tuple[Any, ...]:
-            return self._begun(
-                wide, state, params, at, extra, numbers, trial, accepted, resting, still
-            )
+            return self._begun(seen, state)
 
         def same() -> tuple[Any, ...]:
             return goes_on, state.own, state.inner
@@ -277,20 +291,9 @@ class LineSearch(Wrapper):
         )
         return with_leaves(params, still, False, trial_params), new_state
 
-    def _begun(
-        self,
-        wide: Tree,
-        state: State,
-        params: Tree | None,
-        at: At,
-        extra: Mapping[str, Any],
-        numbers: Any,
-        trial: Point,
-        accepted: Array,
-        resting: Array,
-        still: list[bool],
-    ) -> tuple[Search, Any, Any]:
+    def _begun(self, seen: Evaluated, state: State) -> tuple[Search, Any, Any]:
         """A search on a new line: from the point accepted, or afresh from the base."""
+        wide, params, at, extra, still, numbers, trial, resting, accepted = seen
         search, real = state.search, trial.value.dtype
         running = Running(_taken(), _taken.Part(*state.own), at, accepted)
         gradient, own = self.run_own(wide, running, params, {})
@@ -316,7 +319,7 @@ class LineSearch(Wrapper):
         new = quotient(numbers.learning_rate, length)
         first = jnp.where(anew, new, self.usual(numbers, trial))
         first = jnp.minimum(first, numbers.max_learning_rate)
-        first = jnp.where(jnp.isfinite(first) & (slope < 0), first, 0)
+        first = jnp.where(jnp.isfinite(first) & jnp.isfinite(slope) & (slope < 0), first, 0)
         start = Point(
             jnp.zeros_like(first), jnp.where(accepted, trial.value, search.base.value), slope
         )
@@ -331,7 +334,7 @@ class LineSearch(Wrapper):
                 trials=jnp.zeros_like(search.trials),
                 iterations=jnp.minimum(search.iterations, 2**31 - 2) + one_more,
                 emptied=anew,
-                status=jnp.where(accepted, SEARCHING, search.status),
+                status=jnp.where(accepted & ~resting, SEARCHING, search.status),
             ),
             self.rule.Part(*own),
             emptied(~descends, inside),
