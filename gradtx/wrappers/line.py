@@ -22,7 +22,7 @@ from gradtx.engine.joint import decided
 from gradtx.engine.placement import varying_as, zero_count
 from gradtx.engine.refusals import refuse_unfit
 from gradtx.engine.run import Running, in_precision
-from gradtx.engine.slots import Declared, declare
+from gradtx.engine.slots import Declared, declare, stored_as
 from gradtx.engine.step import At, next_count
 from gradtx.rule import (
     Copy,
@@ -304,7 +304,7 @@ class LineSearch(Wrapper):
             return self.inner.init_part(base, at_first)
 
         def emptied(when: Array, inside: Any) -> Any:
-            return either(when, lambda: as_came(fresh(), inside), lambda: inside)
+            return either(when, lambda: as_came(stored_as(inside, fresh()), inside), lambda: inside)
 
         here = state._replace(inner=emptied(~accepted, state.inner))
         steps, inside = self.inner_update(gradient, here, base, at, extra)
