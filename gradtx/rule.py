@@ -89,6 +89,8 @@ class Rule(Clocked):
     random: ClassVar[bool] = False  # whether each array draws numbers of its own
     numbered: ClassVar[bool] = False  # whether it asks for `step.place`
     lies_apart: ClassVar[bool] = False  # whether slots of its shape are not laid out like it
+    # Slots of several arrays like the parameter, [k, ...], which lie as it does, the k everywhere.
+    stacked: ClassVar[frozenset[str]] = frozenset()
     # Whether entries are cut to what can be squared and added up; None: if a slot is a `Square`.
     cut: ClassVar[bool | None] = None
     batched: ClassVar[bool] = False  # whether it is a `BatchedRule`, which the engine cannot ask
@@ -183,11 +185,12 @@ class BatchedRule(Rule):
 class JointRule(Rule):
     """A rule whose arrays decide together: by numbers that all of them give their part to.
 
-    In `measure_leaf` each array gives its part of the `Sums`: real scalars that are added up, or
-    `NormOf` an array. `decide` turns these and what is remembered in common (`Globals`, at least
-    float32) into new globals and `step.shared`. By default that is one number, by which every
-    array is multiplied; a chain lets the formula melt into the rules that follow. Hyperparameters
-    are one number for all arrays. The state is `Rule.State`: count, globals, slots.
+    In `measure_leaf` each array gives its part of the `Sums`: real scalars, or arrays of one shape
+    for all, that are added up, or `NormOf` an array. `decide` turns these and what is remembered in
+    common (`Globals`, at least float32) into new globals and `step.shared`. By default that is one
+    number, by which every array is multiplied; a chain lets the formula melt into the rules that
+    follow. Hyperparameters are one number for all arrays. The state is `Rule.State`: count,
+    globals, slots.
     """
 
     Sums: ClassVar[Any] = NoNumbers

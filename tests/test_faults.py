@@ -121,7 +121,7 @@ def test_numpy_hyperparameters_widen_nothing(
         (us, after), before = jax.eval_shape(lambda one=one: step(one))
         assert jax.tree.map(lambda x: x.dtype, us) == jax.tree.map(lambda x: x.dtype, ps)
         dtypes = {x.dtype for x in jax.tree.leaves((before, after))}
-        assert dtypes <= {np.dtype(np.float32), np.dtype(np.int32)}
+        assert dtypes <= set(map(np.dtype, ("float32", "int32", "bool")))
 
 
 @pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])

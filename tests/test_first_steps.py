@@ -281,6 +281,8 @@ def test_late_steps_have_the_size_of_others(name: str) -> None:
     """An array that begins late moves about as far in its first steps as a fresh one."""
     if name.removeprefix("scale_by_") == "radam":
         pytest.skip("its rectification is that of the step of the optimizer")
+    if name == "lbfgs":
+        pytest.skip("an array joins where a search ends, which these gradients do not let it")
     tx = build(ROWS[name])
     p, gs = inputs(0, 6, 4, steps=8)
 

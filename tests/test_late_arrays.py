@@ -38,10 +38,11 @@ def travelled(name, waits):
 
 
 OFTEN = ["adam", "lion", "adopt", "adan", "novograd", "ldog", "prodigy", "momo", "rprop", "muon"]
+SEARCHES = {"lbfgs"}  # an array joins where a search ends, which these gradients do not let it
 OFTEN += ["soap", "adafactor", "optimistic_gradient_descent"]
 
 
-@pytest.mark.parametrize("name", some([name for name in optimizers if name in ROWS], OFTEN))
+@pytest.mark.parametrize("name", some(sorted({*optimizers} & {*ROWS} - SEARCHES), OFTEN))
 def test_it_begins_much_as_a_fresh_one(name):
     """It neither explodes nor stands still: bias corrections may be those of the others."""
     fresh, usual = travelled(name, 0)

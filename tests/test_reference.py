@@ -38,6 +38,7 @@ from reference.levers import private_mean
 from reference.matrix import RESOLVED as OF_MATRICES
 from reference.parameter_free import RESOLVED
 from reference.preconditioned import RESOLVED as OF_SIDES
+from reference.quasi_newton import RESOLVED as OF_CURVATURE
 
 import gradtx
 from gradtx import catalogue
@@ -47,7 +48,7 @@ EXACT = 1e-12  # float64, every step on its own
 ROUNDINGS = 2.0**-21  # of float32, that a formula makes between what is rounded in `trajectory`
 
 
-RESOLVED_ALL = {**RESOLVED, **OF_AVERAGES, **OF_MATRICES, **OF_SIDES}
+RESOLVED_ALL = {**RESOLVED, **OF_AVERAGES, **OF_MATRICES, **OF_SIDES, **OF_CURVATURE}
 AT_RANDOM = (add_noise, private_mean)  # references that are given the random numbers
 
 

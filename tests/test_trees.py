@@ -88,10 +88,10 @@ def test_whole_models(name):
     tx = MAKERS[name](gx.adam(0.1))
     state = tx.init(model)
     for _ in range(2):
-        new, state = tx.step(grads, state, model)
+        new, state = tx.step(grads, state, model, value=1.0)
     assert new.activation is model.activation
     assert tx.eval_params(state, new).activation is model.activation
-    updates, _ = tx.update(grads, state, model)
+    updates, _ = tx.update(grads, state, model, value=1.0)
     assert jax.tree.leaves(updates.activation) == []
 
 

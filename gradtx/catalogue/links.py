@@ -52,6 +52,7 @@ from gradtx.optimizers.factored import (
 from gradtx.optimizers.layerwise import scale_by_fromage, scale_by_lars, scale_by_novograd
 from gradtx.optimizers.parameter_free import scale_by_dog, scale_by_dowg, scale_by_ldog
 from gradtx.optimizers.polyak import scale_by_momo, scale_by_momo_adam, scale_by_polyak
+from gradtx.optimizers.quasi_newton import scale_by_lbfgs
 from gradtx.optimizers.sign import scale_by_lion, scale_by_rprop, scale_by_sign, scale_by_signum
 from gradtx.transform import identity
 from gradtx.transforms.clip import clip, clip_by_global_norm, clip_by_norm
@@ -144,6 +145,12 @@ links = (
         row(scale_by_momo, "momentum with a model of the loss"),
         # Temporary: the step, for a sum
         row(scale_by_momo_adam, "Adam with a model of the loss", temporary_bytes=4),
+        # Temporary: the step, the change of the gradient, and what the memory makes of them
+        row(
+            scale_by_lbfgs,
+            "the inverse Hessian that the last steps showed",
+            temporary_bytes=20.1,
+        ),
         # Temporary: the old reward, from which the new one is found twice
         row(scale_by_cocob, "bets on the sign of every entry", temporary_bytes=4),
         row(scale_by_madgrad, "dual averaging with cube roots"),

@@ -30,6 +30,7 @@ from gradtx.optimizers.lowrank import apollo, galore
 from gradtx.optimizers.muon_family import adago, adamuon, dion, muon, normuon, scion
 from gradtx.optimizers.parameter_free import dog, dowg, ldog
 from gradtx.optimizers.polyak import momo, momo_adam, polyak_sgd
+from gradtx.optimizers.quasi_newton import lbfgs
 from gradtx.optimizers.schedule_free import schedule_free_adamw, schedule_free_sgd
 from gradtx.optimizers.sgd import sgd
 from gradtx.optimizers.shampoo import kl_shampoo, shampoo
@@ -178,6 +179,11 @@ optimizers = (
         ),
         # Temporary: the old reward, from which the new one is found twice
         row(cocob, "bets on the sign of every entry", 1.0, temporary_bytes=4),
+    )
+    | family(
+        "quasi-Newton",
+        # Temporary: as scale_by_lbfgs, the base, and the direction, which come out of a branch
+        row(lbfgs, "a search along the curvature of the last steps", 1.0, temporary_bytes=12.1),
     )
     | family(
         "factored",

@@ -16,6 +16,7 @@ from gradtx.wrappers.outer import ema_nesterov
 from gradtx.wrappers.partition import masked, partition
 from gradtx.wrappers.precision import kahan, master_weights, stochastic_rounding
 from gradtx.wrappers.schedule_free import gpa, schedule_free
+from gradtx.wrappers.search import backtracking, wolfe
 from gradtx.wrappers.separately import separately
 from gradtx.wrappers.sharpness import asam, opaque_sam, sam
 from gradtx.wrappers.store import blockwise, store
@@ -54,6 +55,10 @@ wrappers = family(
     row(partial(sam, adam(0.1)), "steps with the gradient from uphill", temporary_bytes=4),
     # Temporary: as sam
     row(partial(asam, adam(0.1)), "the same, as far as the parameters", temporary_bytes=4),
+    # Temporary: the base and the direction, which come out of a branch
+    row(partial(wolfe, adam(0.1)), "searches along the step", temporary_bytes=8.1),
+    # Temporary: as wolfe
+    row(partial(backtracking, adam(0.1)), "goes back along the step", temporary_bytes=8.1),
     row(partial(opaque_sam, adam(0.1)), "asks for the gradient from uphill"),
     # Temporary: the update, which is zero or not
     row(

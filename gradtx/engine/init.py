@@ -17,7 +17,14 @@ from jax.sharding import Sharding
 from gradtx.engine.front import as_typed
 from gradtx.engine.hyperparameters import narrowed, per_array
 from gradtx.engine.nodes import naming_nodes
-from gradtx.engine.placement import beside, on_any_mesh, ordered_after, sharding_of, varying_as
+from gradtx.engine.placement import (
+    beside,
+    on_any_mesh,
+    ordered_after,
+    sharding_of,
+    stacked_as,
+    varying_as,
+)
 from gradtx.engine.refusals import unmade
 from gradtx.engine.step import At
 from gradtx.tree import Tree, is_data, is_inexact, is_none, wide
@@ -141,9 +148,11 @@ def _new_slots(rule: Rule, p: Any) -> Any:
     own, near = p.sharding, beside(p)
     if own is None or near is None:
         return slots
-    return type(slots)(
-        *(lax.with_sharding_constraint(s, own if s.shape == p.shape else near) for s in slots)
+    places = (
+        own if s.shape == p.shape else stacked_as(own) if name in rule.stacked else near
+        for name, s in zip(slots._fields, slots, strict=True)
     )
+    return type(slots)(*map(lax.with_sharding_constraint, slots, places))
 
 
 @jax.jit
@@ -151,11 +160,26 @@ def _beside_array(rule: Rule, p: Any) -> Any:
     """Slots of the shape of the parameter are bound to lie as it does."""
 
     def like() -> Any:
-        shapes = jax.eval_shape(_slots, rule, jax.ShapeDtypeStruct(p.shape, p.dtype))
-        return type(shapes)(*(p if s.shape == p.shape else None for s in shapes))
+        return beside_p(jax.eval_shape(_slots, rule, jax.ShapeDtypeStruct(p.shape, p.dtype)))
+
+    def beside_p(slots: Any) -> Any:
+        """For each slot the parameter, or a stack of it, or None."""
+        return type(slots)(
+            *(
+                p
+                if s.shape == p.shape
+                else jnp.broadcast_to(p, s.shape)
+                if name in rule.stacked
+                else None
+                for name, s in zip(slots._fields, slots, strict=True)
+            )
+        )
 
     slots = on_any_mesh(_slots, rule, p, like=like)
-    bound = (ordered_after(p, s) if s.shape == p.shape else s for s in slots)
+    bound = (
+        s if near is None else ordered_after(near, s)
+        for s, near in zip(slots, beside_p(slots), strict=True)
+    )
     return type(slots)(*(varying_as(p, s) for s in bound))
 
 

@@ -62,6 +62,8 @@ def decided(
 
 def _measured(rule: JointRule, updates: Tree, state: Any, params: Tree | None, known: Any) -> Any:
     """What `rule.measure_leaf` finds in each array, put together; at least float32."""
+    if not rule.Sums._fields:
+        return rule.Sums()
     leaves, treedef = jax.tree.flatten(updates, is_leaf=is_none)
     given = params is not None
     ps = aligned(rule, treedef, params, "parameters") if given else [None] * len(leaves)
@@ -69,7 +71,7 @@ def _measured(rule: JointRule, updates: Tree, state: Any, params: Tree | None, k
     real = real_dtype_of(leaves)
     found = []
     for i, g in enumerate(leaves):
-        if g is None or not is_inexact(g) or not rule.Sums._fields:
+        if g is None or not is_inexact(g):
             continue
         g = jnp.asarray(g)
         slots = rule.Slots(*(column[i] for column in columns))
@@ -80,17 +82,22 @@ def _measured(rule: JointRule, updates: Tree, state: Any, params: Tree | None, k
         except (TypeError, ValueError) as error:
             raise explained(rule, updates, i, g, ps[i], (slots,), error) from error
     if not found:
-        return rule.Sums(*(jnp.zeros((), real) for _ in rule.Sums._fields))
+        found = [_of_nothing(rule, real, known)]
     return rule.Sums(*(_together(parts, real) for parts in zip(*found, strict=True)))
+
+
+def _of_nothing(rule: JointRule, real: Any, known: Any) -> Any:
+    """What an array without an entry gives: sums of the right shapes that are zero."""
+    empty = jnp.zeros((0,), real)
+    p = empty if "params" in rule.needs else None
+    return _measure(rule, empty, narrowed(rule, real).init_leaf(empty), p, known)
 
 
 def _together(parts: tuple[Any, ...], real: Any) -> Array:
     if isinstance(parts[0], NormOf):
         return global_norm([part.array for part in parts]).astype(real)
-    total = jnp.zeros((), real)
-    for part in parts:
-        total = total + lax.convert_element_type(part, real)
-    return total
+    wide = [lax.convert_element_type(part, real) for part in parts]
+    return sum(wide[1:], wide[0])
 
 
 @jax.jit

@@ -31,6 +31,13 @@ def beside(p: Any) -> Sharding | None:
     return given if given is not None and len(given.device_set) == 1 else None
 
 
+def stacked_as(own: Sharding) -> Sharding:
+    """The sharding of a stack of arrays that lie like this, with an axis in front."""
+    if not isinstance(own, NamedSharding):
+        return own
+    return NamedSharding(own.mesh, PartitionSpec(None, *own.spec), memory_kind=own.memory_kind)
+
+
 def sharding_of(p: Any) -> Sharding | None:
     """The sharding of `p` where the user chose one and it is known, else `None`."""
     if isinstance(p, Tracer):

@@ -12,7 +12,7 @@ from jax import Array
 from gradtx.engine.beside import aligned
 from gradtx.engine.codes import Stored
 from gradtx.engine.rounding import is_narrow
-from gradtx.tree import is_inexact, path_string, real_zeros_like
+from gradtx.tree import is_inexact, is_none, path_string, real_zeros_like
 
 
 def is_stored(x: Any) -> bool:
@@ -35,6 +35,22 @@ def together(kind: Any, treedef: Any, arrays: list[Any]) -> Any:
     rows = [x if isinstance(x, Stored) else (x, *[None] * (len(fields) - 1)) for x in arrays]
     columns = zip(*rows, strict=True) if rows else [()] * len(fields)
     return kind(*map(treedef.unflatten, columns))
+
+
+def stored_as(before: Any, new: Any) -> Any:
+    """A new state with its slots in the formats of one that was there before."""
+
+    def slot(old: Any, slots: Any) -> Any:
+        if not is_stored(old) or is_stored(slots):
+            return slots
+        leaves, treedef = jax.tree.flatten(slots, is_leaf=is_none)
+        kept = [
+            one.encode(x, None) if is_stored(one) else x
+            for one, x in zip(separate("init", treedef, old), leaves, strict=True)
+        ]
+        return together(type(old), treedef, kept)
+
+    return jax.tree.map(slot, before, new, is_leaf=is_stored)
 
 
 def _one(kind: Any, parts: tuple[Any, ...]) -> Any:

@@ -16,6 +16,7 @@ from . import (
     matrix,
     parameter_free,
     preconditioned,
+    quasi_newton,
     sign,
 )
 from .formula import Arrays as Arrays, Reference, descend as descend, each as each
@@ -39,6 +40,7 @@ REFERENCES: dict[str, Reference] = {
     **matrix.REFERENCES,
     **parameter_free.REFERENCES,
     **preconditioned.REFERENCES,
+    **quasi_newton.REFERENCES,
     **sign.REFERENCES,
     **levers.REFERENCES,
 }
