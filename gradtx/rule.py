@@ -221,7 +221,8 @@ class JointRule(Rule):
     def init_part(self, params: Tree, at: At) -> State:
         numbers = for_all_arrays(self, at.count)
         real = real_dtype_of(params)
-        start = [jnp.asarray(x, real) + at.count.astype(real) for x in numbers.init_globals()]
+        nothing = (at.count - at.count).astype(real)  # on the devices and axes of the count
+        start = [jnp.asarray(x, real) + nothing for x in numbers.init_globals()]
         state = init_rule(self, params, at)
         return state._replace(**dict(zip(self.Globals._fields, start, strict=True)))
 

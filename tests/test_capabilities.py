@@ -143,3 +143,30 @@ def test_complex_parameters_descend():
     for _ in range(100):
         z, state = tx.step(jnp.conj(jax.grad(loss)(z)), state, z)
     assert abs(complex(z) - (1 + 2j)) < 0.05
+
+
+@pytest.mark.parametrize("name", ["momo", "dog", "prodigy"])
+def test_what_arrays_know_together_begins_anew_too(name: str) -> None:
+    """After a return the estimates are those of the very start: a reset is a fresh `init`."""
+    tx = gx.lookahead(getattr(gx, name)(), 3, reset_state=True)
+    params = {"w": jnp.asarray([1.0, -2.0])}
+    state = tx.init(params)
+    for t in range(1, 7):
+        grads = {"w": params["w"] * (1.0 + t)}
+        params, state = tx.step(grads, state, params, value=jnp.sum(params["w"] ** 2))
+    fresh = tx.inner.init(params)
+    kept = dict(jax.tree_util.tree_leaves_with_path(state.inner))
+    for path, x in jax.tree_util.tree_leaves_with_path(fresh):
+        if path in kept:  # all but the count, which is that of the wrapper
+            np.testing.assert_array_equal(kept[path], x, jax.tree_util.keystr(path))
+
+
+def test_a_stored_state_begins_anew_as_it_is_stored() -> None:
+    tx = gx.store(gx.lookahead(gx.adam(0.1), 2, reset_state=True), {"mu": "bfloat16", "nu": "int8"})
+    params = {"w": jnp.ones(300)}
+    state = tx.init(params)
+    for _ in range(2):
+        params, state = tx.step(params, state, params)
+    moments = jax.tree.leaves(state)
+    assert any(x.dtype == jnp.bfloat16 for x in moments)
+    assert all(not np.any(np.asarray(x, np.float32)) for x in moments if x.dtype == jnp.bfloat16)

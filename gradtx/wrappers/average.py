@@ -29,12 +29,13 @@ from jax import Array
 from gradtx.engine.hyperparameters import for_all_arrays
 from gradtx.engine.placement import ordered_after
 from gradtx.engine.run import Running
+from gradtx.engine.slots import stored_as
 from gradtx.engine.step import At, next_count
 from gradtx.rule import Copy, HyperField, Rule, Step
 from gradtx.schedules.base import Number, Schedule
 from gradtx.schedules.steps import as_steps
 from gradtx.struct import static, within
-from gradtx.transform import State
+from gradtx.transform import State, apply_updates
 from gradtx.tree import Tree, as_came, real_dtype
 from gradtx.wrappers.base import Taken, Wrapper
 from gradtx.wrappers.choice import shown
@@ -230,7 +231,10 @@ class lookahead(Wrapper):
         if not self.reset_state:
             return steps, state
         due = is_due(self, "sync_period", done.at.count)
-        fresh = self.inner.init_part(done.params, done.at.inside("inner"))
+        at = done.at.inside("inner")
+        at, there = at._replace(count=at.count - at.count), apply_updates(done.params, steps)
+        fresh = stored_as(state.inner, self.inner.init_part(there, at))
+        fresh = as_came(fresh, state.inner)
         inner = jax.tree.map(lambda new, old: jnp.where(due, new, old), fresh, state.inner)
         return steps, state._replace(inner=inner)
 
