@@ -78,8 +78,8 @@ def differences(loss: Any, hyper: dict[str, float]) -> dict[str, float]:
 
 
 FAST = {
-    *("nesterov", "adadelta", "adamw", "nadam_warmed", "adopt", "stable_adamw", "lamb"),
-    *("schedule_free_adamw", "dog", "prodigy", "momo_adam", "mechanic", "adafactor", "muon"),
+    *("adamw", "nadam_warmed", "stable_adamw", "schedule_free_adamw", "prodigy", "momo_adam"),
+    *("mechanic", "adafactor", "muon"),
 }
 
 

@@ -147,6 +147,7 @@ LAWS_OF_THE_ENGINE = LAWS_OF_PLACES | {
     *("state_is_stable_for_all_dtypes_with_x64", "zero_gradients_of_float64"),
     *("kinds_of_hyperparameters_change_no_dtype_with_x64", "scan_takes_every_state"),
     *("kinds_of_hyperparameters_change_no_dtype", "vmap_over_a_stacked_optimizer_is_the_loop"),
+    *("other_numbers_are_not_traced_again", "complex_arrays_keep_their_state"),
     *("other_leaves_do_not_matter", "leaves_that_are_not_moved_get_no_update"),
     *("leaves_that_are_not_moved_without_gradients", "trees_without_any_array"),
     *("init_on_shapes_of_other_leaves", "a_named_tuple_of_parameters_is_as_a_dict"),

@@ -10,7 +10,7 @@ import pytest
 import gradtx
 from gradtx.testing.laws.errors import refuses_state
 
-from .cases import arrays, assert_three_parts, evidence, extras, over_kinds
+from .cases import arrays, assert_three_parts, evidence, extras, over_few
 
 
 def _refused(tx, grads, state, params, kinds=(TypeError, ValueError)):
@@ -21,7 +21,7 @@ def _refused(tx, grads, state, params, kinds=(TypeError, ValueError)):
     return raised.value
 
 
-@over_kinds
+@over_few
 def test_state_of_optax(row):
     """A state of Optax's is refused with what it is and what was expected."""
     if row.name != "identity":  # it hands on whatever it gets

@@ -13,7 +13,7 @@ import pytest
 import gradtx
 from gradtx.testing.laws.round_trips import TRIPS, comes_back
 
-from .cases import ROWS, arrays, assert_same, build, over_kinds, tree, update, zeros
+from .cases import ROWS, arrays, assert_same, build, over_few, tree, update, zeros
 
 
 def _trained(tx, params=None):
@@ -120,7 +120,7 @@ def test_array_hyperparameters_come_back(checkpointer, tmp_path):
     assert_same(_through_orbax(checkpointer, tmp_path / "checkpoint", tx, fresh), tx)
 
 
-@over_kinds
+@over_few
 def test_export(row):
     """A compiled update with the state as argument and result goes through `jax.export`."""
     export = pytest.importorskip("jax.export")

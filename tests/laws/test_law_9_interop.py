@@ -26,7 +26,6 @@ from .cases import (
     extras,
     needs,
     over_few,
-    over_kinds,
     over_kinds_of_optimizers,
     some,
     update,
@@ -47,7 +46,7 @@ def _assert_runs(tx, params, in_memory=False, **more):
         assert avals(updates) == avals(params)
 
 
-@over_kinds
+@over_few
 def test_in_an_optax_chain(row):
     """Between Optax's own links it computes what it computes alone."""
     tx, params, grads = build(row), arrays(0), arrays(1)
@@ -107,7 +106,7 @@ def test_numbers_in_optax_wrappers():
         assert_same(results[0], results[1])
 
 
-@over_kinds
+@over_few
 def test_optax_objects_in_our_chain(row):
     """Optax's links stand in a chain of ours, which still compares, prints and traces as one."""
     tx, clip = build(row), optax.clip_by_global_norm(1.0)
@@ -173,7 +172,7 @@ def test_inject_hyperparams_with_schedules_and_narrow_parameters(row):
     _assert_runs(injected, params, **extras(tx, params, params))
 
 
-@over_kinds
+@over_few
 def test_map_params(row):
     """`optax.tree.map_params` finds every slot that is like the parameters, and no other."""
     tx, params = build(row), arrays(0)
@@ -193,7 +192,7 @@ def test_map_params(row):
             assert mark == "other", path
 
 
-@over_kinds
+@over_few
 def test_tree_get_and_set(row):
     """`optax.tree.get` finds slots by their names and `optax.tree.set` replaces them."""
     state = build(row).init(arrays(0))
@@ -243,7 +242,7 @@ def test_one_count(name):
 class TestToOptax:
     """`to_optax` makes a real Optax object out of comparable, picklable callables."""
 
-    @over_kinds
+    @over_few
     def test_is_an_optax_object(self, row):
         tx = build(row)
         made = to_optax(tx)
@@ -256,7 +255,7 @@ class TestToOptax:
         params = arrays(0)
         assert_same(back.init(params), tx.init(params))
 
-    @over_kinds
+    @over_few
     def test_round_trip(self, row):
         """To Optax and back it still computes the same."""
         tx, params, grads = build(row), arrays(0), arrays(1)

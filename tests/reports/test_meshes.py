@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
-from laws.cases import KINDS, OF_OTHER_SHAPES, ROWS, build, compilations, step, update
+from laws.cases import OF_OTHER_SHAPES, ROWS, build, compilations, step, update
 
 import gradtx as gx
 
@@ -22,13 +22,12 @@ import gradtx as gx
 def every_row(over: Any) -> Any:
     """A test for each row and each of `over`; the last alone for rows that go entry by entry.
 
-    Those are of no kind of state or wrapper of their own; the rest of them is in `make test-all`.
+    What is of the shape of its parameter lies like it anywhere; the rest is in `make test-all`.
     """
     *_, last = over
-    deep = KINDS | OF_OTHER_SHAPES
 
     def one(name: str, place: str) -> Any:
-        marks = [] if name in deep or place == last else [pytest.mark.slow]
+        marks = [] if name in OF_OTHER_SHAPES or place == last else [pytest.mark.slow]
         return pytest.param(ROWS[name], place, id=f"{name}-{place}", marks=marks)
 
     found = [one(name, place) for name in ROWS for place in over]
