@@ -22,10 +22,10 @@ SUITES = {
         "rosenbrock": 1000,
         "logistic": 400,
         "digits-mlp": 600,
-        "digits-cnn": 100,
-        "text-gru": 100,
-        "text-transformer": 80,
-        "pendulum": 120,
+        "digits-cnn": 50,
+        "text-gru": 60,
+        "text-transformer": 50,
+        "pendulum": 80,
     },
 }
 """Problems that are run together, and how many steps each takes."""
