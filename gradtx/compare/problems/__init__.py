@@ -22,10 +22,10 @@ SUITES = {
         "rosenbrock": 1000,
         "logistic": 400,
         "digits-mlp": 600,
-        "digits-cnn": 50,
-        "text-gru": 60,
-        "text-transformer": 50,
-        "pendulum": 80,
+        "digits-cnn": 30,
+        "text-gru": 40,
+        "text-transformer": 30,
+        "pendulum": 60,
     },
 }
 """Problems that are run together, and how many steps each takes."""
