@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -155,18 +157,42 @@ def test_what_arrays_know_together_begins_anew_too(name: str) -> None:
         grads = {"w": params["w"] * (1.0 + t)}
         params, state = tx.step(grads, state, params, value=jnp.sum(params["w"] ** 2))
     fresh = tx.inner.init(params)
-    kept = dict(jax.tree_util.tree_leaves_with_path(state.inner))
-    for path, x in jax.tree_util.tree_leaves_with_path(fresh):
-        if path in kept:  # all but the count, which is that of the wrapper
-            np.testing.assert_array_equal(kept[path], x, jax.tree_util.keystr(path))
+    expected = dict(jax.tree_util.tree_leaves_with_path(fresh))
+    kept = jax.tree_util.tree_leaves_with_path(state.inner)
+    assert len(kept) == len(expected) - 1  # all but the count, which is that of the wrapper
+    for path, x in kept:
+        np.testing.assert_array_equal(x, expected[path], jax.tree_util.keystr(path))
 
 
-def test_a_stored_state_begins_anew_as_it_is_stored() -> None:
-    tx = gx.store(gx.lookahead(gx.adam(0.1), 2, reset_state=True), {"mu": "bfloat16", "nu": "int8"})
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda inner: gx.lookahead(inner, 2, reset_state=True),
+        lambda inner: gx.sam(gx.sgd(0.1), adv_optimizer=inner),
+        lambda inner: gx.wolfe(inner),
+    ],
+    ids=["lookahead", "sam", "wolfe"],
+)
+def test_a_stored_state_begins_anew_as_it_is_stored(make: Any) -> None:
+    """What is made afresh is in the formats of what it takes the place of."""
+    tx = gx.store(make(gx.adam(0.1)), {"mu": "bfloat16", "nu": "int8"})
+    params = {"w": jnp.ones(300)}
+    state = start = tx.init(params)
+    for _ in range(3):
+        value = jnp.sum(params["w"] ** 2)
+        params, state = tx.step(jax.tree.map(lambda x: 2 * x, params), state, params, value=value)
+    assert jax.tree.map(lambda x: x.dtype, state) == jax.tree.map(lambda x: x.dtype, start)
+    assert any(x.dtype == jnp.bfloat16 for x in jax.tree.leaves(state))
+    assert np.isfinite(params["w"]).all()
+
+
+def test_a_stored_moment_is_zero_where_it_begins_anew() -> None:
+    tx = gx.store(gx.lookahead(gx.adam(0.1), 2, reset_state=True), {"mu": "bfloat16"})
     params = {"w": jnp.ones(300)}
     state = tx.init(params)
+    seen = []
     for _ in range(2):
         params, state = tx.step(params, state, params)
-    moments = jax.tree.leaves(state)
-    assert any(x.dtype == jnp.bfloat16 for x in moments)
-    assert all(not np.any(np.asarray(x, np.float32)) for x in moments if x.dtype == jnp.bfloat16)
+        stored = [x for x in jax.tree.leaves(state) if x.dtype == jnp.bfloat16]
+        seen.append(any(np.any(np.asarray(x, np.float32)) for x in stored))
+    assert seen == [True, False]

@@ -22,14 +22,12 @@ from __future__ import annotations
 from dataclasses import KW_ONLY
 from typing import Any, ClassVar, NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jax import Array
 
 from gradtx.engine.hyperparameters import for_all_arrays
-from gradtx.engine.placement import ordered_after
+from gradtx.engine.placement import ordered_after, zero_count
 from gradtx.engine.run import Running
-from gradtx.engine.slots import stored_as
 from gradtx.engine.step import At, next_count
 from gradtx.rule import Copy, HyperField, Rule, Step
 from gradtx.schedules.base import Number, Schedule
@@ -38,7 +36,7 @@ from gradtx.struct import static, within
 from gradtx.transform import State, apply_updates
 from gradtx.tree import Tree, as_came, real_dtype
 from gradtx.wrappers.base import Taken, Wrapper
-from gradtx.wrappers.choice import shown
+from gradtx.wrappers.choice import anew, shown
 
 # Decays ----------------------------------------------------------------------------------------
 
@@ -231,12 +229,13 @@ class lookahead(Wrapper):
         if not self.reset_state:
             return steps, state
         due = is_due(self, "sync_period", done.at.count)
-        at = done.at.inside("inner")
-        at, there = at._replace(count=at.count - at.count), apply_updates(done.params, steps)
-        fresh = stored_as(state.inner, self.inner.init_part(there, at))
-        fresh = as_came(fresh, state.inner)
-        inner = jax.tree.map(lambda new, old: jnp.where(due, new, old), fresh, state.inner)
-        return steps, state._replace(inner=inner)
+
+        def fresh() -> Any:
+            there = apply_updates(done.params, steps)
+            at = done.at.inside("inner")._replace(count=zero_count(there))
+            return self.inner.init_part(there, at)
+
+        return steps, state._replace(inner=anew(due, state.inner, fresh))
 
     def inner_at(self, state: State, at: At) -> At:
         inside = Wrapper.inner_at(self, state, at)

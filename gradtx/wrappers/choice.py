@@ -13,8 +13,9 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
+from gradtx.engine.slots import stored_as
 from gradtx.struct import NUMBERS
-from gradtx.tree import Tree, is_inexact, is_none
+from gradtx.tree import Tree, as_came, is_inexact, is_none
 
 
 def either(pred: Any, yes: Callable[[], Tree], no: Callable[[], Tree]) -> Tree:
@@ -32,6 +33,11 @@ def either(pred: Any, yes: Callable[[], Tree], no: Callable[[], Tree]) -> Tree:
     arrays = iter(lax.cond(pred, arrays_of(yes), arrays_of(no)))
     treedef, rest = trees[0]
     return treedef.unflatten(next(arrays) if x is None else x for x in rest)
+
+
+def anew(pred: Any, state: Any, fresh: Callable[[], Any]) -> Any:
+    """`state`, or where `pred` holds what `fresh` makes, in the formats of `state`."""
+    return either(pred, lambda: as_came(stored_as(state, fresh()), state), lambda: state)
 
 
 def _is_empty(x: Any) -> bool:

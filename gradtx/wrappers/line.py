@@ -22,7 +22,7 @@ from gradtx.engine.joint import decided
 from gradtx.engine.placement import varying_as, zero_count
 from gradtx.engine.refusals import refuse_unfit
 from gradtx.engine.run import Running, in_precision
-from gradtx.engine.slots import Declared, declare, stored_as
+from gradtx.engine.slots import Declared, declare
 from gradtx.engine.step import At, next_count
 from gradtx.rule import (
     Copy,
@@ -37,7 +37,7 @@ from gradtx.struct import value_error, whole, within
 from gradtx.transform import State
 from gradtx.tree import Tree, as_came, inner, is_inexact, real_dtype_of, widened
 from gradtx.wrappers.base import Turn, Wrapper
-from gradtx.wrappers.choice import either, shown, zero_updates
+from gradtx.wrappers.choice import anew, either, shown, zero_updates
 from gradtx.wrappers.more_thuente import Interval, Point, quotient
 
 SEARCHING, NO_LOWER_POINT = 0, 1
@@ -303,10 +303,7 @@ class LineSearch(Wrapper):
             at_first = at.inside("inner")._replace(count=zero_count(base))
             return self.inner.init_part(base, at_first)
 
-        def emptied(when: Array, inside: Any) -> Any:
-            return either(when, lambda: as_came(stored_as(inside, fresh()), inside), lambda: inside)
-
-        here = state._replace(inner=emptied(~accepted, state.inner))
+        here = state._replace(inner=anew(~accepted, state.inner, fresh))
         steps, inside = self.inner_update(gradient, here, base, at, extra)
         refuse_unfit(self.inner, steps, params)
         steps = only(widened(steps), still, False)
@@ -315,9 +312,9 @@ class LineSearch(Wrapper):
         _, own = self.run_own(steps, Running(_aimed(), _aimed.Part(*own), at, descends), params, {})
         slope = jnp.where(descends, sums.against, -sums.steepest * sums.steepest)
         length = jnp.where(descends, sums.size, sums.steepest)
-        anew = resting | ~accepted | ~descends
-        new = quotient(numbers.learning_rate, length)
-        first = jnp.where(anew, new, self.usual(numbers, trial))
+        emptied = resting | ~accepted | ~descends
+        of_length = quotient(numbers.learning_rate, length)
+        first = jnp.where(emptied, of_length, self.usual(numbers, trial))
         first = jnp.minimum(first, numbers.max_learning_rate)
         first = jnp.where(jnp.isfinite(first) & jnp.isfinite(slope) & (slope < 0), first, 0)
         start = Point(
@@ -333,11 +330,11 @@ class LineSearch(Wrapper):
                 ),
                 trials=jnp.zeros_like(search.trials),
                 iterations=jnp.minimum(search.iterations, 2**31 - 2) + one_more,
-                emptied=anew,
+                emptied=emptied,
                 status=jnp.where(accepted & ~resting, SEARCHING, search.status),
             ),
             self.rule.Part(*own),
-            emptied(~descends, inside),
+            anew(~descends, inside, fresh),
         )
 
     def _measured(self, updates: Tree, own: Any, params: Tree | None, at: At) -> Any:

@@ -26,7 +26,7 @@ from gradtx.transform import GradientTransformation, State, apply_updates
 from gradtx.tree import Tree, abs2, as_came, global_norm, is_inexact, is_none, root, widened
 from gradtx.wrappers.average import is_due, whole_number
 from gradtx.wrappers.base import Turn, Wrapper
-from gradtx.wrappers.choice import either, shown, zero_updates
+from gradtx.wrappers.choice import anew, either, shown, zero_updates
 
 
 class _weigh(Rule, called="sam"):
@@ -142,8 +142,7 @@ class sam(Wrapper):
         rule, wide = self.rule, only(widened(updates), still, False)
         first, ascent = self._phase(at.count) == 0, state.ascent
         if self.adv_optimizer is not None:
-            fresh = self.init_own(params, at).ascent
-            ascent = jax.tree.map(lambda new, old: jnp.where(first, new, old), fresh, ascent)
+            ascent = anew(first, ascent, lambda: _fresh(self, params, at))
         _, own = self.run_own(wide, Running(rule, state.own, at, first), params, extra)
 
         def with_still(steps: Tree) -> Tree:
