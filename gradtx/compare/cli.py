@@ -130,7 +130,7 @@ def _parsers() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
     add(
         "--seeds",
         metavar="N",
-        help="number of seeds (default: 12, which tell up to 100 optimizers apart; 6 tell two)",
+        help="number of seeds (default: 12, which can tell the best of 100 optimizers from the rest; 6 do of 2)",
     )
     add(
         "--output",

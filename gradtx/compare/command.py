@@ -88,7 +88,8 @@ def run(plan: Plan, ctrl_c: CtrlC) -> Results:
                 ticker.advance(part)
 
             for problem in plan.problems:
-                race = Race(problem, plan.seeds, SCHEDULES[plan.schedule], plan.finer)
+                schedule = SCHEDULES[plan.schedule]
+                race = Race(problem, plan.seeds, schedule, plan.finer, plan.looks)
                 course = race.course()
                 for entrant in plan.entrants:
                     ticker.begin(f"{problem.name}: {entrant.label}")

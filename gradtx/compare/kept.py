@@ -110,7 +110,7 @@ def _one_course(found: dict[str, Course], named: bool) -> Course:
     labels += [label for c in found.values() for label in c.failures]
     counts = {len(t.seeds) for c in found.values() for t in c.trials}
     shared = min(counts)
-    unequal = f" Compared is seed by seed, over the {shared} that all runs have."
+    unequal = f" Not all runs have as many seeds: of each the first {shared} count."
 
     def told(label: str, name: str) -> str:
         return f"{label} ({name})" if named or labels.count(label) > 1 else label

@@ -17,8 +17,8 @@ from . import parse
 from .entrant import SCHEDULES, Entrant
 from .own import is_own, load
 from .parse import BadInput
-from .problems import PROBLEMS, SUITES, Problem
-from .race import default_rates
+from .problems import PROBLEMS, SUITE_LOOKS, SUITES, Problem
+from .race import LOOKS, default_rates
 from .summary import FIRST
 
 CLASSICS = (
@@ -38,6 +38,7 @@ class Plan:
     schedule: str
     seeds: list[int]
     output: Path | None  # None: nothing is written on the way
+    looks: int = LOOKS
 
     @property
     def finer(self) -> bool:
@@ -78,6 +79,7 @@ def read(options: argparse.Namespace) -> Plan:
         schedule=schedule,
         seeds=seeds,
         output=output,
+        looks=SUITE_LOOKS if suite else LOOKS,
     )
 
 

@@ -43,6 +43,7 @@ class Race:
     seeds: Sequence[int]
     schedule: Schedule
     finer: bool = False  # whether there is a second round
+    looks: int = LOOKS  # each judges all runs on all examples
 
     def __post_init__(self) -> None:
         problem = self.problem
@@ -92,7 +93,7 @@ class Race:
         seeds = jnp.asarray(chosen, jnp.int32)
         began = time.perf_counter()
         carry = jax.jit(_stack(self._start))(txs, seeds)
-        lengths = _chunks(problem.steps)
+        lengths = _chunks(problem.steps, self.looks)
         advance = {
             length: jax.jit(_stack(partial(self._advance, length), 0, None, None), donate_argnums=2)
             .lower(txs, seeds, carry, jnp.int32(0), self._batches.data)
@@ -273,8 +274,8 @@ def _stack(function: Callable[..., Any], *rest: int | None) -> Callable[..., Any
     return jax.vmap(jax.vmap(function, (None, 0, *rest)), (0, None, *rest))
 
 
-def _chunks(steps: int) -> list[int]:
+def _chunks(steps: int, looks: int) -> list[int]:
     """Steps between looks: at most two lengths, since each is compiled once."""
-    length = -(-steps // LOOKS)
+    length = -(-steps // looks)
     whole, rest = divmod(steps, length)
     return [length] * whole + [rest] * (rest > 0)

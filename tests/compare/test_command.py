@@ -15,7 +15,7 @@ from gradtx import catalogue
 from gradtx.compare import race as race_module
 from gradtx.compare.cli import _options, main
 from gradtx.compare.plan import read
-from gradtx.compare.problems import PROBLEMS, SUITES
+from gradtx.compare.problems import PROBLEMS, SUITE_LOOKS, SUITES
 from gradtx.compare.results import Results, from_json, to_json
 
 from .conftest import course, falling, trial
@@ -152,5 +152,6 @@ def test_the_small_suite_has_all_problems(tmp_path):
     plan = read(options)
     assert [problem.name for problem in plan.problems] == list(PROBLEMS)
     assert {problem.name: problem.steps for problem in plan.problems} == SUITES["small"]
+    assert plan.looks == SUITE_LOOKS
     options.steps = "7"
     assert {problem.steps for problem in read(options).problems} == {7}

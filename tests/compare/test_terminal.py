@@ -84,7 +84,7 @@ def test_results_of_two_runs_are_compared(tmp_path):
     results = from_json((tmp_path / "both" / "results.json").read_text("utf-8"))
     labels = [t.optimizer for t in results.courses[0].trials]
     assert labels == ["sgd (old)", "sgd (new)"]
-    assert "over the 1 that all runs have" in results.courses[0].about
+    assert "the first 1 count" in results.courses[0].about
 
 
 def test_what_an_earlier_run_left_is_removed_and_nothing_else(tmp_path):

@@ -22,10 +22,12 @@ SUITES = {
         "rosenbrock": 1000,
         "logistic": 400,
         "digits-mlp": 600,
-        "digits-cnn": 30,
-        "text-gru": 40,
-        "text-transformer": 30,
-        "pendulum": 60,
+        "digits-cnn": 96,
+        "text-gru": 72,
+        "text-transformer": 48,
+        "pendulum": 96,
     },
 }
 """Problems that are run together, and how many steps each takes."""
+
+SUITE_LOOKS = 12  # at all runs of an optimizer, which cost more than such short runs do
