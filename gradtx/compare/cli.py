@@ -130,7 +130,8 @@ def _parsers() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
     add(
         "--seeds",
         metavar="N",
-        help="number of seeds (default: 12, which can tell the best of 100 optimizers from the rest; 6 do of 2)",
+        help="number of seeds (default: 12, which can tell the best of 100 optimizers from the "
+        "others; 6 can tell two apart)",
     )
     add(
         "--output",

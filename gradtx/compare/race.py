@@ -274,7 +274,7 @@ def _stack(function: Callable[..., Any], *rest: int | None) -> Callable[..., Any
     return jax.vmap(jax.vmap(function, (None, 0, *rest)), (0, None, *rest))
 
 
-def _chunks(steps: int, looks: int) -> list[int]:
+def _chunks(steps: int, looks: int = LOOKS) -> list[int]:
     """Steps between looks: at most two lengths, since each is compiled once."""
     length = -(-steps // looks)
     whole, rest = divmod(steps, length)
