@@ -16,7 +16,7 @@ from gradtx.rule import JointRule, Rule
 from gradtx.schedules.base import Schedule
 from gradtx.struct import Static, Table, converted, value_error
 from gradtx.transform import GradientTransformation, State, identity
-from gradtx.tree import Tree
+from gradtx.tree import Extra, Tree
 
 
 class chain(Clocked):
@@ -69,7 +69,7 @@ class chain(Clocked):
         return {name: part.init_part(params, at.inside(name)) for name, part in self.parts.items()}
 
     def update_part(
-        self, updates: Tree, state: State, params: Tree | None, at: At, extra: Mapping[str, Any]
+        self, updates: Tree, state: State, params: Tree | None, at: At, extra: Extra
     ) -> tuple[Tree, State]:
         refuse_other_parts(self, state, self.parts)
         new: dict[str, State] = {}

@@ -21,7 +21,7 @@ from gradtx.transform import (
     with_still,
     without_gradients,
 )
-from gradtx.tree import P, Tree, U, listed
+from gradtx.tree import Extra, P, Tree, U, listed
 
 FRONT = At(None)
 """The place of the whole, before its clock has been read."""
@@ -42,7 +42,7 @@ class Clocked(GradientTransformation):
 
     @abc.abstractmethod
     def update_part(
-        self, updates: Tree, state: State, params: Tree | None, at: At, extra: Mapping[str, Any]
+        self, updates: Tree, state: State, params: Tree | None, at: At, extra: Extra
     ) -> tuple[Tree, State]: ...
 
     def eval_part(self, state: State, params: Tree, at: At) -> Tree:
@@ -64,7 +64,7 @@ class Clocked(GradientTransformation):
         return self._with_count(count, self.init_part(params, at._replace(count=count)))
 
     def update_alone(
-        self, updates: Tree, state: State, params: Tree | None, at: At, extra: Mapping[str, Any]
+        self, updates: Tree, state: State, params: Tree | None, at: At, extra: Extra
     ) -> tuple[Tree, State]:
         count, part = self._without_count(state)
         if without_gradients(updates):
@@ -74,7 +74,7 @@ class Clocked(GradientTransformation):
         return updates, self._with_count(next_count(count), part)
 
     def step_alone(
-        self, grads: Tree, state: State, params: Tree, at: At, extra: Mapping[str, Any]
+        self, grads: Tree, state: State, params: Tree, at: At, extra: Extra
     ) -> tuple[Tree, State]:
         count, part = self._without_count(state)
         if without_gradients(grads):

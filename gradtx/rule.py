@@ -28,7 +28,7 @@ from gradtx.hyper import (
 )
 from gradtx.paths import Route, reasons
 from gradtx.transform import GradientTransformation, State
-from gradtx.tree import Tree, is_inexact, named_leaves, real_dtype_of
+from gradtx.tree import Extra, Tree, is_inexact, named_leaves, real_dtype_of
 
 
 class NoSlots(NamedTuple):
@@ -124,7 +124,7 @@ class Rule(Clocked):
         return init_rule(self, params, at)
 
     def update_part(
-        self, updates: Tree, state: State, params: Tree | None, at: At, extra: Mapping[str, Any]
+        self, updates: Tree, state: State, params: Tree | None, at: At, extra: Extra
     ) -> tuple[Tree, State]:
         updates, (state,) = run([Running(self, state, at)], updates, params, extra)
         return updates, state
@@ -227,14 +227,14 @@ class JointRule(Rule):
         return state._replace(**dict(zip(self.Globals._fields, start, strict=True)))
 
     def decided(
-        self, updates: Tree, state: State, params: Tree | None, at: At, extra: Mapping[str, Any]
+        self, updates: Tree, state: State, params: Tree | None, at: At, extra: Extra
     ) -> Running:
         """This rule, ready to run, once it has looked at all arrays."""
         shared, state = decided(self, updates, state, params, at, extra)
         return Running(self, state, at, shared)
 
     def update_part(
-        self, updates: Tree, state: State, params: Tree | None, at: At, extra: Mapping[str, Any]
+        self, updates: Tree, state: State, params: Tree | None, at: At, extra: Extra
     ) -> tuple[Tree, State]:
         running = self.decided(updates, state, params, at, extra)
         updates, (state,) = run([running], updates, params, extra)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import abc
 import functools
 import operator
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any, ClassVar, Self
 
 import jax
@@ -36,7 +36,7 @@ from gradtx.struct import (
     shown,
     value_error,
 )
-from gradtx.tree import P, Tree, U, is_none, named_leaves
+from gradtx.tree import Extra, P, Tree, U, is_none, named_leaves
 
 State = Any
 """A pytree of arrays that one update hands to the next."""
@@ -144,13 +144,13 @@ class GradientTransformation(Struct, abc.ABC):
         return self.init(params)
 
     def update_part(
-        self, updates: Tree, state: State, params: Tree | None, at: At, extra: Mapping[str, Any]
+        self, updates: Tree, state: State, params: Tree | None, at: At, extra: Extra
     ) -> tuple[Tree, State]:
         """`update` of this part at a moment."""
         return self.update(updates, state, params, **extra)
 
     def step_part(
-        self, grads: Tree, state: State, params: Tree, at: At, extra: Mapping[str, Any]
+        self, grads: Tree, state: State, params: Tree, at: At, extra: Extra
     ) -> tuple[Tree, State]:
         """`step` of this part at a moment."""
         updates, state = self.update_part(grads, state, params, at, extra)
@@ -176,7 +176,7 @@ class GradientTransformation(Struct, abc.ABC):
         return self.init_part(params, at)
 
     def update_alone(
-        self, updates: Tree, state: State, params: Tree | None, at: At, extra: Mapping[str, Any]
+        self, updates: Tree, state: State, params: Tree | None, at: At, extra: Extra
     ) -> tuple[Tree, State]:
         """`update` at the next moment of its clock, which waits while no array has a gradient."""
         if without_gradients(updates):
@@ -184,7 +184,7 @@ class GradientTransformation(Struct, abc.ABC):
         return self.update_part(updates, state, params, at, extra)
 
     def step_alone(
-        self, grads: Tree, state: State, params: Tree, at: At, extra: Mapping[str, Any]
+        self, grads: Tree, state: State, params: Tree, at: At, extra: Extra
     ) -> tuple[Tree, State]:
         """`step` at the next moment of its clock."""
         if without_gradients(grads):

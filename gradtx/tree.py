@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import jax
@@ -15,6 +15,9 @@ from jax.typing import DTypeLike
 
 Tree = Any
 """A pytree of arrays."""
+
+Extra = Mapping[str, Any]
+"""The arguments of `update` beside gradients, state and parameters, by name."""
 
 Params = Tree
 """What is trained: any pytree of arrays, such as a dict, a dataclass or a module."""

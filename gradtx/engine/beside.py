@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 import jax
@@ -12,7 +12,7 @@ from jax.tree_util import tree_flatten_with_path
 
 from gradtx.paths import spread
 from gradtx.struct import value_error
-from gradtx.tree import Tree, is_data, is_none, listed, named_leaves, path_string
+from gradtx.tree import Extra, Tree, is_data, is_none, listed, named_leaves, path_string
 
 WHAT_TO_DO = {
     "parameters": "Take the gradients with respect to these parameters: jax.grad(loss)(params)",
@@ -97,8 +97,8 @@ def alike(called: object, name: str, value: Tree, tree: Tree) -> list[Any]:
 
 
 def split(
-    called: object, names: Iterable[str], extra: Mapping[str, Any], tree: Tree, keys: Any, key: Any
-) -> Mapping[str, Any]:
+    called: object, names: Iterable[str], extra: Extra, tree: Tree, keys: Any, key: Any
+) -> Extra:
     """The extra arguments, of those in `names` what belongs to the leaves of one key."""
     treedef = jax.tree.structure(tree, is_leaf=is_none)
     wanted = [name for name in names if extra.get(name) is not None]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -16,7 +15,7 @@ from gradtx.engine.refusals import explained, refuse_missing, refuse_mixed, refu
 from gradtx.engine.run import in_precision, slots_of
 from gradtx.engine.slots import separate
 from gradtx.engine.step import At, next_count
-from gradtx.tree import Tree, global_norm, is_inexact, is_none, real_dtype_of, widest
+from gradtx.tree import Extra, Tree, global_norm, is_inexact, is_none, real_dtype_of, widest
 
 JointRule = Any
 """A `gradtx.rule.JointRule`, which is built on this module."""
@@ -37,7 +36,7 @@ def decided(
     state: Any,
     params: Tree | None,
     at: At,
-    extra: Mapping[str, Any],
+    extra: Extra,
 ) -> tuple[Any, Any]:
     """What the arrays share at this step, and the state with what they remember together."""
     refuse_other_state(rule, state, rule.Part)

@@ -28,7 +28,7 @@ from gradtx.engine.placement import explicit_mesh
 from gradtx.engine.refusals import explained, refuse_missing, refuse_mixed, refuse_other_state
 from gradtx.engine.slots import is_stored, separate, together
 from gradtx.engine.step import At, Step, next_count
-from gradtx.tree import Tree, is_inexact, is_none, real_dtype, widest
+from gradtx.tree import Extra, Tree, is_inexact, is_none, real_dtype, widest
 
 Rule = Any
 """A `gradtx.rule.Rule`, which is built on this module."""
@@ -116,7 +116,7 @@ def run(
 class _Ready:
     """The rules at one step: hyperparameters as numbers, what arrays share and what they do not."""
 
-    def __init__(self, running: Sequence[Running], model: Tree, extra: Mapping[str, Any]) -> None:
+    def __init__(self, running: Sequence[Running], model: Tree, extra: Extra) -> None:
         self.running = running
         self.model = model
         self.own = [per_array(rule, at.count, model) for rule, _, at, *_ in running]

@@ -18,7 +18,7 @@ from gradtx.struct import converted, static, value_error
 from gradtx.transform import GradientTransformation, State
 from gradtx.transforms.decay import add_decayed_weights
 from gradtx.transforms.scale import scale_by_learning_rate
-from gradtx.tree import Tree
+from gradtx.tree import Extra, Tree
 from gradtx.wrappers.partition import CLOCKS, moments_of, partition
 
 Matrices = str | Mapping[Any, Axes | str | None]
@@ -63,7 +63,7 @@ class by_role(Clocked):
         return self._partition(1.0).init_part(params, at)
 
     def update_part(
-        self, updates: Tree, state: State, params: Tree | None, at: At, extra: Mapping[str, Any]
+        self, updates: Tree, state: State, params: Tree | None, at: At, extra: Extra
     ) -> tuple[Tree, State]:
         refuse_other_parts(self, state, self._part_names)
         return self._partition(self.learning_rate).update_part(updates, state, params, at, extra)

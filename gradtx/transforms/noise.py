@@ -6,7 +6,6 @@ differentially_private_aggregate    on the mean of clipped per-example gradients
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import KW_ONLY
 from typing import Any, ClassVar
 
@@ -25,7 +24,17 @@ from gradtx.engine.step import At
 from gradtx.rule import HyperField, Rule, Step
 from gradtx.struct import static, value_error, within
 from gradtx.transform import State
-from gradtx.tree import Tree, as_came, global_norm, is_inexact, is_none, named_leaves, root, widest
+from gradtx.tree import (
+    Extra,
+    Tree,
+    as_came,
+    global_norm,
+    is_inexact,
+    is_none,
+    named_leaves,
+    root,
+    widest,
+)
 
 
 class add_noise(Rule):
@@ -88,7 +97,7 @@ class differentially_private_aggregate(Clocked):
         return {}
 
     def update_part(
-        self, updates: Tree, state: State, params: Tree | None, at: At, extra: Mapping[str, Any]
+        self, updates: Tree, state: State, params: Tree | None, at: At, extra: Extra
     ) -> tuple[Tree, State]:
         refuse_missing(self, updates, {"params": params})
         batch, size = self._examples(updates, params)

@@ -21,7 +21,7 @@ from gradtx.paths import by_path, matches, refuse_unused
 from gradtx.rule import HyperField, Rule, Step
 from gradtx.struct import type_error, value_error, within
 from gradtx.transform import State
-from gradtx.tree import Tree, is_inexact, named_leaves
+from gradtx.tree import Extra, Tree, is_inexact, named_leaves
 
 
 class _shrink(Rule, called="qk_clip"):
@@ -70,7 +70,7 @@ class qk_clip(Clocked):
         return {}
 
     def update_part(
-        self, updates: Tree, state: State, params: Tree | None, at: At, extra: Mapping[str, Any]
+        self, updates: Tree, state: State, params: Tree | None, at: At, extra: Extra
     ) -> tuple[Tree, State]:
         refuse_missing(self, updates, {**extra, "params": params})
         given = extra.get("max_logits")

@@ -21,7 +21,7 @@ from gradtx.rule import HyperField, Rule, Step, register_for_export, times
 from gradtx.schedules.base import Schedule
 from gradtx.struct import Fixed, Static, complaint, converted, static, value_error, within
 from gradtx.transform import State
-from gradtx.tree import Tree, is_inexact, is_none, real_dtype_of, sum_squares
+from gradtx.tree import Extra, Tree, is_inexact, is_none, real_dtype_of, sum_squares
 from gradtx.wrappers.base import Turn, Wrapper
 from gradtx.wrappers.choice import all_finite
 
@@ -154,7 +154,7 @@ class accumulate(Wrapper):
         )
 
     def before(
-        self, updates: Tree, state: State, params: Tree | None, at: At, extra: Mapping[str, Any]
+        self, updates: Tree, state: State, params: Tree | None, at: At, extra: Extra
     ) -> Turn:
         """The cycle with this micro-batch; `inner` gets the mean where that is the last."""
         handed = self._handed(extra)
@@ -218,7 +218,7 @@ class accumulate(Wrapper):
         every = self.every.value if isinstance(self.every, Fixed) else None
         return count if every is None else count // every
 
-    def _handed(self, extra: Mapping[str, Any]) -> dict[str, Any]:
+    def _handed(self, extra: Extra) -> dict[str, Any]:
         """The arguments for `inner`: those of its own only if it says that it wants them too."""
         parts = [part for part, _ in self.inner.moments(At(0))]
         wanted = {name for part in parts for name in (*part.needs, *part.wants)}
@@ -230,7 +230,7 @@ class accumulate(Wrapper):
             return self.every.value
         return jnp.maximum(jnp.round(jnp.asarray(every)), 1).astype(jnp.int32)
 
-    def _scalar(self, name: str, extra: Mapping[str, Any], dtype: DTypeLike) -> Array | None:
+    def _scalar(self, name: str, extra: Extra, dtype: DTypeLike) -> Array | None:
         given = extra.get(name)
         if given is None:
             return None

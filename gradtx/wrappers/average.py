@@ -230,7 +230,7 @@ class lookahead(Wrapper):
             return steps, state
         due = is_due(self, "sync_period", done.at.count)
 
-        def fresh() -> Any:
+        def fresh() -> State:
             there = apply_updates(done.params, steps)
             at = done.at.inside("inner")._replace(count=zero_count(there))
             return self.inner.init_part(there, at)

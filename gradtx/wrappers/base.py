@@ -26,7 +26,7 @@ from gradtx.transform import (
     apply_updates,
     with_frozen,
 )
-from gradtx.tree import Tree, as_came, is_inexact, is_none, widened
+from gradtx.tree import Extra, Tree, as_came, is_inexact, is_none, widened
 from gradtx.wrappers.choice import either, zero_updates
 
 
@@ -35,7 +35,7 @@ class Turn(NamedTuple):
 
     grads: Callable[[], Tree]  # what `inner` gets; called only where it takes a step
     state: State  # of the wrapper, having looked at the gradients
-    extra: Mapping[str, Any]  # the arguments that `inner` gets
+    extra: Extra  # the arguments that `inner` gets
     takes: Array | None = None  # whether `inner` takes its step now; None: always
 
 
@@ -46,7 +46,7 @@ class Taken(NamedTuple):
     state: State  # of the wrapper, before
     params: Tree | None
     at: At
-    extra: Mapping[str, Any]
+    extra: Extra
 
 
 class Wrapper(Clocked):
@@ -91,7 +91,7 @@ class Wrapper(Clocked):
     # What a subclass says of itself.
 
     def before(
-        self, updates: Tree, state: State, params: Tree | None, at: At, extra: Mapping[str, Any]
+        self, updates: Tree, state: State, params: Tree | None, at: At, extra: Extra
     ) -> Turn:
         """What becomes of the gradients that come in; by default `inner` gets them."""
         return Turn(lambda: updates, state, extra)
@@ -162,7 +162,7 @@ class Wrapper(Clocked):
         return self.Part(inner=inner, **fields, **own, **zero)
 
     def update_part(
-        self, updates: Tree, state: State, params: Tree | None, at: At, extra: Mapping[str, Any]
+        self, updates: Tree, state: State, params: Tree | None, at: At, extra: Extra
     ) -> tuple[Tree, State]:
         self.refuse(updates, state, params, extra)
         turn = self.before(updates, state, params, at, extra)
@@ -202,7 +202,7 @@ class Wrapper(Clocked):
         return as_they_came(with_leaves(steps, still, False, moved), done.updates), state
 
     def step_part(
-        self, grads: Tree, state: State, params: Tree, at: At, extra: Mapping[str, Any]
+        self, grads: Tree, state: State, params: Tree, at: At, extra: Extra
     ) -> tuple[Tree, State]:
         """Where there is nothing to do after `inner`, no tree of updates is made."""
         if self.looks_back:
@@ -258,9 +258,7 @@ class Wrapper(Clocked):
 
     # Pieces for a subclass that does otherwise.
 
-    def refuse(
-        self, updates: Tree, state: State, params: Tree | None, extra: Mapping[str, Any]
-    ) -> None:
+    def refuse(self, updates: Tree, state: State, params: Tree | None, extra: Extra) -> None:
         """Raises for a state of another transformation and for missing arguments."""
         refuse_other_state(self, state, self.Part)
         refuse_missing(self, updates, {**extra, "params": params})
@@ -271,7 +269,7 @@ class Wrapper(Clocked):
         return inside._replace(count=state.gradient_step) if own else inside
 
     def inner_update(
-        self, grads: Tree, state: State, params: Tree | None, at: At, extra: Mapping[str, Any]
+        self, grads: Tree, state: State, params: Tree | None, at: At, extra: Extra
     ) -> tuple[Tree, Any]:
         """The steps of `inner`, in at least float32 so that none is rounded before its use.
 
@@ -291,7 +289,7 @@ class Wrapper(Clocked):
         return apply_updates(params, as_came(steps, before)), inner
 
     def run_own(
-        self, steps: Tree, running: Running, params: Tree | None, extra: Mapping[str, Any]
+        self, steps: Tree, running: Running, params: Tree | None, extra: Extra
     ) -> tuple[Tree, Any]:
         """A rule of the wrapper's own on the steps: the new steps, and its new state.
 

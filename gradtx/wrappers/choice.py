@@ -35,7 +35,7 @@ def either(pred: Any, yes: Callable[[], Tree], no: Callable[[], Tree]) -> Tree:
     return treedef.unflatten(next(arrays) if x is None else x for x in rest)
 
 
-def anew(pred: Any, state: Any, fresh: Callable[[], Any]) -> Any:
+def anew(pred: Array, state: Tree, fresh: Callable[[], Tree]) -> Tree:
     """`state`, or where `pred` holds what `fresh` makes, in the formats of `state`."""
     return either(pred, lambda: as_came(stored_as(state, fresh()), state), lambda: state)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import jax.numpy as jnp
@@ -15,7 +15,7 @@ from gradtx.interop import AnyTransformation
 from gradtx.rule import Hyper, HyperField
 from gradtx.struct import static, type_error, whole
 from gradtx.transform import State
-from gradtx.tree import Tree
+from gradtx.tree import Extra, Tree
 from gradtx.wrappers.base import Turn, Wrapper
 
 
@@ -49,7 +49,7 @@ class every(Wrapper):
         return self.otherwise == "pass"
 
     def before(
-        self, updates: Tree, state: State, params: Tree | None, at: At, extra: Mapping[str, Any]
+        self, updates: Tree, state: State, params: Tree | None, at: At, extra: Extra
     ) -> Turn:
         now = next_count(at.count) % _period(for_all_arrays(self, at.count).k) == 0
         return Turn(lambda: updates, state, extra, now)
@@ -70,7 +70,7 @@ class Conditional(Wrapper):
         return None if self.forward_extra_args else frozenset()
 
     def before(
-        self, updates: Tree, state: State, params: Tree | None, at: At, extra: Mapping[str, Any]
+        self, updates: Tree, state: State, params: Tree | None, at: At, extra: Extra
     ) -> Turn:
         given = extra if self.forward_extra_args else {}
         found = self.should_transform_fn(at.count, **given)

@@ -10,7 +10,6 @@ makes no tree of updates.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import KW_ONLY
 from typing import Any, ClassVar, NamedTuple
 
@@ -24,7 +23,7 @@ from gradtx.engine.step import At, next_count
 from gradtx.rule import HyperField, times
 from gradtx.struct import static, whole, within
 from gradtx.transform import State
-from gradtx.tree import Tree, global_norm, mean_and_deviation, real_dtype_of, widened
+from gradtx.tree import Extra, Tree, global_norm, mean_and_deviation, real_dtype_of, widened
 from gradtx.wrappers.base import Turn, Wrapper
 from gradtx.wrappers.choice import all_finite
 
@@ -54,7 +53,7 @@ class apply_if_finite(Wrapper):
         return FiniteOwn(zero_count(params), zero_count(params), zero_count(params) > 0)
 
     def before(
-        self, updates: Tree, state: State, params: Tree | None, at: At, extra: Mapping[str, Any]
+        self, updates: Tree, state: State, params: Tree | None, at: At, extra: Extra
     ) -> Turn:
         most = for_all_arrays(self, at.count).max_consecutive_errors
         finite = all_finite(updates)
@@ -104,7 +103,7 @@ class skip_outliers(Wrapper):
         return OutliersOwn(mean, deviation, zero_count(params), zero_count(params))
 
     def before(
-        self, updates: Tree, state: State, params: Tree | None, at: At, extra: Mapping[str, Any]
+        self, updates: Tree, state: State, params: Tree | None, at: At, extra: Extra
     ) -> Turn:
         real = state.mean.dtype
         numbers = narrowed(for_all_arrays(self, at.count), real)
@@ -171,7 +170,7 @@ class dynamic_loss_scale(Wrapper):
         return LossScaleOwn(start + count.astype(real), count, zero_count(params))
 
     def before(
-        self, updates: Tree, state: State, params: Tree | None, at: At, extra: Mapping[str, Any]
+        self, updates: Tree, state: State, params: Tree | None, at: At, extra: Extra
     ) -> Turn:
         real = state.loss_scale.dtype
         numbers = narrowed(for_all_arrays(self, at.count), real)

@@ -16,7 +16,7 @@ from gradtx.engine.step import At
 from gradtx.struct import Struct, nearest, value_error
 from gradtx.struct.along import along
 from gradtx.transform import GradientTransformation, State, count_in
-from gradtx.tree import Tree, path_string
+from gradtx.tree import Extra, Tree, path_string
 from gradtx.wrappers.base import Wrapper
 
 
@@ -98,7 +98,7 @@ class inject_hyperparams(Wrapper):
         return self.with_fields(inner=inner.in_state(state.inner))
 
     def update_part(
-        self, updates: Tree, state: State, params: Tree | None, at: At, extra: Mapping[str, Any]
+        self, updates: Tree, state: State, params: Tree | None, at: At, extra: Extra
     ) -> tuple[Tree, State]:
         self.refuse(updates, state, params, extra)
         tx = self.in_state(state)
@@ -106,7 +106,7 @@ class inject_hyperparams(Wrapper):
         return updates, tx.with_numbers(new, state, at)
 
     def step_part(
-        self, grads: Tree, state: State, params: Tree, at: At, extra: Mapping[str, Any]
+        self, grads: Tree, state: State, params: Tree, at: At, extra: Extra
     ) -> tuple[Tree, State]:
         self.refuse(grads, state, params, extra)
         tx = self.in_state(state)

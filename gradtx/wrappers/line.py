@@ -35,7 +35,7 @@ from gradtx.rule import (
 )
 from gradtx.struct import value_error, whole, within
 from gradtx.transform import State
-from gradtx.tree import Tree, as_came, inner, is_inexact, real_dtype_of, widened
+from gradtx.tree import Extra, Tree, as_came, inner, is_inexact, real_dtype_of, widened
 from gradtx.wrappers.base import Turn, Wrapper
 from gradtx.wrappers.choice import anew, either, shown, zero_updates
 from gradtx.wrappers.more_thuente import Interval, Point, quotient
@@ -46,13 +46,13 @@ SEARCHING, NO_LOWER_POINT = 0, 1
 class Search(NamedTuple):
     """Where a search stands."""
 
-    step: Any  # of the trial, along the direction; 0 where the trial is the base
-    base: Any  # value and slope there
-    line: Any  # what is known of it
-    trials: Any  # evaluated on this line
-    iterations: Any  # points accepted so far, the start not counted
-    emptied: Any  # whether the direction was made with an empty memory
-    status: Any  # SEARCHING or NO_LOWER_POINT
+    step: Array  # of the trial, along the direction; 0 where the trial is the base
+    base: Point  # value and slope there
+    line: Any  # what the search knows of it
+    trials: Array  # evaluated on this line
+    iterations: Array  # points accepted so far, the start not counted
+    emptied: Array  # whether the direction was made with an empty memory
+    status: Array  # SEARCHING or NO_LOWER_POINT
 
 
 declare(Search, dict.fromkeys(Search._fields, Declared("number")))
@@ -139,7 +139,7 @@ class Evaluated(NamedTuple):
     grads: Tree  # at least float32
     params: Tree | None
     at: At
-    extra: Mapping[str, Any]
+    extra: Extra
     still: list[bool]  # the arrays that are never moved
     numbers: Any  # the hyperparameters
     trial: Point
@@ -209,7 +209,7 @@ class LineSearch(Wrapper):
         return SearchOwn(jax.tree.map(lambda x: zero_count(params).astype(x.dtype), shapes))
 
     def update_part(
-        self, updates: Tree, state: State, params: Tree | None, at: At, extra: Mapping[str, Any]
+        self, updates: Tree, state: State, params: Tree | None, at: At, extra: Extra
     ) -> tuple[Tree, State]:
         trial, new = self._searched(updates, state, params, at, extra)
         came = grown(updates, params)
@@ -223,7 +223,7 @@ class LineSearch(Wrapper):
         return as_they_came(as_came(steps, came), updates), new
 
     def step_part(
-        self, grads: Tree, state: State, params: Tree, at: At, extra: Mapping[str, Any]
+        self, grads: Tree, state: State, params: Tree, at: At, extra: Extra
     ) -> tuple[Tree, State]:
         """The trial itself, which a difference to a point far off would round."""
         trial, new = self._searched(grads, state, params, at, extra)
@@ -234,7 +234,7 @@ class LineSearch(Wrapper):
         return self.inner.eval_part(state.inner, base, self.inner_at(state, at))
 
     def _searched(
-        self, updates: Tree, state: State, params: Tree | None, at: At, extra: Mapping[str, Any]
+        self, updates: Tree, state: State, params: Tree | None, at: At, extra: Extra
     ) -> tuple[Tree, State]:
         """The next point to evaluate, and the state: one evaluation further."""
         self.refuse(updates, state, params, extra)
@@ -271,10 +271,10 @@ class LineSearch(Wrapper):
 
         seen = Evaluated(wide, params, at, extra, still, numbers, trial, resting, accepted)
 
-        def begins() -> tuple[Any, ...]:
+        def begins() -> tuple[Search, Any, State]:
             return self._begun(seen, state)
 
-        def same() -> tuple[Any, ...]:
+        def same() -> tuple[Search, Any, State]:
             return goes_on, state.own, state.inner
 
         new, own, inside = either(accepted | again, begins, same)
@@ -291,7 +291,7 @@ class LineSearch(Wrapper):
         )
         return with_leaves(params, still, False, trial_params), new_state
 
-    def _begun(self, seen: Evaluated, state: State) -> tuple[Search, Any, Any]:
+    def _begun(self, seen: Evaluated, state: State) -> tuple[Search, Any, State]:
         """A search on a new line: from the point accepted, or afresh from the base."""
         wide, params, at, extra, still, numbers, trial, resting, accepted = seen
         search, real = state.search, trial.value.dtype
@@ -299,7 +299,7 @@ class LineSearch(Wrapper):
         gradient, own = self.run_own(wide, running, params, {})
         base = with_leaves(params, still, False, as_came(own.base, params))
 
-        def fresh() -> Any:
+        def fresh() -> State:
             at_first = at.inside("inner")._replace(count=zero_count(base))
             return self.inner.init_part(base, at_first)
 
@@ -340,7 +340,7 @@ class LineSearch(Wrapper):
     def _measured(self, updates: Tree, own: Any, params: Tree | None, at: At) -> Any:
         return decided(self.rule, updates, own, params, at, {})[0]
 
-    def _value(self, extra: Mapping[str, Any]) -> Any:
+    def _value(self, extra: Extra) -> Any:
         value = extra["value"]
         if jnp.ndim(value) != 0:
             raise value_error(

@@ -32,7 +32,7 @@ from gradtx.paths import (
 from gradtx.struct import Table, converted, static, type_error, value_error
 from gradtx.struct.along import are_flags, where
 from gradtx.transform import GradientTransformation, State, compiled, without_gradients
-from gradtx.tree import Tree, U, is_inexact, is_none, named_leaves, path_string
+from gradtx.tree import Extra, Tree, U, is_inexact, is_none, named_leaves, path_string
 from gradtx.wrappers.transparent import Transparent
 
 CLOCKS = "gradient_step"
@@ -107,7 +107,7 @@ class partition(Clocked):
         return {CLOCKS: {key: zero_count(params) for key in start}, **start}
 
     def update_part(
-        self, updates: Tree, state: State, params: Tree | None, at: At, extra: Mapping[str, Any]
+        self, updates: Tree, state: State, params: Tree | None, at: At, extra: Extra
     ) -> tuple[Tree, State]:
         refuse_other_parts(self, state, self._part_names)
         came, (updates, model) = updates, seen(self, updates, params)
@@ -197,9 +197,7 @@ class masked(Transparent):
         whole = with_leaves(rest, touched, True, part)
         return as_they_came(_inside(self, flags, whole, rest), came), state
 
-    def around_extra(
-        self, extra: Mapping[str, Any], updates: Tree, params: Tree | None
-    ) -> Mapping[str, Any]:
+    def around_extra(self, extra: Extra, updates: Tree, params: Tree | None) -> Extra:
         if not self.tree_extras:
             return extra
         model = seen(self, updates, params)[1]

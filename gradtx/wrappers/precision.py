@@ -29,7 +29,7 @@ from gradtx.engine.step import At
 from gradtx.rule import Rule, Step
 from gradtx.struct import static
 from gradtx.transform import State
-from gradtx.tree import Tree, is_inexact, is_none, widest
+from gradtx.tree import Extra, Tree, is_inexact, is_none, widest
 from gradtx.wrappers.base import Wrapper
 
 
@@ -126,13 +126,13 @@ class Moving(Wrapper):
     needs: ClassVar[tuple[str, ...]] = ("params",)
 
     def update_part(
-        self, updates: Tree, state: State, params: Tree | None, at: At, extra: Mapping[str, Any]
+        self, updates: Tree, state: State, params: Tree | None, at: At, extra: Extra
     ) -> tuple[Tree, State]:
         updates, _, state = self._moved(updates, state, params, at, extra, to_master=False)
         return updates, state
 
     def step_part(
-        self, grads: Tree, state: State, params: Tree, at: At, extra: Mapping[str, Any]
+        self, grads: Tree, state: State, params: Tree, at: At, extra: Extra
     ) -> tuple[Tree, State]:
         _, params, state = self._moved(grads, state, params, at, extra, to_master=True)
         return params, state
@@ -143,7 +143,7 @@ class Moving(Wrapper):
         state: State,
         params: Tree | None,
         at: At,
-        extra: Mapping[str, Any],
+        extra: Extra,
         to_master: bool,
     ) -> tuple[Tree, Tree, Any]:
         """The updates, the parameters and the new state."""

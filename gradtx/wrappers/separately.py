@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any, ClassVar
 
 import jax
@@ -14,7 +14,7 @@ from gradtx.interop import as_transformation
 from gradtx.paths import Route, bare_paths
 from gradtx.struct import converted, value_error
 from gradtx.transform import GradientTransformation, State
-from gradtx.tree import Tree, is_inexact, is_none
+from gradtx.tree import Extra, Tree, is_inexact, is_none
 from gradtx.wrappers.partition import seen
 
 
@@ -43,7 +43,7 @@ class separately(Clocked):
         }
 
     def update_part(
-        self, updates: Tree, state: State, params: Tree | None, at: At, extra: Mapping[str, Any]
+        self, updates: Tree, state: State, params: Tree | None, at: At, extra: Extra
     ) -> tuple[Tree, State]:
         refuse_other_parts(self, state, self._part_names)
         given = params is not None

@@ -23,7 +23,7 @@ from gradtx.interop import AnyTransformation, as_transformation
 from gradtx.rule import Copy, Hyper, HyperField, OptionalHyperField, Rule, Step
 from gradtx.struct import converted, static, value_error, within
 from gradtx.transform import GradientTransformation, State, apply_updates
-from gradtx.tree import Tree, abs2, as_came, global_norm, is_inexact, is_none, root, widened
+from gradtx.tree import Extra, Tree, abs2, as_came, global_norm, is_inexact, is_none, root, widened
 from gradtx.wrappers.average import is_due, whole_number
 from gradtx.wrappers.base import Turn, Wrapper
 from gradtx.wrappers.choice import anew, either, shown, zero_updates
@@ -61,7 +61,7 @@ def _as_optional(value: AnyTransformation | None, called: str = "sam") -> Any:
 
 
 def _uphill(
-    wrapper: Any, state: State, updates: Tree, params: Tree, at: At, extra: Mapping[str, Any]
+    wrapper: Any, state: State, updates: Tree, params: Tree, at: At, extra: Extra
 ) -> tuple[Tree, State]:
     """The way uphill, against the updates of `adv_optimizer` if there is one, and its state."""
     if wrapper.adv_optimizer is None:
@@ -134,7 +134,7 @@ class sam(Wrapper):
     needs: ClassVar[tuple[str, ...]] = ("params",)
 
     def update_part(
-        self, updates: Tree, state: State, params: Tree | None, at: At, extra: Mapping[str, Any]
+        self, updates: Tree, state: State, params: Tree | None, at: At, extra: Extra
     ) -> tuple[Tree, State]:
         self.refuse(updates, state, params, extra)
         still = self.still(updates, params)
@@ -211,7 +211,7 @@ class opaque_sam(Wrapper):
         _refuse_both(self)
 
     def before(
-        self, updates: Tree, state: State, params: Tree | None, at: At, extra: Mapping[str, Any]
+        self, updates: Tree, state: State, params: Tree | None, at: At, extra: Extra
     ) -> Turn:
         grads = updates
         if any(map(is_inexact, jax.tree.leaves(updates))):

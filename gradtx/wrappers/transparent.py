@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any, Self
 
 from jax import Array
@@ -23,7 +23,7 @@ from gradtx.transform import (
     with_numbers,
     with_still,
 )
-from gradtx.tree import P, Tree, U
+from gradtx.tree import Extra, P, Tree, U
 
 
 class Transparent(GradientTransformation):
@@ -51,9 +51,7 @@ class Transparent(GradientTransformation):
         """`step` of `inner`, or None where updates have to be made."""
         return None
 
-    def around_extra(
-        self, extra: Mapping[str, Any], updates: Tree, params: Tree | None
-    ) -> Mapping[str, Any]:
+    def around_extra(self, extra: Extra, updates: Tree, params: Tree | None) -> Extra:
         """The extra arguments that `inner` gets."""
         return extra
 
@@ -90,14 +88,14 @@ class Transparent(GradientTransformation):
         return self.around_init(lambda p: self.inner.init_alone(p, at), params)
 
     def update_part(
-        self, updates: Tree, state: State, params: Tree | None, at: At, extra: Mapping[str, Any]
+        self, updates: Tree, state: State, params: Tree | None, at: At, extra: Extra
     ) -> tuple[Tree, State]:
         extra = self.around_extra(extra, updates, params)
         update = functools.partial(_with_at, self.inner.update_alone, at, extra)
         return self.around_update(update, updates, state, params)
 
     def step_part(
-        self, grads: Tree, state: State, params: Tree, at: At, extra: Mapping[str, Any]
+        self, grads: Tree, state: State, params: Tree, at: At, extra: Extra
     ) -> tuple[Tree, State]:
         given = self.around_extra(extra, grads, params)
         step = functools.partial(_with_at, self.inner.step_alone, at, given)

@@ -20,9 +20,10 @@ import gradtx as gx
 
 
 def every_row(over: Any) -> Any:
-    """A test for each row and each of `over`; the last alone for rows that go entry by entry.
+    """A test for each row and each of `over`, of which the last shards the most.
 
-    What is of the shape of its parameter lies like it anywhere; the rest is in `make test-all`.
+    Rows whose slots all have the shape of their parameter run at that one alone: these lie like it
+    anywhere. `make test-all` has the rest.
     """
     *_, last = over
 
