@@ -238,7 +238,9 @@ def _minimize(
         return _Carry(new, state, best, status, kept, tolerance)
 
     zero = jnp.zeros((), jnp.int32)
-    aux = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(evaluate, params)[1])
+    # Only what a loss returns beside its value has a shape to be found out by a trace of its own.
+    shapes = jax.eval_shape(evaluate, params)[1] if has_aux else None
+    aux = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
     infinite = jnp.full((), jnp.inf, real)
     start = Progress(params, infinite, infinite, aux, zero, zero)
     history = jnp.full((length,), jnp.nan, real)
@@ -252,7 +254,7 @@ def _minimize(
         best.params,
         best.value,
         best.grad_norm,
-        best.aux if has_aux else None,
+        best.aux,
         last.state,
         best.iterations,
         best.evaluations,
