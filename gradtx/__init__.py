@@ -72,7 +72,6 @@ from gradtx.wrappers.partition import (
     partition as partition,
 )
 from gradtx.wrappers.separately import separately as separately
-from gradtx.wrappers.search import backtracking as backtracking, wolfe as wolfe
 from gradtx.wrappers.schedule_free import gpa as gpa, schedule_free as schedule_free
 from gradtx.wrappers.sharpness import (
     asam as asam,
@@ -249,7 +248,6 @@ from gradtx.optimizers.polyak import (
     scale_by_momo_adam as scale_by_momo_adam,
     scale_by_polyak as scale_by_polyak,
 )
-from gradtx.optimizers.quasi_newton import lbfgs as lbfgs, scale_by_lbfgs as scale_by_lbfgs
 from gradtx.optimizers.averaging import (
     cocob as cocob,
     madgrad as madgrad,
@@ -258,7 +256,9 @@ from gradtx.optimizers.averaging import (
     scale_by_madgrad as scale_by_madgrad,
     scale_by_optimistic_gradient as scale_by_optimistic_gradient,
 )
-from gradtx.minimize import Minimum as Minimum, minimize as minimize
+from gradtx.solve.lbfgs import lbfgs as lbfgs, scale_by_lbfgs as scale_by_lbfgs
+from gradtx.solve.search import backtracking as backtracking, wolfe as wolfe
+from gradtx.solve.minimize import Minimum as Minimum, minimize as minimize
 from gradtx.transforms.clip import (
     clip as clip,
     clip_by_global_norm as clip_by_global_norm,

@@ -38,7 +38,7 @@ from reference.levers import private_mean
 from reference.matrix import RESOLVED as OF_MATRICES
 from reference.parameter_free import RESOLVED
 from reference.preconditioned import RESOLVED as OF_SIDES
-from reference.quasi_newton import RESOLVED as OF_CURVATURE
+from reference.solve import RESOLVED as OF_CURVATURE
 
 import gradtx
 from gradtx import catalogue

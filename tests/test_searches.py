@@ -11,13 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from reference.quasi_newton import lbfgs as coroutine, two_loop
+from reference.solve import lbfgs as coroutine, two_loop
 from scipy.optimize._dcsrch import DCSRCH
 
 import gradtx as gx
+from gradtx.solve import more_thuente
+from gradtx.solve.more_thuente import Point
 from gradtx.testing.compare import same
-from gradtx.wrappers import more_thuente
-from gradtx.wrappers.more_thuente import Point
 
 START = np.array([-1.2, 1.0])
 

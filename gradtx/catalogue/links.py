@@ -52,8 +52,8 @@ from gradtx.optimizers.factored import (
 from gradtx.optimizers.layerwise import scale_by_fromage, scale_by_lars, scale_by_novograd
 from gradtx.optimizers.parameter_free import scale_by_dog, scale_by_dowg, scale_by_ldog
 from gradtx.optimizers.polyak import scale_by_momo, scale_by_momo_adam, scale_by_polyak
-from gradtx.optimizers.quasi_newton import scale_by_lbfgs
 from gradtx.optimizers.sign import scale_by_lion, scale_by_rprop, scale_by_sign, scale_by_signum
+from gradtx.solve.lbfgs import scale_by_lbfgs
 from gradtx.transform import identity
 from gradtx.transforms.clip import clip, clip_by_global_norm, clip_by_norm
 from gradtx.transforms.decay import (

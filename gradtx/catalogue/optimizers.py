@@ -30,13 +30,13 @@ from gradtx.optimizers.lowrank import apollo, galore
 from gradtx.optimizers.muon_family import adago, adamuon, dion, muon, normuon, scion
 from gradtx.optimizers.parameter_free import dog, dowg, ldog
 from gradtx.optimizers.polyak import momo, momo_adam, polyak_sgd
-from gradtx.optimizers.quasi_newton import lbfgs
 from gradtx.optimizers.schedule_free import schedule_free_adamw, schedule_free_sgd
 from gradtx.optimizers.sgd import sgd
 from gradtx.optimizers.shampoo import kl_shampoo, shampoo
 from gradtx.optimizers.sign import lion, rprop, sign_sgd, signum, tiger
 from gradtx.optimizers.soap import soap, splus
 from gradtx.rule import Hyper
+from gradtx.solve.lbfgs import lbfgs
 from gradtx.wrappers.mechanic import mechanic
 
 

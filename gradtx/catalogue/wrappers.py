@@ -5,6 +5,7 @@ from functools import partial
 from gradtx.catalogue.row import family, row
 from gradtx.optimizers.adam import adam
 from gradtx.optimizers.diloco import diloco
+from gradtx.solve.search import backtracking, wolfe
 from gradtx.wrappers.accumulate import accumulate
 from gradtx.wrappers.average import ema, lookahead, polyak_average
 from gradtx.wrappers.conditional import conditionally_mask, conditionally_transform, every
@@ -16,7 +17,6 @@ from gradtx.wrappers.outer import ema_nesterov
 from gradtx.wrappers.partition import masked, partition
 from gradtx.wrappers.precision import kahan, master_weights, stochastic_rounding
 from gradtx.wrappers.schedule_free import gpa, schedule_free
-from gradtx.wrappers.search import backtracking, wolfe
 from gradtx.wrappers.separately import separately
 from gradtx.wrappers.sharpness import asam, opaque_sam, sam
 from gradtx.wrappers.store import blockwise, store

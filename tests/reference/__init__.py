@@ -16,8 +16,8 @@ from . import (
     matrix,
     parameter_free,
     preconditioned,
-    quasi_newton,
     sign,
+    solve,
 )
 from .formula import Arrays as Arrays, Reference, descend as descend, each as each
 from .problem import (
@@ -40,7 +40,7 @@ REFERENCES: dict[str, Reference] = {
     **matrix.REFERENCES,
     **parameter_free.REFERENCES,
     **preconditioned.REFERENCES,
-    **quasi_newton.REFERENCES,
+    **solve.REFERENCES,
     **sign.REFERENCES,
     **levers.REFERENCES,
 }

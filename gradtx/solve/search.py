@@ -15,10 +15,10 @@ import jax.numpy as jnp
 from jax import Array
 
 from gradtx.rule import HyperField, OptionalHyperField
+from gradtx.solve import more_thuente
+from gradtx.solve.line import Line, LineSearch, Search
+from gradtx.solve.more_thuente import Interval, Point, quotient
 from gradtx.struct import within
-from gradtx.wrappers import more_thuente
-from gradtx.wrappers.line import Line, LineSearch, Search
-from gradtx.wrappers.more_thuente import Interval, Point, quotient
 
 FLAT = 0.1  # the part of the slope that has to be gone where the value says nothing
 NEAREST, FARTHEST = 0.1, 0.5  # shares of a trial among which the next one is

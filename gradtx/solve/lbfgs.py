@@ -14,12 +14,13 @@ from typing import Any, ClassVar, NamedTuple
 import jax.numpy as jnp
 from jax import Array, lax
 
+from gradtx.chain import chain
 from gradtx.engine.placement import on_any_mesh, ordered_after
-from gradtx.optimizers.decoupled import turned
 from gradtx.rule import Copy, Hyper, JointRule, OptionalHyperField, Step
+from gradtx.solve.search import wolfe
 from gradtx.struct import static, within
+from gradtx.transforms.scale import scale
 from gradtx.tree import inner, not_begun
-from gradtx.wrappers.search import wolfe
 
 HIGHEST = lax.Precision.HIGHEST  # of float32 all digits, on accelerators too
 
@@ -217,7 +218,7 @@ def lbfgs(
     `value_fn` as often as the search wants.
     """
     return wolfe(
-        turned(scale_by_lbfgs(memory_size, scale_init_precond=scale_init_precond)),
+        chain(scale_by_lbfgs(memory_size, scale_init_precond=scale_init_precond), scale(-1.0)),
         learning_rate=learning_rate,
         slope_rtol=slope_rtol,
         curv_rtol=curv_rtol,

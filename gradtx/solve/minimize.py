@@ -16,12 +16,12 @@ from jax.core import Tracer
 from gradtx.engine.run import in_precision
 from gradtx.engine.step import At
 from gradtx.interop import AnyTransformation, as_transformation
-from gradtx.optimizers.quasi_newton import lbfgs
 from gradtx.rule import Hyper
+from gradtx.solve.lbfgs import lbfgs
+from gradtx.solve.line import NO_LOWER_POINT, Search
 from gradtx.struct import type_error, value_error
 from gradtx.transform import GradientTransformation, State
 from gradtx.tree import Tree, is_inexact, named_leaves, real_dtype_of, widened
-from gradtx.wrappers.line import NO_LOWER_POINT, Search
 
 RUNNING, GRADIENT, CHANGE_OF_VALUE, CHANGE_OF_PARAMS, USED_UP, NO_LOWER, BAD_START = range(7)
 UNBOUNDED, STOPPED = 7, 8

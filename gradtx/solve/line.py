@@ -33,12 +33,12 @@ from gradtx.rule import (
     Step,
     register_for_export,
 )
+from gradtx.solve.more_thuente import Interval, Point, quotient
 from gradtx.struct import value_error, whole, within
 from gradtx.transform import State
 from gradtx.tree import Extra, Tree, as_came, inner, is_inexact, real_dtype_of, widened
 from gradtx.wrappers.base import Turn, Wrapper
 from gradtx.wrappers.choice import anew, either, shown, zero_updates
-from gradtx.wrappers.more_thuente import Interval, Point, quotient
 
 SEARCHING, NO_LOWER_POINT = 0, 1
 

@@ -1,0 +1,1 @@
+"""Deterministic problems: directions, searches along them, and the loop around both."""
