@@ -41,6 +41,7 @@ from gradtx.wrappers.conditional import (
     conditionally_transform as conditionally_transform,
     every as every,
 )
+from gradtx.wrappers.flatten import flatten as flatten
 from gradtx.wrappers.guard import (
     apply_if_finite as apply_if_finite,
     dynamic_loss_scale as dynamic_loss_scale,
@@ -256,6 +257,7 @@ from gradtx.optimizers.averaging import (
     scale_by_madgrad as scale_by_madgrad,
     scale_by_optimistic_gradient as scale_by_optimistic_gradient,
 )
+from gradtx.solve.bfgs import bfgs as bfgs, scale_by_bfgs as scale_by_bfgs
 from gradtx.solve.lbfgs import lbfgs as lbfgs, scale_by_lbfgs as scale_by_lbfgs
 from gradtx.solve.search import backtracking as backtracking, wolfe as wolfe
 from gradtx.solve.minimize import Minimum as Minimum, minimize as minimize

@@ -186,7 +186,6 @@ COUNTERPARTS = {
     "additive_weight_decay": "add_decayed_weights",
     "inject_stateful_hyperparams": "inject_hyperparams",
     "named_chain": "chain with keywords: chain(clip=clip(1.0), adam=adam(1e-3))",
-    "flatten": "nothing: equal arrays are traced once",
     "stateless": _ARRAYS_ALONE,
     "stateless_with_tree_map": "a `Rule` with `update_leaf`",
     "with_extra_args_support": "nothing: every transformation takes extra arguments",

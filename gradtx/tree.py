@@ -110,6 +110,21 @@ def inner(x: Array, y: Array, axes: tuple[int, ...] | None = None) -> Array:
     return jnp.sum(products, axis=axes, keepdims=axes is not None)
 
 
+def reals(x: Array) -> Array:
+    """The numbers of an array in one vector; of a complex one real parts, then imaginary parts."""
+    if not jnp.iscomplexobj(x):
+        return jnp.ravel(x)
+    return jnp.concatenate([jnp.ravel(x.real), jnp.ravel(x.imag)])
+
+
+def from_reals(vector: Array, like: Array) -> Array:
+    """The array with the shape of `like` of which `reals` makes the vector."""
+    if not jnp.iscomplexobj(like):
+        return vector.reshape(like.shape)
+    real, imag = jnp.split(vector, 2)
+    return lax.complex(real, imag).reshape(like.shape)
+
+
 def real_dtype(dtype: DTypeLike) -> np.dtype[Any]:
     """The dtype of the absolute value of an array of dtype `dtype`."""
     return np.dtype(jnp.finfo(dtype).dtype)
