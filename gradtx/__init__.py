@@ -259,6 +259,7 @@ from gradtx.optimizers.averaging import (
 )
 from gradtx.solve.bfgs import bfgs as bfgs, scale_by_bfgs as scale_by_bfgs
 from gradtx.solve.lbfgs import lbfgs as lbfgs, scale_by_lbfgs as scale_by_lbfgs
+from gradtx.solve.lbfgsb import lbfgsb as lbfgsb, scale_by_lbfgsb as scale_by_lbfgsb
 from gradtx.solve.search import backtracking as backtracking, wolfe as wolfe
 from gradtx.solve.minimize import Minimum as Minimum, minimize as minimize
 from gradtx.transforms.clip import (

@@ -53,7 +53,9 @@ from gradtx.optimizers.layerwise import scale_by_fromage, scale_by_lars, scale_b
 from gradtx.optimizers.parameter_free import scale_by_dog, scale_by_dowg, scale_by_ldog
 from gradtx.optimizers.polyak import scale_by_momo, scale_by_momo_adam, scale_by_polyak
 from gradtx.optimizers.sign import scale_by_lion, scale_by_rprop, scale_by_sign, scale_by_signum
+from gradtx.solve.bfgs import scale_by_bfgs
 from gradtx.solve.lbfgs import scale_by_lbfgs
+from gradtx.solve.lbfgsb import scale_by_lbfgsb
 from gradtx.transform import identity
 from gradtx.transforms.clip import clip, clip_by_global_norm, clip_by_norm
 from gradtx.transforms.decay import (
@@ -150,6 +152,19 @@ links = (
             scale_by_lbfgs,
             "the inverse Hessian that the last steps showed",
             temporary_bytes=20.1,
+        ),
+        # Temporary: the step and the change of the gradient as vectors
+        row(
+            scale_by_bfgs,
+            "a dense inverse Hessian of every array",
+            temporary_bytes=8.3,
+            entries=2**9,
+        ),
+        # Temporary: the memory, sorted by where entries meet their bounds, and its sums
+        row(
+            scale_by_lbfgsb,
+            "the way to the minimum of a model in a box",
+            temporary_bytes=425,
         ),
         # Temporary: the old reward, from which the new one is found twice
         row(scale_by_cocob, "bets on the sign of every entry", temporary_bytes=4),

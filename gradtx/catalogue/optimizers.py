@@ -36,7 +36,9 @@ from gradtx.optimizers.shampoo import kl_shampoo, shampoo
 from gradtx.optimizers.sign import lion, rprop, sign_sgd, signum, tiger
 from gradtx.optimizers.soap import soap, splus
 from gradtx.rule import Hyper
+from gradtx.solve.bfgs import bfgs
 from gradtx.solve.lbfgs import lbfgs
+from gradtx.solve.lbfgsb import lbfgsb
 from gradtx.wrappers.mechanic import mechanic
 
 
@@ -184,6 +186,10 @@ optimizers = (
         "quasi-Newton",
         # Temporary: as scale_by_lbfgs, the base, and the direction, which come out of a branch
         row(lbfgs, "a search along the curvature of the last steps", 1.0, temporary_bytes=12.1),
+        # Temporary: as scale_by_bfgs, and the trial
+        row(bfgs, "the same with a dense matrix", 1.0, temporary_bytes=12.3, entries=2**9),
+        # Temporary: as scale_by_lbfgsb, the base, and the direction
+        row(lbfgsb, "the same within bounds, if there are any", 1.0, temporary_bytes=505),
     )
     | family(
         "factored",

@@ -21,6 +21,7 @@ class Row:
     make: Callable[..., Any]  # an optimizer's takes the learning rate first, a link's takes nothing
     learning_rate: float | None = None  # a typical one, the middle of a sweep; None for a link
     temporary_bytes: float = 0.0
+    entries: int = 2**16  # of the array on which they are measured; fewer where state has squares
     family: str = ""
 
 
@@ -30,9 +31,10 @@ def row(
     learning_rate: float | None = None,
     name: str = "",
     temporary_bytes: float = 0.0,
+    entries: int = 2**16,
 ) -> Row:
     """A row named like what it makes, unless `name` says otherwise."""
-    return Row(name or name_of(make), about, make, learning_rate, temporary_bytes)
+    return Row(name or name_of(make), about, make, learning_rate, temporary_bytes, entries)
 
 
 def name_of(make: Any) -> str:

@@ -9,6 +9,7 @@ from gradtx.solve.search import backtracking, wolfe
 from gradtx.wrappers.accumulate import accumulate
 from gradtx.wrappers.average import ema, lookahead, polyak_average
 from gradtx.wrappers.conditional import conditionally_mask, conditionally_transform, every
+from gradtx.wrappers.flatten import flatten
 from gradtx.wrappers.guard import apply_if_finite, dynamic_loss_scale, skip_outliers
 from gradtx.wrappers.inject import inject_hyperparams
 from gradtx.wrappers.monitor import monitor
@@ -30,6 +31,7 @@ wrappers = family(
     "wrappers",
     row(partial(partition, {"*": adam(0.1)}), "every array has an optimizer of its own"),
     row(partial(separately, adam(0.1)), "every array has a count of its own"),
+    row(partial(flatten, adam(0.1)), "all arrays are one vector"),
     row(partial(masked, adam(0.1), "*"), "moves some arrays only"),
     row(partial(ema, adam(0.1)), "evaluates the newest parameters, averaged"),
     row(partial(inject_hyperparams, adam(0.1)), "hyperparameters in the state"),

@@ -67,7 +67,7 @@ def _remembers_arrays(state: Any) -> bool:
         return slot
 
     map_slots(note, state)
-    return any(np.ndim(x) for x in found)
+    return any(np.ndim(x) and np.size(x) for x in found)
 
 
 def refuse_no_arrays(

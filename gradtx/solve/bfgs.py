@@ -10,7 +10,7 @@ What the matrix is divided by before a pair goes into it tells the scalings apar
 from __future__ import annotations
 
 from dataclasses import KW_ONLY
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import jax.numpy as jnp
 from jax import Array, lax
@@ -32,7 +32,6 @@ Scaling = Literal["initial", "al-baali", "broyden"]
 class BfgsSlots(NamedTuple):
     position: Copy  # of the step before
     gradient: Array  # there
-    direction: Array  # there
     inverse: Array  # of the Hessian, [n, n]
     begun: Array  # 0 before the first step
     paired: Array  # 0 before the first pair
@@ -66,6 +65,7 @@ class scale_by_bfgs(Rule):
     eps: OptionalHyperField = within("[0, inf)", default=None)
 
     Slots = BfgsSlots
+    lies_apart: ClassVar[bool] = True  # a product with the matrix lies where that does
     needs: ClassVar[tuple[str, ...]] = ("params",)
 
     def init_leaf(self, p: Array) -> BfgsSlots:
@@ -78,7 +78,7 @@ class scale_by_bfgs(Rule):
             )
         zeros = jnp.zeros_like(p)
         no = not_begun(p)
-        return BfgsSlots(zeros, zeros, zeros, jnp.eye(n, dtype=no.dtype), no, no)
+        return BfgsSlots(zeros, zeros, jnp.eye(n, dtype=no.dtype), no, no)
 
     def update_leaf(
         self, g: Array, slots: BfgsSlots, p: Array, step: Step
@@ -86,7 +86,7 @@ class scale_by_bfgs(Rule):
         inverse, kept = self._next(g, slots, p)
         u = from_reals(_times(inverse, reals(g)), g)
         paired = jnp.where(kept, 1, slots.paired)
-        return u, BfgsSlots(p, g, u, inverse, jnp.ones_like(slots.begun), paired)
+        return u, BfgsSlots(p, g, inverse, jnp.ones_like(slots.begun), paired)
 
     def _next(self, g: Array, slots: BfgsSlots, p: Array) -> tuple[Array, Array]:
         """The matrix with the newest pair in it, and whether it is."""
@@ -142,7 +142,8 @@ def _curvature(pair: _Pair, slots: BfgsSlots) -> tuple[Array, Array]:
 
     There H^-1 s = -a g, with the length a of the step.
     """
-    u, g = reals(slots.direction), reals(slots.gradient)
+    g = reals(slots.gradient)
+    u = _times(slots.inverse, g)
     u_u, s_u, s_s = jnp.sum(u * u), jnp.sum(pair.s * u), jnp.sum(pair.s * pair.s)
     moved = (u_u > 0) & (s_u * s_u >= ALONG * s_s * u_u)
     length = -s_u / jnp.where(u_u > 0, u_u, 1)

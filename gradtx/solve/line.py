@@ -14,8 +14,9 @@ from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import Array
+from jax import Array, lax
 
+from gradtx.chain import chain
 from gradtx.engine.beside import as_they_came, grown, only, with_leaves
 from gradtx.engine.hyperparameters import for_all_arrays, narrowed
 from gradtx.engine.joint import decided
@@ -25,18 +26,15 @@ from gradtx.engine.run import Running, in_precision
 from gradtx.engine.slots import Declared, declare
 from gradtx.engine.step import At, next_count
 from gradtx.rule import (
-    Copy,
     HyperField,
-    JointRule,
-    NormOf,
-    Rule,
-    Step,
     register_for_export,
 )
+from gradtx.solve.box import Box, box_of, is_bounded, is_within, refuse_crossed, room
 from gradtx.solve.more_thuente import Interval, Point, quotient
-from gradtx.struct import value_error, whole, within
-from gradtx.transform import State
-from gradtx.tree import Extra, Tree, as_came, inner, is_inexact, real_dtype_of, widened
+from gradtx.solve.points import Line, LineSums, aimed_along, taken
+from gradtx.struct import converted, value_error, whole, within
+from gradtx.transform import GradientTransformation, State
+from gradtx.tree import Extra, Tree, as_came, is_inexact, real_dtype_of, widened
 from gradtx.wrappers.base import Turn, Wrapper
 from gradtx.wrappers.choice import anew, either, shown, zero_updates
 
@@ -66,85 +64,35 @@ class SearchOwn(NamedTuple):
     search: Any = None
 
 
-class LineSlots(NamedTuple):
-    base: Copy
-    gradient: Array  # there
-    direction: Array
+class Seen(NamedTuple):
+    """An evaluation."""
 
-
-class LineSums(NamedTuple):
-    along: Array  # of what comes in, its inner product with the direction
-    against: Array  # and with the gradient
-    size: Array  # its norm
-    steepest: Array  # the norm of the gradient
-
-
-class Line(JointRule, called="LineSearch"):
-    """Measures gradients and directions; its update is the next trial.
-
-    Every search has one of its name.
-    """
-
-    Slots = LineSlots
-    Sums = LineSums
-    needs: ClassVar[tuple[str, ...]] = ("params",)
-
-    def init_leaf(self, p: Array) -> LineSlots:
-        return LineSlots(*(jnp.zeros_like(p) for _ in LineSlots._fields))
-
-    def measure_leaf(self, g: Array, slots: LineSlots, p: Array, known: Any) -> LineSums:
-        sizes: tuple[Any, Any] = NormOf(g), NormOf(slots.gradient)
-        return LineSums(inner(g, slots.direction), inner(g, slots.gradient), *sizes)
-
-    def decide(self, sums: LineSums, globals_: Any, t: Array, **extra: Any) -> tuple[Any, Any]:
-        return globals_, sums
-
-    def update_leaf(
-        self, g: Array, slots: LineSlots, p: Array, step: Step
-    ) -> tuple[Array, LineSlots]:
-        begun, length = step.shared
-        return jnp.where(begun != 0, slots.base + length * slots.direction, p), slots
-
-
-class _taken(Rule, called="LineSearch"):
-    """Makes the point evaluated the base where it is accepted; its update is the gradient there."""
-
-    Slots = LineSlots
-    needs: ClassVar[tuple[str, ...]] = ("params",)
-
-    def update_leaf(
-        self, g: Array, slots: LineSlots, p: Array, step: Step
-    ) -> tuple[Array, LineSlots]:
-        taken = step.shared != 0
-        gradient = jnp.where(taken, g, slots.gradient)
-        base = jnp.where(taken, p, slots.base)
-        return gradient, LineSlots(base, gradient, slots.direction)
-
-
-class _aimed(Rule, called="LineSearch"):
-    """Makes what comes in the direction if it leads down, else the steepest descent."""
-
-    Slots = LineSlots
-
-    def update_leaf(
-        self, g: Array, slots: LineSlots, p: Array, step: Step
-    ) -> tuple[Array, LineSlots]:
-        direction = jnp.where(step.shared != 0, g, -slots.gradient)
-        return direction, slots._replace(direction=direction)
-
-
-class Evaluated(NamedTuple):
-    """An evaluation, and what it means for the search."""
-
+    value: Array
     grads: Tree  # at least float32
     params: Tree | None
     at: At
     extra: Extra
     still: list[bool]  # the arrays that are never moved
+    box: Box | None
+
+    @property
+    def bounds(self) -> dict[str, Tree]:
+        return {} if self.box is None else self.box._asdict()
+
+
+class Judged(NamedTuple):
+    """What an evaluation means for the search."""
+
     numbers: Any  # the hyperparameters
     trial: Point
     resting: Array  # whether no search was under way
+    finite: Array
+    ended: Array  # whether there is to be no other trial
     accepted: Array
+
+
+def _as_bound(value: Any, called: str = "") -> Any:
+    return value
 
 
 class LineSearch(Wrapper):
@@ -160,12 +108,17 @@ class LineSearch(Wrapper):
     # The values that a search may take; then it is given up.
     max_linesearch_steps: HyperField = whole(within="[1, inf)", default=20)
     max_learning_rate: HyperField = within("(0, inf)", default=1e10)  # no step is longer
+    # Bounds: (prefix) trees like the parameters, of numbers or of arrays with one for every entry;
+    # None: there are none.
+    lower: Any = converted(converter=_as_bound, default=None, hyperparameter=False)
+    upper: Any = converted(converter=_as_bound, default=None, hyperparameter=False)
 
     Own = SearchOwn
     kinds: ClassVar[Mapping[str, str]] = {"search": "state"}
     after = Line
     skips: ClassVar[bool] = True
     needs: ClassVar[tuple[str, ...]] = ("params", "value")
+    wants: ClassVar[tuple[str, ...]] = ("value_fn",)
 
     # What a subclass says of itself. The numbers are its hyperparameters.
 
@@ -195,6 +148,9 @@ class LineSearch(Wrapper):
 
     # What follows from it.
 
+    def check(self) -> None:
+        refuse_crossed(self, self.lower, self.upper)
+
     def init_own(self, params: Tree, at: At) -> SearchOwn:
         real = real_dtype_of(params)
         numbers = narrowed(for_all_arrays(self, at.count), real)
@@ -211,11 +167,11 @@ class LineSearch(Wrapper):
     def update_part(
         self, updates: Tree, state: State, params: Tree | None, at: At, extra: Extra
     ) -> tuple[Tree, State]:
-        trial, new = self._searched(updates, state, params, at, extra)
+        trial, new = self._walked(updates, state, params, at, extra)
         came = grown(updates, params)
 
         def step(u: Any, x: Any, p: Any) -> Any:
-            return x - p.astype(x.dtype) if is_inexact(u) else u
+            return widened(x) - widened(p) if is_inexact(u) else u
 
         moved = jax.tree.map(step, came, trial, params, is_leaf=lambda x: x is None)
         still = self.still(updates, params)
@@ -226,36 +182,82 @@ class LineSearch(Wrapper):
         self, grads: Tree, state: State, params: Tree, at: At, extra: Extra
     ) -> tuple[Tree, State]:
         """The trial itself, which a difference to a point far off would round."""
-        trial, new = self._searched(grads, state, params, at, extra)
+        trial, new = self._walked(grads, state, params, at, extra)
         return as_came(trial, params), new
 
     def evaluated(self, state: State, params: Tree, at: At) -> Tree:
         base = shown(state.gradient_step > 0, state.own.base, params)
         return self.inner.eval_part(state.inner, base, self.inner_at(state, at))
 
-    def _searched(
+    def _walked(
         self, updates: Tree, state: State, params: Tree | None, at: At, extra: Extra
     ) -> tuple[Tree, State]:
-        """The next point to evaluate, and the state: one evaluation further."""
+        """The next point to evaluate, and the state: one evaluation further.
+
+        With `value_fn` as many as it takes until the next point is one that is accepted.
+        """
         self.refuse(updates, state, params, extra)
         still = self.still(updates, params)
         wide = only(widened(grown(updates, params)), still, False)
-        search, real = state.search, state.search.step.dtype
-        numbers = narrowed(for_all_arrays(self, at.count), real)
-        value = in_precision(jnp.asarray(self._value(extra)), real).astype(real)
-        slope = self._measured(wide, state.own, params, at).along.astype(real)
+        wide = jax.tree.map(lambda g: g if is_inexact(g) else None, wide)
+        value, function = self._value(extra["value"], state), extra.get("value_fn")
+        box = box_of(self, self.lower, self.upper, params)
 
-        resting, finite = search.step == 0, jnp.isfinite(value) & jnp.isfinite(slope)
+        def seen(value: Array, grads: Tree, params: Tree | None) -> Seen:
+            return Seen(value, grads, params, at, extra, still, box)
+
+        if function is None:
+            return self._searched(seen(value, wide, params), state)
+        slopes = jax.value_and_grad(function, allow_int=True)
+
+        def turn(now: Any) -> Any:
+            point, state, value, grads, _ = now
+            point, state = self._searched(seen(value, grads, point), state)
+            point = as_came(point, params)
+            value, grads = slopes(point)
+            value = self._value(value, state)
+            # JAX gives the conjugate of the direction in which a complex parameter ascends.
+            grads = jax.tree.map(
+                lambda w, g: None if w is None else jnp.conj(g).astype(w.dtype),
+                wide,
+                grads,
+                is_leaf=lambda x: x is None,
+            )
+            judged = self._judged(seen(value, grads, point), state)
+            return point, state, value, grads, judged.accepted | judged.resting
+
+        start = params, state, value, wide, jnp.zeros((), bool)
+        point, state, *_ = lax.while_loop(lambda now: ~now[-1], turn, start)
+        return point, state
+
+    def _judged(self, seen: Seen, state: State) -> Judged:
+        """What an evaluation means for the search."""
+        search, real = state.search, state.search.step.dtype
+        numbers = narrowed(for_all_arrays(self, seen.at.count), real)
+        slope = self._measured(seen.grads, state.own, seen).along.astype(real)
+        resting, finite = search.step == 0, jnp.isfinite(seen.value) & jnp.isfinite(slope)
         trial = Point(
             search.step,
-            jnp.where(finite, value, search.base.value),
+            jnp.where(finite, seen.value, search.base.value),
             jnp.where(finite, slope, search.base.slope),
         )
-        trials = next_count(search.trials)
+        begins = resting
+        if seen.box is not None:
+            moving = only(seen.params, seen.still, False)
+            begins = resting & is_within(seen.box, moving)
         ended = self.gives_up(numbers, search, trial) & finite
-        ended = ended | (trials.astype(real) >= numbers.max_linesearch_steps)
+        ended = ended | (next_count(search.trials).astype(real) >= numbers.max_linesearch_steps)
         lower = ended & (trial.value < search.base.value)
-        accepted = finite & (resting | self.accepts(numbers, search, trial) | lower)
+        takes = self.accepts(numbers, search, trial) | lower
+        return Judged(
+            numbers, trial, resting, finite, ended, finite & (begins | (takes & ~resting))
+        )
+
+    def _searched(self, seen: Seen, state: State) -> tuple[Tree, State]:
+        """The next point to evaluate, and the state: one evaluation further."""
+        judged, params, search = self._judged(seen, state), seen.params, state.search
+        numbers, trial, resting, finite, ended, accepted = judged
+        trials = next_count(search.trials)
         usual, step = self.next_trial(numbers, search, trial)
         spoilt, shorter = self.retreat(search)
         step = jnp.where(finite, step, shorter)
@@ -269,51 +271,69 @@ class LineSearch(Wrapper):
             status=jnp.where(failed & ~again, NO_LOWER_POINT, search.status),
         )
 
-        seen = Evaluated(wide, params, at, extra, still, numbers, trial, resting, accepted)
-
         def begins() -> tuple[Search, Any, State]:
-            return self._begun(seen, state)
+            return self._begun(seen, judged, state)
 
         def same() -> tuple[Search, Any, State]:
             return goes_on, state.own, state.inner
 
         new, own, inside = either(accepted | again, begins, same)
-        turn = Turn(lambda: updates, state, extra, accepted | again)
+        turn = Turn(lambda: seen.grads, state, seen.extra, accepted | again)
         new_state = self._counted(turn, state)._replace(search=new, own=own, inner=inside)
         begun = new_state.gradient_step > 0
-        running = Running(self.rule, own, at, (begun, new.step))
-        points, _ = self.run_own(own.base, running, params, {})
+        running = Running(self.rule, own, seen.at, (begun, new.step))
+        points, _ = self.run_own(own.base, running, params, seen.bounds)
         trial_params = jax.tree.map(
             lambda p, x: p if x is None or not is_inexact(p) else x,
             params,
             points,
             is_leaf=lambda x: x is None,
         )
-        return with_leaves(params, still, False, trial_params), new_state
+        return with_leaves(params, seen.still, False, trial_params), new_state
 
-    def _begun(self, seen: Evaluated, state: State) -> tuple[Search, Any, State]:
+    def _begun(self, seen: Seen, judged: Judged, state: State) -> tuple[Search, Any, State]:
         """A search on a new line: from the point accepted, or afresh from the base."""
-        wide, params, at, extra, still, numbers, trial, resting, accepted = seen
-        search, real = state.search, trial.value.dtype
-        running = Running(_taken(), _taken.Part(*state.own), at, accepted)
-        gradient, own = self.run_own(wide, running, params, {})
-        base = with_leaves(params, still, False, as_came(own.base, params))
+        numbers, trial, resting, _, _, accepted = judged
+        search, real, params, at = state.search, trial.value.dtype, seen.params, seen.at
+        running = Running(taken(), taken.Part(*state.own), at, accepted)
+        gradient, own = self.run_own(seen.grads, running, params, {})
+        base = with_leaves(params, seen.still, False, as_came(own.base, params))
 
         def fresh() -> State:
             at_first = at.inside("inner")._replace(count=zero_count(base))
             return self.inner.init_part(base, at_first)
 
         here = state._replace(inner=anew(~accepted, state.inner, fresh))
+        extra = {**seen.extra, **seen.bounds}
         steps, inside = self.inner_update(gradient, here, base, at, extra)
         refuse_unfit(self.inner, steps, params)
-        steps = only(widened(steps), still, False)
-        sums = narrowed(self._measured(steps, self.rule.Part(*own), params, at), real)
+        steps = only(widened(steps), seen.still, False)
+
+        def aimed(descends: Array) -> tuple[Tree, Any]:
+            running = Running(aimed_along(), aimed_along.Part(*own), at, descends)
+            return self.run_own(steps, running, params, seen.bounds)
+
+        def measured(steps: Tree) -> LineSums:
+            return narrowed(self._measured(steps, self.rule.Part(*own), seen), real)
+
+        if seen.box is None:
+            sums = measured(steps)
+            steepest = -sums.steepest * sums.steepest, sums.steepest
+        else:  # what is left of either in the box
+            sums, down = (measured(aimed(jnp.full((), way))[0]) for way in (True, False))
+            steepest = down.against, down.size
         descends = (sums.against < 0) & jnp.isfinite(sums.against) & jnp.isfinite(sums.size)
-        _, own = self.run_own(steps, Running(_aimed(), _aimed.Part(*own), at, descends), params, {})
-        slope = jnp.where(descends, sums.against, -sums.steepest * sums.steepest)
-        length = jnp.where(descends, sums.size, sums.steepest)
+        _, own = aimed(descends)
+        slope = jnp.where(descends, sums.against, steepest[0])
+        length = jnp.where(descends, sums.size, steepest[1])
         emptied = resting | ~accepted | ~descends
         of_length = quotient(numbers.learning_rate, length)
+        if seen.box is not None:
+            # A longer step would leave it. Where no way is long the whole way is tried.
+            most = jnp.where(emptied, 1, room(seen.box, own.base, own.direction).astype(real))
+            most = jnp.minimum(numbers.max_learning_rate, most)
+            numbers = numbers.with_fields(max_learning_rate=most)
+            of_length = jnp.where(is_bounded(seen.box), most, of_length)
         first = jnp.where(emptied, of_length, self.usual(numbers, trial))
         first = jnp.minimum(first, numbers.max_learning_rate)
         first = jnp.where(jnp.isfinite(first) & jnp.isfinite(slope) & (slope < 0), first, 0)
@@ -337,15 +357,24 @@ class LineSearch(Wrapper):
             anew(~descends, inside, fresh),
         )
 
-    def _measured(self, updates: Tree, own: Any, params: Tree | None, at: At) -> Any:
-        return decided(self.rule, updates, own, params, at, {})[0]
+    def _measured(self, updates: Tree, own: Any, seen: Seen) -> Any:
+        return decided(self.rule, updates, own, seen.params, seen.at, {})[0]
 
-    def _value(self, extra: Extra) -> Any:
-        value = extra["value"]
+    def _value(self, value: Any, state: State) -> Array:
+        real = state.search.step.dtype
         if jnp.ndim(value) != 0:
             raise value_error(
                 f"{self}.update",
                 f"'value' has shape {list(jnp.shape(value))}",
                 "Pass one number, the loss at the parameters",
             )
-        return value
+        return in_precision(jnp.asarray(value), real).astype(real)
+
+
+def box_in(tx: GradientTransformation, params: Tree) -> Box | None:
+    """The bounds of the search in an optimizer that moves these parameters, if it has any."""
+    if isinstance(tx, LineSearch):
+        return box_of(tx, tx.lower, tx.upper, params)
+    inside = tx.parts.values() if isinstance(tx, chain) else [getattr(tx, "inner", None)]
+    found = (box_in(x, params) for x in inside if isinstance(x, GradientTransformation))
+    return next((box for box in found if box is not None), None)

@@ -15,10 +15,11 @@ from jax.core import Tracer
 
 from gradtx.engine.run import in_precision
 from gradtx.engine.step import At
-from gradtx.interop import AnyTransformation, as_transformation
+from gradtx.interop import AnyTransformation, as_transformation, foreign
 from gradtx.rule import Hyper
+from gradtx.solve.box import projected, within_box
 from gradtx.solve.lbfgs import lbfgs
-from gradtx.solve.line import NO_LOWER_POINT, Search
+from gradtx.solve.line import NO_LOWER_POINT, Search, box_in
 from gradtx.struct import type_error, value_error
 from gradtx.transform import GradientTransformation, State
 from gradtx.tree import Tree, is_inexact, named_leaves, real_dtype_of, widened
@@ -138,6 +139,7 @@ def minimize(
     if not any(map(is_inexact, jax.tree.leaves(params))):
         seen = f"no array of floating numbers is in {_listed(params)}"
         raise value_error("minimize", seen, "Pass the point to start from")
+    params = within_box(box_in(tx, params), params)
     tolerances = _Tolerances(gtol, ftol, xtol, max_evaluations)
     for name, x in tolerances._asdict().items():
         if jnp.ndim(x) != 0:
@@ -184,16 +186,19 @@ def _minimize(
 ) -> Minimum:
     loss, has_aux, given, callback = functions
     evaluate = _evaluation(loss, has_aux, given, args)
-    asked: dict[str, Any] = {"value_fn": lambda p: evaluate(p)[0]}
-    if any("grad_fn" in (*part.needs, *part.wants) for part, _ in tx.moments(At(0))):
-        asked["grad_fn"] = lambda p: evaluate(p)[2]  # Optax's searches refuse what they do not know
-    real = real_dtype_of(params)
+    parts = [part for part, _ in tx.moments(At(0))]
+    asked: dict[str, Any] = {}  # what Optax's searches do not know they refuse
+    if any(isinstance(part, foreign) or "value_fn" in part.needs for part in parts):
+        asked["value_fn"] = lambda p: evaluate(p)[0]
+    if any("grad_fn" in (*part.needs, *part.wants) for part in parts):
+        asked["grad_fn"] = lambda p: evaluate(p)[2]
+    real, box = real_dtype_of(params), box_in(tx, params)
     number = functools.partial(jnp.asarray, dtype=real)
     gtol, ftol, xtol = map(number, tolerances[:3])
 
     def turn(now: _Carry) -> _Carry:
         value, aux, grads = evaluate(now.params)
-        size = _largest(grads, real)
+        size = _largest(projected(box, grads, now.params), real)
         new, state = tx.step(grads, now.state, now.params, value=value, grad=grads, **asked)
         before, first = now.best, now.best.evaluations == 0
         accepted, iterations, stalled = _outcome(state, before)

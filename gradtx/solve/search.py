@@ -16,8 +16,9 @@ from jax import Array
 
 from gradtx.rule import HyperField, OptionalHyperField
 from gradtx.solve import more_thuente
-from gradtx.solve.line import Line, LineSearch, Search
+from gradtx.solve.line import LineSearch, Search
 from gradtx.solve.more_thuente import Interval, Point, quotient
+from gradtx.solve.points import Line
 from gradtx.struct import within
 
 FLAT = 0.1  # the part of the slope that has to be gone where the value says nothing

@@ -15,17 +15,18 @@ def check(
     *,
     make: Callable[..., Any] | None = None,
     temporary_bytes: float = 0.0,
+    entries: int = 2**16,
 ) -> None:
     """Raises one AssertionError that lists every law which `tx` breaks, and what was seen.
 
     `make` is the function or class that made it: with it, constructors are tried with other
     numbers too. `temporary_bytes` is what a donated step may hold besides parameters, gradients
     and state, in bytes per float32 parameter: 4 for a formula that needs a sum of the update
-    first. Laws about meshes need devices: start Python with
-    `XLA_FLAGS=--xla_force_host_platform_device_count=8`. Takes some seconds and forgets what JAX
-    had compiled before.
+    first. They are measured on an array with so many `entries`. Laws about meshes need devices:
+    start Python with `XLA_FLAGS=--xla_force_host_platform_device_count=8`. Takes some seconds and
+    forgets what JAX had compiled before.
     """
-    evidence, broken = Evidence(tx, make, temporary_bytes), []
+    evidence, broken = Evidence(tx, make, temporary_bytes, entries), []
     for law in LAWS:
         try:
             law.holds(evidence)

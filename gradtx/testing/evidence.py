@@ -91,7 +91,7 @@ class Evidence:
 
     `make` is the function that made `tx`, whose keyword arguments that are floats by default are
     hyperparameters. `temporary_bytes` is what the donated step may hold besides parameters,
-    gradients and state, in bytes per float32 parameter.
+    gradients and state, in bytes per float32 parameter of an array with so many `entries`.
     """
 
     def __init__(
@@ -99,8 +99,10 @@ class Evidence:
         tx: GradientTransformation,
         make: Callable[..., Any] | None = None,
         temporary_bytes: float = 0.0,
+        entries: int = 2**16,
     ) -> None:
-        self.tx, self.make, self.temporary_bytes = tx, make, temporary_bytes
+        self.tx, self.make = tx, make
+        self.temporary_bytes, self.entries = temporary_bytes, entries
         self.host: Any = tree(0), [tree(seed) for seed in range(1, 1 + STEPS)]
         self.params: Tree = jax.device_put(self.host[0])
         self.grads: list[Any] = jax.device_put(self.host[1])

@@ -13,6 +13,7 @@ from jax import Array
 from gradtx.clocked import Clocked, refuse_other_parts
 from gradtx.engine.beside import alike, as_they_came
 from gradtx.engine.placement import on_any_mesh
+from gradtx.engine.refusals import explained, refuse_mixed
 from gradtx.engine.step import At
 from gradtx.interop import as_transformation
 from gradtx.paths import Route
@@ -43,6 +44,7 @@ class flatten(Clocked):
     ) -> tuple[Tree, State]:
         refuse_other_parts(self, state, self._part_names)
         came, (updates, model) = updates, seen(self, updates, params)
+        self._refuse(updates, model)
         p = None if params is None else _vector(params, model)
         own = {
             name: _vector(_spread(alike(self, name, extra[name], model), model), model)
@@ -52,6 +54,16 @@ class flatten(Clocked):
         g, here = _vector(updates, model), at.inside("inner")
         u, inner = self.inner.update_part(g, state["inner"], p, here, {**extra, **own})
         return as_they_came(_split(u, updates, model), came), {"inner": inner}
+
+    def _refuse(self, updates: Tree, model: Tree) -> None:
+        """Raises for an array that does not fit its parameter."""
+        leaves, treedef = jax.tree.flatten(updates, is_leaf=is_none)
+        for i, (g, p) in enumerate(zip(leaves, treedef.flatten_up_to(model), strict=True)):
+            try:
+                if g is not None and is_inexact(g):
+                    refuse_mixed(g, p, ())
+            except (TypeError, ValueError) as error:
+                raise explained(self, updates, i, g, p, (), error) from error
 
     def eval_part(self, state: State, params: Tree, at: At) -> Tree:
         refuse_other_parts(self, state, self._part_names, "eval_params")

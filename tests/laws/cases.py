@@ -68,7 +68,7 @@ def build(row: Row) -> Any:
 @functools.lru_cache(maxsize=1)
 def evidence(row: Row) -> Evidence:
     """What is found out about a row. Tests run row by row, so the last one is all that is kept."""
-    return Evidence(build(row), maker(row), row.temporary_bytes)
+    return Evidence(build(row), maker(row), row.temporary_bytes, row.entries)
 
 
 def some(values: Any, often: Any) -> list[Any]:

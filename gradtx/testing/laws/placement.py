@@ -53,7 +53,7 @@ def compiled_donated_step_holds_no_copy(e: Evidence) -> None:
     What reduces first holds `temporary_bytes` for each float32 parameter. The compiler of JAX
     before 0.10 also stores what is reduced: 4 bytes a parameter for a reduction.
     """
-    n = 2**16
+    n = e.entries
     params = jax.ShapeDtypeStruct((n,), jnp.float32)
     state = jax.eval_shape(e.tx.init, params)
     train = jax.jit(functools.partial(_train, e.tx), donate_argnums=(0, 1))
