@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from problems_mgh import loss
 
 
@@ -78,3 +79,23 @@ BOUNDED = {
         of("Broyden tridiagonal"), [-1.0] * 1000, [-0.6] * 1000, [1.0] * 1000, 78.104496, 11
     ),
 }
+
+LONGEST = 1000
+
+
+def long(name: str) -> tuple[Any, Any, Any]:
+    """Start and bounds with zeros behind, where both bounds are zero."""
+    problem = BOUNDED[name]
+    numbers = (np.asarray(x, float) for x in (problem.start, problem.lower, problem.upper))
+    start, lower, upper = (np.pad(x, (0, LONGEST - x.size)) for x in numbers)
+    return start, lower, upper
+
+
+def any_bounded(x: Any, number: Any, lower: Any, upper: Any) -> Any:
+    """One of the problems, by its number; outside of the box there is nothing."""
+
+    def of_one(problem: Bounded) -> Callable[[Any], Any]:
+        return lambda x: problem.function(x[: len(problem.start)])
+
+    value = lax.switch(number, [of_one(problem) for problem in BOUNDED.values()], x)
+    return jnp.where(jnp.all((lower <= x) & (x <= upper)), value, jnp.nan)

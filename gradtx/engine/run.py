@@ -94,7 +94,7 @@ def run(
             seen = leaves[i], ps[i], rows[i]
             raise explained(called, updates, i, *seen, error, rules) from error
 
-    outs = [None if i in rows else _no_update(g) for i, g in enumerate(leaves)]
+    outs = [None if i in rows else no_update(g) for i, g in enumerate(leaves)]
     jobs = {i: explaining(i, job, i) for i in rows}
     for i, (u, new) in _done(rules, jobs, explaining).items():
         outs[i] = u
@@ -230,7 +230,7 @@ def _done(
     return done
 
 
-def _no_update(g: Any) -> Any:
+def no_update(g: Any) -> Any:
     """What an array gets that no optimizer moves: itself if it cannot be added, else zeros."""
     dtype = getattr(g, "dtype", None)
     if dtype is None or dtype == jax.dtypes.float0 or jnp.issubdtype(dtype, jax.dtypes.extended):

@@ -120,7 +120,7 @@ def is_within(box: Box, params: Tree) -> Array:
 def room(box: Box, base: Tree, direction: Tree) -> Array:
     """How often a direction can be gone from a point before a bound is met."""
 
-    def of_one(x: Any, d: Any, lower: Array | None, upper: Array | None) -> Array | None:
+    def of_one(x: Any, d: Any, lower: Any, upper: Any) -> Array | None:
         if lower is None or x is None:
             return None
         way = jnp.where(d > 0, upper, lower) - x

@@ -153,6 +153,7 @@ class LineSearch(Wrapper):
 
     def init_own(self, params: Tree, at: At) -> SearchOwn:
         real = real_dtype_of(params)
+        box_of(self, self.lower, self.upper, params)  # for what does not fit
         numbers = narrowed(for_all_arrays(self, at.count), real)
 
         def before() -> Search:

@@ -14,6 +14,7 @@ from gradtx.clocked import Clocked, refuse_other_parts
 from gradtx.engine.beside import alike, as_they_came
 from gradtx.engine.placement import on_any_mesh
 from gradtx.engine.refusals import explained, refuse_mixed
+from gradtx.engine.run import no_update
 from gradtx.engine.step import At
 from gradtx.interop import as_transformation
 from gradtx.paths import Route
@@ -53,7 +54,10 @@ class flatten(Clocked):
         }
         g, here = _vector(updates, model), at.inside("inner")
         u, inner = self.inner.update_part(g, state["inner"], p, here, {**extra, **own})
-        return as_they_came(_split(u, updates, model), came), {"inner": inner}
+        still = jax.tree.map(
+            lambda g: g if g is None or is_inexact(g) else no_update(g), updates, is_leaf=is_none
+        )
+        return as_they_came(_split(u, still, model), came), {"inner": inner}
 
     def _refuse(self, updates: Tree, model: Tree) -> None:
         """Raises for an array that does not fit its parameter."""
