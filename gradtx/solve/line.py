@@ -300,13 +300,8 @@ class LineSearch(Wrapper):
         gradient, own = self.run_own(seen.grads, running, params, {})
         base = with_leaves(params, seen.still, False, as_came(own.base, params))
 
-        def fresh() -> State:
-            at_first = at.inside("inner")._replace(count=zero_count(base))
-            return self.inner.init_part(base, at_first)
-
-        here = state._replace(inner=anew(~accepted, state.inner, fresh))
         extra = {**seen.extra, **seen.bounds}
-        steps, inside = self.inner_update(gradient, here, base, at, extra)
+        steps, inside = self.inner_update(gradient, state, base, at, extra)
         refuse_unfit(self.inner, steps, params)
         steps = only(widened(steps), seen.still, False)
 
@@ -317,17 +312,14 @@ class LineSearch(Wrapper):
         def measured(steps: Tree) -> LineSums:
             return narrowed(self._measured(steps, self.rule.Part(*own), seen), real)
 
-        if seen.box is None:
-            sums = measured(steps)
-            steepest = -sums.steepest * sums.steepest, sums.steepest
-        else:  # what is left of either in the box
-            sums, down = (measured(aimed(jnp.full((), way))[0]) for way in (True, False))
-            steepest = down.against, down.size
-        descends = (sums.against < 0) & jnp.isfinite(sums.against) & jnp.isfinite(sums.size)
-        _, own = aimed(descends)
-        slope = jnp.where(descends, sums.against, steepest[0])
-        length = jnp.where(descends, sums.size, steepest[1])
-        emptied = resting | ~accepted | ~descends
+        # Afresh it goes down steepest. In a box it is what is left of a way there that counts.
+        way = steps if seen.box is None else aimed(jnp.ones((), bool))[0]
+        ahead = measured(way).against
+        descends = accepted & (ahead < 0) & jnp.isfinite(ahead)
+        direction, own = aimed(descends)
+        sums = measured(direction)
+        slope, length = sums.against, sums.size
+        emptied = resting | ~descends
         of_length = quotient(numbers.learning_rate, length)
         if seen.box is not None:
             # A longer step would leave it. Where no way is long the whole way is tried.
@@ -355,8 +347,13 @@ class LineSearch(Wrapper):
                 status=jnp.where(accepted & ~resting, SEARCHING, search.status),
             ),
             self.rule.Part(*own),
-            anew(~descends, inside, fresh),
+            anew(~descends, inside, lambda: self._fresh(base, at)),
         )
+
+    def _fresh(self, params: Tree, at: At) -> State:
+        """The state of `inner` before its first step."""
+        at_first = at.inside("inner")._replace(count=zero_count(params))
+        return self.inner.init_part(params, at_first)
 
     def _measured(self, updates: Tree, own: Any, seen: Seen) -> Any:
         return decided(self.rule, updates, own, seen.params, seen.at, {})[0]

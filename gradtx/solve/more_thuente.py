@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import jax.numpy as jnp
-from jax import Array
+from jax import Array, lax
 
 from gradtx.tree import root
 
@@ -81,7 +81,13 @@ def turn(
     def seen(x: Point) -> Point:
         return Point(x.step, x.value - tilt * x.step, x.slope - tilt)
 
-    step, bracketed = _step(seen(now.best), seen(now.other), seen(trial), now)
+    # In a branch, or the compiler writes it into the kernel of every number that follows from it.
+    step, bracketed = lax.cond(
+        trial.step > 0,
+        _step,
+        lambda best, other, trial, now: (trial.step, now.bracketed),
+        *(seen(now.best), seen(now.other), seen(trial), now),
+    )
 
     higher = seen(trial).value > seen(now.best).value
     turned = seen(trial).slope * jnp.sign(seen(now.best).slope) < 0

@@ -22,7 +22,6 @@ class LineSums(NamedTuple):
     along: Array  # of what comes in, its inner product with the direction
     against: Array  # and with the gradient
     size: Array  # its norm
-    steepest: Array  # the norm of the gradient
 
 
 class Line(JointRule, called="LineSearch"):
@@ -41,8 +40,8 @@ class Line(JointRule, called="LineSearch"):
         return LineSlots(*(jnp.zeros_like(p) for _ in LineSlots._fields))
 
     def measure_leaf(self, g: Array, slots: LineSlots, p: Array, known: Any) -> LineSums:
-        sizes: tuple[Any, Any] = NormOf(g), NormOf(slots.gradient)
-        return LineSums(inner(g, slots.direction), inner(g, slots.gradient), *sizes)
+        size: Any = NormOf(g)
+        return LineSums(inner(g, slots.direction), inner(g, slots.gradient), size)
 
     def decide(self, sums: LineSums, globals_: Any, t: Array, **extra: Any) -> tuple[Any, Any]:
         return globals_, sums
