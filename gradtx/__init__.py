@@ -256,6 +256,17 @@ from gradtx.optimizers.averaging import (
     scale_by_madgrad as scale_by_madgrad,
     scale_by_optimistic_gradient as scale_by_optimistic_gradient,
 )
+from gradtx.curvature import (
+    gauss_newton_bartlett as gauss_newton_bartlett,
+    hutchinson as hutchinson,
+    hvp as hvp,
+)
+from gradtx.optimizers.hessian import (
+    adahessian as adahessian,
+    scale_by_adahessian as scale_by_adahessian,
+    scale_by_sophia as scale_by_sophia,
+    sophia as sophia,
+)
 from gradtx.solve.lbfgs import lbfgs as lbfgs, scale_by_lbfgs as scale_by_lbfgs
 from gradtx.solve.search import backtracking as backtracking, wolfe as wolfe
 from gradtx.solve.minimize import Minimum as Minimum, minimize as minimize

@@ -49,6 +49,7 @@ from gradtx.optimizers.factored import (
     scale_by_relative_step,
     scale_by_sm3,
 )
+from gradtx.optimizers.hessian import scale_by_adahessian, scale_by_sophia
 from gradtx.optimizers.layerwise import scale_by_fromage, scale_by_lars, scale_by_novograd
 from gradtx.optimizers.parameter_free import scale_by_dog, scale_by_dowg, scale_by_ldog
 from gradtx.optimizers.polyak import scale_by_momo, scale_by_momo_adam, scale_by_polyak
@@ -151,6 +152,8 @@ links = (
             "the inverse Hessian that the last steps showed",
             temporary_bytes=20.1,
         ),
+        row(scale_by_sophia, "momentum over curvature, clipped"),
+        row(scale_by_adahessian, "momentum over root mean square of the curvature"),
         # Temporary: the old reward, from which the new one is found twice
         row(scale_by_cocob, "bets on the sign of every entry", temporary_bytes=4),
         row(scale_by_madgrad, "dual averaging with cube roots"),

@@ -24,6 +24,7 @@ from gradtx.optimizers.adam_variance import (
 from gradtx.optimizers.averaging import cocob, madgrad, optimistic_gradient_descent
 from gradtx.optimizers.estimate import dadapt_adamw, prodigy
 from gradtx.optimizers.factored import adafactor, adam_mini, came, sm3
+from gradtx.optimizers.hessian import adahessian, sophia
 from gradtx.optimizers.kron import psgd_kron
 from gradtx.optimizers.layerwise import fromage, lamb, lars, novograd
 from gradtx.optimizers.lowrank import apollo, galore
@@ -184,6 +185,11 @@ optimizers = (
         "quasi-Newton",
         # Temporary: as scale_by_lbfgs, the base, and the direction, which come out of a branch
         row(lbfgs, "a search along the curvature of the last steps", 1.0, temporary_bytes=12.1),
+    )
+    | family(
+        "curvature",
+        row(sophia, "momentum over the Hessian's diagonal, clipped", 3e-3),
+        row(adahessian, "Adam with the Hessian's diagonal for its squares", 0.1),
     )
     | family(
         "factored",
