@@ -152,8 +152,14 @@ links = (
             "the inverse Hessian that the last steps showed",
             temporary_bytes=20.1,
         ),
-        row(scale_by_sophia, "momentum over curvature, clipped"),
-        row(scale_by_adahessian, "momentum over root mean square of the curvature"),
+        # Temporary: a curvature that is computed in the step, for the sum that tells if it is finite
+        row(scale_by_sophia, "momentum over curvature, clipped", temporary_bytes=4),
+        # Temporary: as scale_by_sophia
+        row(
+            scale_by_adahessian,
+            "momentum over root mean square of the curvature",
+            temporary_bytes=4,
+        ),
         # Temporary: the old reward, from which the new one is found twice
         row(scale_by_cocob, "bets on the sign of every entry", temporary_bytes=4),
         row(scale_by_madgrad, "dual averaging with cube roots"),

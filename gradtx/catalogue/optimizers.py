@@ -188,8 +188,14 @@ optimizers = (
     )
     | family(
         "curvature",
-        row(sophia, "momentum over the Hessian's diagonal, clipped", 3e-3),
-        row(adahessian, "Adam with the Hessian's diagonal for its squares", 0.1),
+        # Temporary: as scale_by_sophia
+        row(sophia, "momentum over the Hessian's diagonal, clipped", 3e-3, temporary_bytes=4),
+        row(
+            adahessian,
+            "Adam with the Hessian's diagonal for its squares",
+            0.1,
+            temporary_bytes=4,
+        ),
     )
     | family(
         "factored",

@@ -77,7 +77,8 @@ class _Direction(Rule):
         diagonal = step.extra.get("hessian_diag")
         if diagonal is not None:
             diagonal = _judged(diagonal, g)
-            finite = jnp.isfinite(diagonal).all()
+            # Summed as numbers, which needs no array of flags: inf - inf and NaN - NaN are NaN.
+            finite = jnp.isfinite(jnp.sum(diagonal - diagonal))
             new = self.renewed(slots, jnp.where(finite, diagonal, 0))
             slots = jax.tree.map(lambda x, y: jnp.where(finite, x, y), new, slots)
         return (g, slots) if self.only_renews else self.moved(g, slots, step)
@@ -129,8 +130,8 @@ class Curved(Clocked):
         self._refuse_none(updates, extra)
         given, function = extra.get("hessian_diag"), extra.get("hessian_diag_fn")
         count, slots = state.evaluations, self.direction.Part(*state[1:])
+        interval = whole_number(one_number(self, "update_interval", at.count))
         if function is not None:
-            interval = whole_number(one_number(self, "update_interval", at.count))
             now = at.count % interval == 0
             slots = self._renewed(now, function, updates, slots, params, at)
             count = jnp.where(now, next_count(count), count)

@@ -111,7 +111,9 @@ def _curvature(x: Any) -> Any:
     if not is_inexact(x):
         return x
     dtype = real_dtype(wide(x.dtype))
-    return jnp.ones_like(x, dtype) if isinstance(x, Tracer) else np.ones(x.shape, dtype)
+    if isinstance(x, Tracer):  # no constant, which would have to be stored
+        return 0 * jnp.real(x).astype(dtype) + 1
+    return np.ones(x.shape, dtype)
 
 
 def extras(tx: GradientTransformation, params: Tree, grads: Tree) -> dict[str, Any]:

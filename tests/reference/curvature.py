@@ -53,3 +53,12 @@ REFERENCES: dict[str, Reference] = {
     "sophia": with_curvature(descending(scale_by_sophia, 1e-4)),
     "adahessian": with_curvature(descending(scale_by_adahessian, 0.0)),
 }
+
+# By default nearly all entries are clipped to their sign, and where the average of a curvature that
+# turns negative is near zero, it decides by its last digits.
+_SMOOTH = {"gamma": 1.0, "eps": 0.1}
+RESOLVED = {
+    (name, dtype): _SMOOTH
+    for name in ("sophia", "scale_by_sophia")
+    for dtype in ("float64", "float32", "complex128")
+}
