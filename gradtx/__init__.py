@@ -290,11 +290,21 @@ from gradtx.transforms.lever import (
 from gradtx.transforms.project import (
     keep_params_nonnegative as keep_params_nonnegative,
     projection_box as projection_box,
+    projection_half_space as projection_half_space,
+    projection_hypercube as projection_hypercube,
+    projection_hyperplane as projection_hyperplane,
     projection_l1_ball as projection_l1_ball,
+    projection_l1_sphere as projection_l1_sphere,
     projection_l2_ball as projection_l2_ball,
     projection_l2_sphere as projection_l2_sphere,
     projection_linf_ball as projection_linf_ball,
     projection_simplex as projection_simplex,
+)
+from gradtx.transforms.proximal import (
+    proximal_elastic_net as proximal_elastic_net,
+    proximal_group as proximal_group,
+    proximal_l1 as proximal_l1,
+    proximal_nuclear as proximal_nuclear,
 )
 from gradtx.transforms.qk_clip import qk_clip as qk_clip
 from gradtx.transforms.momentum import scale_by_momentum as scale_by_momentum
@@ -361,7 +371,12 @@ from gradtx.schedules.run import (
     warmup_cosine_decay_schedule as warmup_cosine_decay_schedule,
     wsd_schedule as wsd_schedule,
 )
-from gradtx import interop as interop, tree as tree
+from gradtx import (
+    interop as interop,
+    projections as projections,
+    proximal as proximal,
+    tree as tree,
+)
 
 interop.answer_calls(globals())
 

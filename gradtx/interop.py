@@ -216,7 +216,6 @@ COUNTERPARTS = {
     "piecewise_interpolate_schedule": "join_schedules of linear_schedule",
     "warmup_constant_schedule": "warmup_schedule",
     "warmup_exponential_decay_schedule": "warmup_schedule(exponential_decay(...), ...)",
-    "projections": "projection_simplex and its kin, as links",
     "scale_by_backtracking_linesearch": "backtracking: backtracking(sgd(1.0))",
     "scale_by_zoom_linesearch": "wolfe: wolfe(sgd(1.0))",
     "losses": "optax.losses",

@@ -87,12 +87,17 @@ from gradtx.transforms.plateau import reduce_on_plateau
 from gradtx.transforms.project import (
     keep_params_nonnegative,
     projection_box,
+    projection_half_space,
+    projection_hypercube,
+    projection_hyperplane,
     projection_l1_ball,
+    projection_l1_sphere,
     projection_l2_ball,
     projection_l2_sphere,
     projection_linf_ball,
     projection_simplex,
 )
+from gradtx.transforms.proximal import proximal_elastic_net, proximal_group, proximal_l1
 from gradtx.transforms.scale import scale, scale_by_learning_rate
 from gradtx.wrappers.cautious import cautious
 
@@ -152,7 +157,7 @@ links = (
             "the inverse Hessian that the last steps showed",
             temporary_bytes=20.1,
         ),
-        # Temporary: a curvature that is computed in the step, for the sum that tells if it is finite
+        # Temporary: a curvature made in the step, for the sum that tells if it is finite
         row(scale_by_sophia, "momentum over curvature, clipped", temporary_bytes=4),
         # Temporary: as scale_by_sophia
         row(
@@ -214,6 +219,22 @@ links = (
         row(projection_simplex, "ends in the simplex", temporary_bytes=17),
         # Temporary: the sorted entries and their sums
         row(projection_l1_ball, "ends in the l1 ball", temporary_bytes=17),
+        # Temporary: the sorted entries and their sums
+        row(projection_l1_sphere, "ends on the l1 sphere", temporary_bytes=17),
+        row(projection_hypercube, "ends between zero and one"),
+        row(partial(projection_half_space, 1.0, offset=0.5), "ends in a half-space"),
+        row(partial(projection_hyperplane, 1.0, offset=0.5), "ends on a plane"),
+        row(partial(proximal_l1, 0.3, learning_rate=0.1), "less of the moduli, or zero"),
+        row(
+            partial(proximal_elastic_net, 0.3, l2_weight=0.5, learning_rate=0.1),
+            "less of the moduli, or zero, and a share less of them",
+        ),
+        # Temporary: the sum, for its norm
+        row(
+            partial(proximal_group, 1.0, learning_rate=0.1),
+            "a shorter array, or zero",
+            temporary_bytes=4.1,
+        ),
         # Temporary: the sum, for its norm
         row(projection_l2_ball, "ends in the l2 ball", temporary_bytes=4.1),
         # Temporary: the sum, for its norm

@@ -238,6 +238,7 @@ class scale_by_sophia(Curved):
     """
 
     b1: HyperField = within("[0, 1)", default=0.965)  # decay of mu
+    _: KW_ONLY
     b2: HyperField = within("[0, 1)", default=0.99)  # decay of h, from one diagonal to the next
     eps: HyperField = within("(0, inf)", default=1e-12)  # the least divisor
     # How much of the curvature is divided by: 0.05 for `gauss_newton_bartlett`. More clips less.
@@ -305,9 +306,9 @@ class scale_by_adahessian(Curved):
     """
 
     b1: HyperField = within("[0, 1)", default=0.9)  # decay of mu
+    _: KW_ONLY
     b2: HyperField = within("[0, 1)", default=0.999)  # decay of nu, from one diagonal to the next
     eps: HyperField = within("[0, inf)", default=1e-4)  # added to the root
-    _: KW_ONLY
     hessian_power: HyperField = within("[0, 1]", default=1.0)
     axes: AxesField = None  # an `Axes`: the mean is over its inputs
     update_interval: HyperField = whole(default=1, within="[1, inf)")
@@ -321,11 +322,11 @@ def sophia(
     b2: Hyper = 0.99,
     eps: Hyper = 1e-12,
     weight_decay: Hyper = 1e-4,
+    *,
     mask: Labels | None = None,
     gamma: Hyper = 0.01,
     clip_threshold: Hyper | None = 1.0,
     update_interval: Hyper = 10,
-    *,
     key: int | Array = 0,
 ) -> GradientTransformation:
     """Sophia: `scale_by_sophia`, decoupled weight decay, learning rate.
@@ -336,10 +337,10 @@ def sophia(
     """
     direction = scale_by_sophia(
         b1,
-        b2,
-        eps,
-        gamma,
-        clip_threshold,
+        b2=b2,
+        eps=eps,
+        gamma=gamma,
+        clip_threshold=clip_threshold,
         update_interval=update_interval,
         key=key,
     )
@@ -348,10 +349,10 @@ def sophia(
 
 def adahessian(
     learning_rate: Hyper,
+    *,
     b1: Hyper = 0.9,
     b2: Hyper = 0.999,
     eps: Hyper = 1e-4,
-    *,
     hessian_power: Hyper = 1.0,
     weight_decay: Hyper = 0.0,
     mask: Labels | None = None,
@@ -366,8 +367,8 @@ def adahessian(
     """
     direction = scale_by_adahessian(
         b1,
-        b2,
-        eps,
+        b2=b2,
+        eps=eps,
         hessian_power=hessian_power,
         axes=axes,
         update_interval=update_interval,

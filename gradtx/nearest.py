@@ -1,0 +1,221 @@
+"""Nearest points, and proximal maps: the formulas for arrays that links and functions share.
+
+Of complex arrays they change the moduli, and phases stay; a zero counts as positive.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+
+from gradtx.axes import adjoint, product
+from gradtx.engine.leaf import promotion
+from gradtx.engine.placement import on_any_mesh
+from gradtx.struct import NUMBERS, value_error
+from gradtx.tree import P, inner, inverse, is_inexact, is_none, modulus, real_dtype, widest
+
+
+def with_modulus(x: Array, new: Array) -> Array:
+    """`x` with another modulus."""
+    if not jnp.iscomplexobj(x):
+        return jnp.where(x < 0, -new, new)
+    old = modulus(x)
+    some = old > 0
+    phase = jnp.where(some, x / jnp.where(some, old, 1), 1)
+    return jnp.where(old == new, x, new * phase)
+
+
+def size(x: Array) -> Array:
+    """The modulus where `x` is complex, else `x`: what a set of real numbers holds of it."""
+    return modulus(x) if jnp.iscomplexobj(x) else x
+
+
+def with_size(x: Array, new: Array) -> Array:
+    """`x` with another `size`."""
+    return with_modulus(x, new) if jnp.iscomplexobj(x) else new
+
+
+def boxed(x: Array, lower: Any, upper: Any) -> Array:
+    """Every entry brought into [lower, upper]."""
+    return with_size(x, jnp.clip(size(x), lower, upper))
+
+
+def threshold(x: Array, scale: Any, axes: tuple[int, ...]) -> Array:
+    """theta such that max(x - theta, 0) sums to `scale` over the axes, which stay with size one.
+
+    Found by sorting. Held, Wolfe & Crowder 1974; Duchi+ 2008.
+    """
+    kept = [i for i in range(x.ndim) if i not in axes]
+    shape = [1 if i in axes else n for i, n in enumerate(x.shape)]
+    if x.size == 0:
+        return jnp.zeros(shape, x.dtype)
+    rows = jnp.transpose(x, (*kept, *axes)).reshape([x.shape[i] for i in kept] + [-1])
+    falling = -jnp.sort(-rows, axis=-1)
+    excess = jnp.cumsum(falling, axis=-1) - scale
+    rank = lax.broadcasted_iota(x.dtype, rows.shape, rows.ndim - 1) + 1
+    number = jnp.maximum(jnp.sum(falling * rank > excess, axis=-1, keepdims=True), 1)
+    theta = jnp.take_along_axis(excess, number - 1, axis=-1) / number.astype(x.dtype)
+    return theta.reshape(shape)
+
+
+def above(x: Array, theta: Any) -> Array:
+    """max(x - theta, 0)."""
+    return with_size(x, jnp.maximum(size(x) - theta, 0))
+
+
+def soft(x: Array, theta: Any) -> Array:
+    """Every modulus less theta, and zero where that is negative: soft thresholding."""
+    return with_modulus(x, jnp.maximum(modulus(x) - theta, 0))
+
+
+def shortened(x: Array, length: Array, most: Any) -> Array:
+    """`x`, of this length, scaled to a length of at most `most`."""
+    return x * jnp.where(length > most, most / jnp.where(length > most, length, 1), 1)
+
+
+def of_length(x: Array, length: Array, new: Any, ones: Array) -> Array:
+    """`x`, of this length, scaled to another; from zero, as near to all, equal entries.
+
+    `ones` is the length of a vector of ones.
+    """
+    some = length > 0
+    return jnp.where(some, x * (new / jnp.where(some, length, 1)), new * inverse(ones))
+
+
+def less_length(x: Array, length: Array, less: Any) -> Array:
+    """`x`, of this length, made shorter by `less`, and zero where that is all of it."""
+    some = length > less
+    return x * jnp.where(some, 1 - less / jnp.where(some, length, 1), 0)
+
+
+def elastic(x: Array, less: Any, l2: Any) -> Array:
+    """`soft`, divided by 1 + l2."""
+    return soft(x, less) / (1 + l2)
+
+
+def distance(along: Array, length: Array, offset: Any) -> Array:
+    """How far beyond the plane <a, x> = offset a point is, in units of a.
+
+    `along` is <a / |a|, x>, `length` is |a|; without a direction it is nowhere.
+    """
+    return jnp.where(length > 0, (along - offset * inverse(length)), 0)
+
+
+def along_unit(x: Array, far: Array, unit: Array) -> Array:
+    """`x` moved by `far` along a unit vector, of which a real array takes the real part."""
+    return x + far * (unit if jnp.iscomplexobj(x) else jnp.real(unit))
+
+
+def update_to(g: Array, p: Array, aim: Array) -> Array:
+    """The update that leads to `aim`: `g` itself, to the last bit, where it leads there."""
+    return jnp.where(aim == p + g, g, aim - p)
+
+
+# Singular values ---------------------------------------------------------------------------------
+
+
+@jax.custom_jvp
+def soft_singular(x: Array, less: Array) -> Array:
+    """Matrices [..., n, m] with all singular values less `less`, and zero where that is negative.
+
+    Its derivative is finite where singular values are equal or zero, as those of a matrix of low
+    rank are; that of the singular vectors is not.
+    """
+    u, s, v = _singular(x)
+    return product(u * jnp.maximum(s - less, 0)[..., None, :], v)
+
+
+def _singular(x: Array) -> tuple[Array, Array, Array]:
+    u, s, v = jnp.linalg.svd(x, full_matrices=False)
+    return u, s, v
+
+
+@soft_singular.defjvp
+def _soft_singular_jvp(primals: Any, tangents: Any) -> Any:
+    (x, less), (dx, d_less) = primals, tangents
+    u, s, v = _singular(x)
+    f, slope = jnp.maximum(s - less, 0), (s > less).astype(s.dtype)
+
+    def outer(values: Array) -> Array:
+        return product(u * values[..., None, :], v)
+
+    def quotient(over: Array, under: Array, limit: Array) -> Array:
+        # Below some digits both are differences of roundings.
+        some = jnp.abs(under) > 1e-6 * jnp.max(s, axis=-1, initial=0, keepdims=True)[..., None]
+        return jnp.where(some, over / jnp.where(some, under, 1), limit)
+
+    rows, columns = (lambda a: a[..., :, None]), (lambda a: a[..., None, :])
+    inside = product(adjoint(u), product(dx, adjoint(v)))
+    even, odd = (inside + adjoint(inside)) / 2, (inside - adjoint(inside)) / 2
+    mean = (rows(slope) + columns(slope)) / 2
+    even = even * quotient(rows(f) - columns(f), rows(s) - columns(s), mean)
+    odd = odd * quotient(rows(f) + columns(f), rows(s) + columns(s), mean)
+    share = jnp.where(s > 0, f / jnp.where(s > 0, s, 1), 0)
+    # What leads out of the spaces of both sides.
+    left = dx - product(u, product(adjoint(u), dx))
+    right = dx - product(product(dx, adjoint(v)), v)
+    found = product(u, product(even + odd, v))
+    found += product(product(left, adjoint(v)) * columns(share), v)
+    found += product(u, rows(share) * product(adjoint(u), right))
+    return outer(f), found - outer(slope * d_less)
+
+
+# Trees -------------------------------------------------------------------------------------------
+
+
+def on_arrays(function: Callable[..., Sequence[Array]], tree: P, *beside: Sequence[Any]) -> P:
+    """The tree with other arrays, which `function` makes of a list of them, and of what is `beside`
+    each leaf.
+
+    The arrays are floating and complex ones, all in one precision, at least float32; what comes out
+    has the dtypes that came in. Other leaves stay.
+    """
+    leaves, treedef = jax.tree.flatten(tree, is_leaf=is_none)
+    places = [i for i, x in enumerate(leaves) if is_inexact(x)]
+    if not places:
+        return tree
+    arrays = [jnp.asarray(leaves[i]) for i in places]
+    dtype = widest(arrays)
+    real = real_dtype(dtype)
+    wide = [x.astype(dtype if jnp.iscomplexobj(x) else real) for x in arrays]
+    lists = [
+        [None if values[i] is None else _as_real(values[i], real) for i in places]
+        for values in beside
+    ]
+    with promotion(dtype):
+        news = on_any_mesh(function, wide, *lists, like=lambda: wide)
+    for i, x, new in zip(places, arrays, news, strict=True):
+        leaves[i] = new.astype(x.dtype)
+    return treedef.unflatten(leaves)
+
+
+def _as_real(value: Any, real: Any) -> Array:
+    value = jnp.asarray(value)
+    is_complex = jnp.iscomplexobj(value)
+    return value.astype(np.promote_types(real, np.complex64) if is_complex else real)
+
+
+def joined(arrays: Sequence[Array]) -> Array:
+    """The entries of all arrays in a row."""
+    return jnp.concatenate([x.reshape(-1) for x in arrays])
+
+
+def number(called: str, name: str, value: Any, least: float | None = 0.0) -> Any:
+    """A number for all arrays. Raises `ValueError` for one below `least`, and for an array."""
+    if jnp.ndim(value) != 0:
+        seen = f"{name} has shape {list(jnp.shape(value))}"
+        raise value_error(called, seen, "Pass one number for the whole tree")
+    if least is not None and isinstance(value, NUMBERS) and not value >= least:
+        raise value_error(called, f"{name} is {value!r}", f"Pass a number of at least {least:g}")
+    return value
+
+
+def inner_of(xs: Sequence[Array], ys: Sequence[Array]) -> Array:
+    """The real inner product of two lists of arrays, of which some are complex."""
+    pairs = [inner(jnp.asarray(x, jnp.result_type(x, y)), y) for x, y in zip(xs, ys, strict=True)]
+    return sum(pairs[1:], pairs[0])
