@@ -16,7 +16,7 @@ from jax import Array, lax
 from gradtx.axes import adjoint, product
 from gradtx.engine.leaf import promotion
 from gradtx.engine.placement import on_any_mesh
-from gradtx.struct import NUMBERS, value_error
+from gradtx.struct import value_error
 from gradtx.tree import P, inner, inverse, is_inexact, is_none, modulus, real_dtype, widest
 
 
@@ -127,7 +127,7 @@ def soft_singular(x: Array, less: Array) -> Array:
     rank are; that of the singular vectors is not.
     """
     u, s, v = _singular(x)
-    return product(u * jnp.maximum(s - less, 0)[..., None, :], v)
+    return _between(u, jnp.maximum(s - less, 0), v)
 
 
 def _singular(x: Array) -> tuple[Array, Array, Array]:
@@ -135,34 +135,43 @@ def _singular(x: Array) -> tuple[Array, Array, Array]:
     return u, s, v
 
 
+def _between(u: Array, values: Array, v: Array) -> Array:
+    """u diag(values) v."""
+    return product(u * values[..., None, :].astype(u.dtype), v)
+
+
 @soft_singular.defjvp
 def _soft_singular_jvp(primals: Any, tangents: Any) -> Any:
     (x, less), (dx, d_less) = primals, tangents
     u, s, v = _singular(x)
     f, slope = jnp.maximum(s - less, 0), (s > less).astype(s.dtype)
+    largest = jnp.max(s, axis=-1, initial=0, keepdims=True)[..., None]
 
-    def outer(values: Array) -> Array:
-        return product(u * values[..., None, :], v)
+    def rows(a: Array) -> Array:
+        return a[..., :, None]
 
-    def quotient(over: Array, under: Array, limit: Array) -> Array:
-        # Below some digits both are differences of roundings.
-        some = jnp.abs(under) > 1e-6 * jnp.max(s, axis=-1, initial=0, keepdims=True)[..., None]
-        return jnp.where(some, over / jnp.where(some, under, 1), limit)
+    def columns(a: Array) -> Array:
+        return a[..., None, :]
 
-    rows, columns = (lambda a: a[..., :, None]), (lambda a: a[..., None, :])
+    def quotient(over: Array, under: Array) -> Array:
+        # Below some digits both are differences of roundings, and the slope is the limit.
+        some = jnp.abs(under) > 1e-6 * largest
+        limit = (rows(slope) + columns(slope)) / 2
+        return jnp.where(some, over / jnp.where(some, under, 1), limit).astype(x.dtype)
+
+    # As for any odd function of the singular values: quotients of its differences and sums.
     inside = product(adjoint(u), product(dx, adjoint(v)))
     even, odd = (inside + adjoint(inside)) / 2, (inside - adjoint(inside)) / 2
-    mean = (rows(slope) + columns(slope)) / 2
-    even = even * quotient(rows(f) - columns(f), rows(s) - columns(s), mean)
-    odd = odd * quotient(rows(f) + columns(f), rows(s) + columns(s), mean)
-    share = jnp.where(s > 0, f / jnp.where(s > 0, s, 1), 0)
+    even *= quotient(rows(f) - columns(f), rows(s) - columns(s))
+    odd *= quotient(rows(f) + columns(f), rows(s) + columns(s))
+    share = jnp.where(s > 0, f / jnp.where(s > 0, s, 1), 0).astype(x.dtype)
     # What leads out of the spaces of both sides.
     left = dx - product(u, product(adjoint(u), dx))
     right = dx - product(product(dx, adjoint(v)), v)
     found = product(u, product(even + odd, v))
     found += product(product(left, adjoint(v)) * columns(share), v)
     found += product(u, rows(share) * product(adjoint(u), right))
-    return outer(f), found - outer(slope * d_less)
+    return _between(u, f, v), found - _between(u, slope * d_less, v)
 
 
 # Trees -------------------------------------------------------------------------------------------
@@ -210,7 +219,7 @@ def number(called: str, name: str, value: Any, least: float | None = 0.0) -> Any
     if jnp.ndim(value) != 0:
         seen = f"{name} has shape {list(jnp.shape(value))}"
         raise value_error(called, seen, "Pass one number for the whole tree")
-    if least is not None and isinstance(value, NUMBERS) and not value >= least:
+    if least is not None and isinstance(value, int | float) and not value >= least:
         raise value_error(called, f"{name} is {value!r}", f"Pass a number of at least {least:g}")
     return value
 

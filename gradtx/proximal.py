@@ -23,7 +23,7 @@ from gradtx.axes import layout, on_matrices, unstacked_axes
 from gradtx.hyper import AxesOf
 from gradtx.nearest import elastic, less_length, on_arrays, soft, soft_singular
 from gradtx.paths import spread
-from gradtx.struct import NUMBERS, value_error
+from gradtx.struct import value_error
 from gradtx.tree import P, is_inexact, named_leaves, norm
 
 
@@ -77,7 +77,7 @@ def _each(
     """`function` of each array, with its weights and axes."""
     lists = [spread(f"proximal.{called}", value, tree) for value in weights]
     for weight in (weight for values in lists for weight in values):
-        if isinstance(weight, NUMBERS) and not weight >= 0:
+        if isinstance(weight, int | float) and not weight >= 0:
             seen = f"the weight is {weight!r}"
             raise value_error(f"proximal.{called}", seen, "Pass a number of at least zero")
     named = named_leaves(tree)

@@ -1,16 +1,14 @@
 """Momentum over the diagonal of the Hessian, of which an average is kept that is seldom renewed.
 
-    sophia        mu / max(gamma h, eps), clipped: h keeps its sign, so that no step climbs
+    sophia        mu / max(gamma h, eps), clipped: negative curvature counts as none
     adahessian    mu^ / sqrt(nu^), where nu averages the squares of the diagonal
 
 The diagonal is an estimate, such as `hutchinson` or `gauss_newton_bartlett` makes. `update` is
 given a function of a random key, which it calls at every `update_interval`-th step only, or the
-diagonal itself, at those steps at which there is one:
+diagonal itself, where there is one. The first is one compiled step, in which nothing
+is computed for what is not called; the second is two. The function may close over what it likes,
+and returns a tree for all parameters; every group of a `partition` calls it.
 
-    tx.step(grads, state, params, hessian_diag_fn=lambda key: hutchinson(loss, params, key, batch))
-    tx.step(grads, state, params, hessian_diag=diagonal)    # or None, which renews nothing
-
-The first is one compiled step, in which the others cost nothing; the second two of them.
 `state.evaluations` counts the estimates. Where that of an array is not finite, it is left out.
 """
 
@@ -329,11 +327,15 @@ def sophia(
     update_interval: Hyper = 10,
     key: int | Array = 0,
 ) -> GradientTransformation:
-    """Sophia: `scale_by_sophia`, decoupled weight decay, learning rate.
+    """Sophia: `scale_by_sophia`, decoupled weight decay (0.2 in the paper), learning rate.
 
-    `step` needs `hessian_diag_fn=lambda key: ...`, called at every `update_interval`-th step:
-    `hutchinson` (Sophia-H), or, with gamma=0.05, `gauss_newton_bartlett` (Sophia-G). The paper's
-    learning rates are those of Adam or a little lower, its decay is 0.2. `mask` as in `adamw`.
+    `step` gets a function, called at every `update_interval`-th step, or what such a one returned:
+
+        tx.step(g, state, p, hessian_diag_fn=lambda key: gx.hutchinson(loss, p, key, batch))
+        tx.step(g, state, p, hessian_diag=diagonal)  # None at steps without one
+
+    That is Sophia-H; with gamma=0.05 and `gauss_newton_bartlett` it is Sophia-G. `mask` as in
+    `adamw`. Differs from Optax, which asks for the objective, and in what `scale_by_sophia` says.
     """
     direction = scale_by_sophia(
         b1,
@@ -362,8 +364,7 @@ def adahessian(
 ) -> GradientTransformation:
     """AdaHessian: `scale_by_adahessian`, decoupled weight decay, learning rate (0.15 in the paper).
 
-    `step` needs `hessian_diag_fn=lambda key: hutchinson(loss, params, key, batch)`, called at every
-    `update_interval`-th step. `mask` as in `adamw`.
+    `step` gets `hessian_diag_fn` or `hessian_diag`, as that of `sophia`. `mask` as in `adamw`.
     """
     direction = scale_by_adahessian(
         b1,
