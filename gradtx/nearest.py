@@ -17,7 +17,18 @@ from gradtx.axes import adjoint, product
 from gradtx.engine.leaf import promotion
 from gradtx.engine.placement import on_any_mesh
 from gradtx.struct import value_error
-from gradtx.tree import P, inner, inverse, is_inexact, is_none, modulus, real_dtype, widest
+from gradtx.tree import (
+    P,
+    abs2,
+    global_norm,
+    inner,
+    inverse,
+    is_inexact,
+    is_none,
+    modulus,
+    real_dtype,
+    widest,
+)
 
 
 def with_modulus(x: Array, new: Array) -> Array:
@@ -95,20 +106,72 @@ def less_length(x: Array, length: Array, less: Any) -> Array:
 
 def elastic(x: Array, less: Any, l2: Any) -> Array:
     """`soft`, divided by 1 + l2."""
-    return soft(x, less) / (1 + l2)
+    return soft(x, less) * (1 / (1 + l2))  # the same bits where the compiler knows the number
 
 
-def distance(along: Array, length: Array, offset: Any) -> Array:
-    """How far beyond the plane <a, x> = offset a point is, in units of a.
+def onto_plane(
+    xs: Sequence[Array], normals: Sequence[Array], offset: Any, one_sided: bool
+) -> list[Array]:
+    """The nearest point with <normal, x> equal to `offset`, or `one_sided` at most that.
 
-    `along` is <a / |a|, x>, `length` is |a|; without a direction it is nowhere.
+    Of a complex array the normal is one of its moduli, which stay at zero or above, or, where it is
+    complex itself, of real and imaginary parts. Where all is zero in the normal, x stays.
     """
-    return jnp.where(length > 0, (along - offset * inverse(length)), 0)
+    length = global_norm(normals)
+    units = [a * inverse(length) for a in normals]
+    of_moduli = [
+        jnp.iscomplexobj(x) and not jnp.iscomplexobj(a) for x, a in zip(xs, units, strict=True)
+    ]
+    rows = list(zip(map(_held, xs, of_moduli), units, of_moduli, strict=True))
+    level = offset * inverse(length)
+    along = sum((_real_product(x, a) for x, a, _ in rows), jnp.zeros_like(length))
+    free, bounded = ([row[:2] for row in rows if row[2] == held] for held in (False, True))
+    t = _multiplier(free, bounded, level) if bounded else along - level
+    far = (along > level) if one_sided else True
+    t = jnp.where(far & (length > 0), t, 0)
+    news = [
+        with_modulus(x, jnp.maximum(r - t * a, 0)) if held else r - t * a
+        for x, (r, a, held) in zip(xs, rows, strict=True)
+    ]
+    return [jnp.where(t == 0, x, new) for x, new in zip(xs, news, strict=True)]
 
 
-def along_unit(x: Array, far: Array, unit: Array) -> Array:
-    """`x` moved by `far` along a unit vector, of which a real array takes the real part."""
-    return x + far * (unit if jnp.iscomplexobj(x) else jnp.real(unit))
+def _held(x: Array, of_moduli: bool) -> Array:
+    return modulus(x) if of_moduli else x
+
+
+def _real_product(x: Array, a: Array) -> Array:
+    return inner(jnp.asarray(a, jnp.result_type(x, a)), x)
+
+
+def _multiplier(free: Sequence[Any], bounded: Sequence[Any], level: Array) -> Array:
+    """t such that <a, x - t a> + <b, max(r - t b, 0)> is `level`, of pairs (x, a) and (r, b).
+
+    That falls with t, and is linear between the t at which an entry of r reaches zero, which are
+    sorted. Where it gets nowhere to the level, it is as near as can be.
+    """
+    r, b = (joined([pair[k] for pair in bounded]) for k in (0, 1))
+    moves = b != 0
+    turn = jnp.where(moves, r / jnp.where(moves, b, 1), jnp.inf)
+    order = jnp.argsort(turn)
+    turn, r, b = turn[order], r[order], b[order]
+
+    def between(products: Array) -> Array:
+        """Their sums over what is above zero, before the first turn, between two, at last."""
+        falling, rising = (jnp.where(side, products, 0) for side in (b > 0, b < 0))
+        none = jnp.zeros((1,), products.dtype)
+        before = jnp.concatenate([none, jnp.cumsum(rising)])
+        return before + jnp.concatenate([jnp.cumsum(falling[::-1])[::-1], none])
+
+    sums = between(b * r) + sum(_real_product(x, a) for x, a in free)
+    squares = between(b * b) + sum(jnp.sum(abs2(a)) for _, a in free)
+    known = jnp.isfinite(turn)
+    at_turns = sums[:-1] - jnp.where(known, turn, 0) * squares[:-1]
+    place = jnp.sum(known & (at_turns > level))
+    some = squares[place] > 0
+    last = jnp.maximum(jnp.sum(known) - 1, 0)
+    edge = jnp.where(known[last], turn[jnp.clip(place - 1, 0, last)], 0)
+    return jnp.where(some, (sums[place] - level) / jnp.where(some, squares[place], 1), edge)
 
 
 def update_to(g: Array, p: Array, aim: Array) -> Array:
@@ -193,7 +256,7 @@ def on_arrays(function: Callable[..., Sequence[Array]], tree: P, *beside: Sequen
     real = real_dtype(dtype)
     wide = [x.astype(dtype if jnp.iscomplexobj(x) else real) for x in arrays]
     lists = [
-        [None if values[i] is None else _as_real(values[i], real) for i in places]
+        [None if values[i] is None else _in_precision(values[i], real) for i in places]
         for values in beside
     ]
     with promotion(dtype):
@@ -203,10 +266,15 @@ def on_arrays(function: Callable[..., Sequence[Array]], tree: P, *beside: Sequen
     return treedef.unflatten(leaves)
 
 
-def _as_real(value: Any, real: Any) -> Array:
+def _in_precision(value: Any, real: Any) -> Array:
     value = jnp.asarray(value)
     is_complex = jnp.iscomplexobj(value)
     return value.astype(np.promote_types(real, np.complex64) if is_complex else real)
+
+
+def beside(xs: Sequence[Array], value: Any) -> Array:
+    """A real number in the precision of some arrays, which it is not to widen."""
+    return jnp.asarray(value).astype(real_dtype(xs[0].dtype))
 
 
 def joined(arrays: Sequence[Array]) -> Array:
@@ -222,9 +290,3 @@ def number(called: str, name: str, value: Any, least: float | None = 0.0) -> Any
     if least is not None and isinstance(value, int | float) and not value >= least:
         raise value_error(called, f"{name} is {value!r}", f"Pass a number of at least {least:g}")
     return value
-
-
-def inner_of(xs: Sequence[Array], ys: Sequence[Array]) -> Array:
-    """The real inner product of two lists of arrays, of which some are complex."""
-    pairs = [inner(jnp.asarray(x, jnp.result_type(x, y)), y) for x, y in zip(xs, ys, strict=True)]
-    return sum(pairs[1:], pairs[0])

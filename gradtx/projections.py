@@ -12,13 +12,14 @@
 
 The links of these names, `projection_simplex` and so on, keep parameters in a set, and treat every
 array alone, or every member of a stack; `jax.tree.map(simplex, tree)` does so here. Of complex
-arrays the sets hold the moduli, and phases stay; the linear ones (the last three) take them for
-two real ones. Arithmetic is at least float32, what comes out has the dtypes that came in, and is in
-the set up to its rounding. Integers and `None` stay.
+arrays the sets hold the moduli, and phases stay, unless a normal is complex itself. Arithmetic is
+at least float32, what comes out has the dtypes that came in, and is in the set up to its rounding.
+Integers and `None` stay.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import jax.numpy as jnp
@@ -26,14 +27,13 @@ from jax import Array
 
 from gradtx.nearest import (
     above,
-    along_unit,
+    beside,
     boxed,
-    distance,
-    inner_of,
     joined,
     number,
     of_length,
     on_arrays,
+    onto_plane,
     shortened,
     size,
     soft,
@@ -41,7 +41,8 @@ from gradtx.nearest import (
     with_modulus,
 )
 from gradtx.paths import spread
-from gradtx.tree import P, Tree, global_norm, inverse, modulus
+from gradtx.struct import value_error
+from gradtx.tree import P, Tree, dot, global_norm, inverse, is_inexact, modulus, named_leaves
 
 
 def _entrywise(called: str, tree: P, lower: Any, upper: Any) -> P:
@@ -71,7 +72,12 @@ def non_negative(tree: P) -> P:
 def linf_ball(tree: P, scale: Any = 1.0) -> P:
     """Every modulus at most `scale`."""
     scale = number("projections.linf_ball", "scale", scale)
-    return on_arrays(lambda xs: [with_modulus(x, jnp.minimum(modulus(x), scale)) for x in xs], tree)
+
+    def project(xs: list[Array]) -> list[Array]:
+        most = beside(xs, scale)
+        return [with_modulus(x, jnp.minimum(modulus(x), most)) for x in xs]
+
+    return on_arrays(project, tree)
 
 
 def simplex(tree: P, scale: Any = 1.0) -> P:
@@ -110,7 +116,7 @@ def _l1(called: str, tree: P, scale: Any, least: float) -> P:
 
 
 def _theta(sizes: list[Array], scale: Any) -> Array:
-    return threshold(joined(sizes), scale, (0,)).reshape(())
+    return threshold(joined(sizes), beside(sizes, scale), (0,)).reshape(())
 
 
 def l2_ball(tree: P, scale: Any = 1.0) -> P:
@@ -119,7 +125,7 @@ def l2_ball(tree: P, scale: Any = 1.0) -> P:
 
     def project(xs: list[Array]) -> list[Array]:
         length = global_norm(xs)
-        return [shortened(x, length, scale) for x in xs]
+        return [shortened(x, length, beside(xs, scale)) for x in xs]
 
     return on_arrays(project, tree)
 
@@ -129,45 +135,63 @@ def l2_sphere(tree: P, scale: Any = 1.0) -> P:
     scale = number("projections.l2_sphere", "scale", scale)
 
     def project(xs: list[Array]) -> list[Array]:
-        length, ones = global_norm(xs), jnp.sqrt(jnp.asarray(float(sum(x.size for x in xs))))
-        return [of_length(x, length, scale, ones.astype(length.dtype)) for x in xs]
+        length, new = global_norm(xs), beside(xs, scale)
+        ones = beside(xs, math.sqrt(sum(x.size for x in xs)))
+        return [of_length(x, length, new, ones) for x in xs]
 
     return on_arrays(project, tree)
 
 
 def half_space(tree: P, normal: Tree, offset: Any) -> P:
-    """<normal, x> at most `offset`; `normal` is a tree like `tree`, or like an upper part."""
-    return _linear("half_space", tree, normal, offset, beyond=0.0)
+    """<normal, x> at most `offset`; `normal` is a tree like `tree`, or like an upper part.
+
+    The product is that of moduli where x is complex and the normal real, and its real part where
+    both are complex.
+    """
+    return _linear("half_space", tree, normal, offset, one_sided=True)
 
 
 def hyperplane(tree: P, normal: Tree, offset: Any) -> P:
     """<normal, x> equal to `offset`; `normal` as in `half_space`. Without a normal x stays."""
-    return _linear("hyperplane", tree, normal, offset, beyond=-jnp.inf)
+    return _linear("hyperplane", tree, normal, offset, one_sided=False)
 
 
-def _linear(called: str, tree: P, normal: Tree, offset: Any, beyond: float) -> P:
+def _linear(called: str, tree: P, normal: Tree, offset: Any, one_sided: bool) -> P:
     offset = number(f"projections.{called}", "offset", offset, least=None)
-    normals = spread(f"projections.{called}", normal, tree)
+    normals = _directions(called, "normal", normal, tree)
 
     def project(xs: list[Array], normals: list[Array]) -> list[Array]:
         normals = [jnp.broadcast_to(a, x.shape) for a, x in zip(normals, xs, strict=True)]
-        length = global_norm(normals)
-        units = [a * inverse(length) for a in normals]
-        far = jnp.maximum(distance(inner_of(units, xs), length, offset), beyond)
-        return [along_unit(x, -far, a) for x, a in zip(xs, units, strict=True)]
+        return onto_plane(xs, normals, beside(xs, offset), one_sided)
 
     return on_arrays(project, tree, normals)
 
 
 def vector(tree: P, direction: Tree) -> P:
-    """The nearest multiple of `direction`, a tree as `normal` in `half_space`; zero for none."""
-    directions = spread("projections.vector", direction, tree)
+    """The nearest real multiple of `direction`, a tree as `normal` in `half_space`; zero of none.
+
+    Complex arrays are two real ones.
+    """
+    directions = _directions("vector", "direction", direction, tree)
 
     def project(xs: list[Array], directions: list[Array]) -> list[Array]:
-        directions = [jnp.broadcast_to(a, x.shape) for a, x in zip(directions, xs, strict=True)]
+        directions = [
+            jnp.broadcast_to(a, x.shape).astype(x.dtype)
+            for a, x in zip(directions, xs, strict=True)
+        ]
         length = global_norm(directions)
         units = [a * inverse(length) for a in directions]
-        far = inner_of(units, xs)
-        return [along_unit(jnp.zeros_like(x), far, a) for x, a in zip(xs, units, strict=True)]
+        far = dot(units, xs).astype(length.dtype)
+        return [far * a for a in units]
 
     return on_arrays(project, tree, directions)
+
+
+def _directions(called: str, name: str, direction: Tree, tree: Tree) -> list[Any]:
+    """One for each leaf. Raises `ValueError` for one that is complex where the leaf is real."""
+    found = spread(f"projections.{called}", direction, tree)
+    for (path, x), a in zip(named_leaves(tree), found, strict=True):
+        if is_inexact(x) and jnp.iscomplexobj(a) and not jnp.iscomplexobj(x):
+            seen = f"at {path!r} the {name} is complex, and the array real"
+            raise value_error(f"projections.{called}", seen, "Take its real part")
+    return found

@@ -189,7 +189,7 @@ optimizers = (
     | family(
         "curvature",
         # Temporary: as scale_by_sophia
-        row(sophia, "momentum over the Hessian's diagonal, clipped", 3e-3, temporary_bytes=4),
+        row(sophia, "momentum over the Hessian's diagonal, clipped", 0.01, temporary_bytes=4),
         row(
             adahessian,
             "Adam with the Hessian's diagonal for its squares",

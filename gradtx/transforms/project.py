@@ -2,8 +2,8 @@
 
 They come last in a chain, after the learning rate, and change only what would leave the set. The
 set is one for every array, or for every member of a stack (`axes`); `gradtx.projections` has the
-same as functions, of all arrays together. For complex arrays it holds the moduli, and phases stay,
-but for half-spaces and hyperplanes. What is reached is the set up to the rounding of the sum.
+same as functions, of all arrays together. For complex arrays it holds the moduli, and phases stay.
+What is reached is the set up to the rounding of the sum.
 
     keep_params_nonnegative  p >= 0               projection_l1_ball     sum |p| <= scale
     projection_box           lower <= p <= upper  projection_l1_sphere   sum |p| = scale
@@ -25,11 +25,9 @@ from gradtx.axes import unstacked_axes
 from gradtx.hyper import AxesField
 from gradtx.nearest import (
     above,
-    along_unit,
     boxed,
-    distance,
-    inner_of,
     of_length,
+    onto_plane,
     shortened,
     size,
     soft,
@@ -39,7 +37,7 @@ from gradtx.nearest import (
 )
 from gradtx.rule import HyperField, Rule, Step
 from gradtx.struct import within
-from gradtx.tree import inverse, modulus, norm
+from gradtx.tree import modulus, norm
 
 
 class keep_params_nonnegative(Rule):
@@ -175,19 +173,15 @@ class projection_l1_sphere(Rule):
         return soft(moved, theta) - p, slots
 
 
-def _beyond(moved: Array, normal: Any, offset: Array) -> tuple[Array, Array]:
-    """How far an array lies beyond the plane <normal, x> = offset, and its unit normal."""
-    normal = jnp.broadcast_to(normal, moved.shape)
-    length = norm(normal, tuple(range(normal.ndim)))
-    unit = normal * inverse(length)
-    return distance(inner_of([unit], [moved]), length.reshape(()), offset), unit
+def _onto_plane(g: Array, p: Array, normal: Any, offset: Array, one_sided: bool) -> Array:
+    (aim,) = onto_plane([p + g], [jnp.broadcast_to(normal, g.shape)], offset, one_sided)
+    return update_to(g, p, aim)
 
 
 class projection_half_space(Rule):
     """Keeps <normal, p> at most `offset`: beyond, the distance is taken back along the normal.
 
-    A number as `normal` is one for all entries, `along` gives each its own. Of complex arrays the
-    inner product is that of their real and imaginary parts.
+    A number as `normal` is one for all entries, `along` gives each its own.
     """
 
     normal: HyperField
@@ -197,8 +191,7 @@ class projection_half_space(Rule):
     needs: ClassVar[tuple[str, ...]] = ("params",)
 
     def update_leaf(self, g: Array, slots: Any, p: Array, step: Step) -> tuple[Array, Any]:
-        far, unit = _beyond(p + g, self.normal, self.offset)
-        return along_unit(g, -jnp.maximum(far, 0), unit), slots
+        return _onto_plane(g, p, self.normal, self.offset, one_sided=True), slots
 
 
 class projection_hyperplane(Rule):
@@ -211,5 +204,4 @@ class projection_hyperplane(Rule):
     needs: ClassVar[tuple[str, ...]] = ("params",)
 
     def update_leaf(self, g: Array, slots: Any, p: Array, step: Step) -> tuple[Array, Any]:
-        far, unit = _beyond(p + g, self.normal, self.offset)
-        return along_unit(g, -far, unit), slots
+        return _onto_plane(g, p, self.normal, self.offset, one_sided=False), slots

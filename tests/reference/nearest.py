@@ -16,15 +16,21 @@ def hypercube(x, scale=1.0):
     return box(x, 0.0, scale)
 
 
-def half_space(u, p, t, s, normal=1.0, offset=0.5):
-    x, a = p + u, normal * np.ones_like(p)
-    excess = np.real(np.vdot(a, x)) - offset
-    return (u if excess <= 0 else u - excess / norm(a) ** 2 * a), s
-
-
 def hyperplane(u, p, t, s, normal=1.0, offset=0.5):
-    x, a = p + u, normal * np.ones_like(p)
-    return u - (np.real(np.vdot(a, x)) - offset) / norm(a) ** 2 * a, s
+    x, a = p + u, normal * np.ones(np.shape(p))
+    if not np.iscomplexobj(x):
+        return u - (np.sum(a * x) - offset) / norm(a) ** 2 * a, s
+    # Of the moduli, none below zero, by bisection.
+    r, low, high = np.abs(x), -1e3, 1e3
+    for _ in range(200):
+        t = (low + high) / 2
+        low, high = (t, high) if np.sum(a * np.maximum(r - t * a, 0)) > offset else (low, t)
+    return x / r * np.maximum(r - (low + high) / 2 * a, 0) - p, s
+
+
+def half_space(u, p, t, s, normal=1.0, offset=0.5):
+    x = np.abs(p + u) if np.iscomplexobj(p) else p + u
+    return (u, s) if np.sum(normal * x) <= offset else hyperplane(u, p, t, s, normal, offset)
 
 
 def l1(x, weight=0.3, learning_rate=0.1):
