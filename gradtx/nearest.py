@@ -109,6 +109,21 @@ def elastic(x: Array, less: Any, l2: Any) -> Array:
     return soft(x, less) * (1 / (1 + l2))  # the same bits where the compiler knows the number
 
 
+def beyond_plane(
+    xs: Sequence[Array], normals: Sequence[Array], offset: Any, one_sided: bool
+) -> tuple[Array, list[Array]]:
+    """t and the normals a, of length one, such that x - t a is the point `onto_plane`."""
+    length = global_norm(normals)
+    units = [a * inverse(length) for a in normals]
+    rows = [(_held(x, a), a, has_moduli(x, a)) for x, a in zip(xs, units, strict=True)]
+    level = offset * inverse(length)
+    along = sum((_real_product(x, a) for x, a, _ in rows), jnp.zeros_like(length))
+    free, bounded = ([row[:2] for row in rows if row[2] == held] for held in (False, True))
+    t = _multiplier(free, bounded, level) if bounded else along - level
+    far = (along > level) if one_sided else True
+    return jnp.where(far & (length > 0), t, 0), units
+
+
 def onto_plane(
     xs: Sequence[Array], normals: Sequence[Array], offset: Any, one_sided: bool
 ) -> list[Array]:
@@ -117,27 +132,24 @@ def onto_plane(
     Of a complex array the normal is one of its moduli, which stay at zero or above, or, where it is
     complex itself, of real and imaginary parts. Where all is zero in the normal, x stays.
     """
-    length = global_norm(normals)
-    units = [a * inverse(length) for a in normals]
-    of_moduli = [
-        jnp.iscomplexobj(x) and not jnp.iscomplexobj(a) for x, a in zip(xs, units, strict=True)
-    ]
-    rows = list(zip(map(_held, xs, of_moduli), units, of_moduli, strict=True))
-    level = offset * inverse(length)
-    along = sum((_real_product(x, a) for x, a, _ in rows), jnp.zeros_like(length))
-    free, bounded = ([row[:2] for row in rows if row[2] == held] for held in (False, True))
-    t = _multiplier(free, bounded, level) if bounded else along - level
-    far = (along > level) if one_sided else True
-    t = jnp.where(far & (length > 0), t, 0)
-    news = [
-        with_modulus(x, jnp.maximum(r - t * a, 0)) if held else r - t * a
-        for x, (r, a, held) in zip(xs, rows, strict=True)
-    ]
-    return [jnp.where(t == 0, x, new) for x, new in zip(xs, news, strict=True)]
+    t, units = beyond_plane(xs, normals, offset, one_sided)
+    return [moved_back(x, t, a) for x, a in zip(xs, units, strict=True)]
 
 
-def _held(x: Array, of_moduli: bool) -> Array:
-    return modulus(x) if of_moduli else x
+def moved_back(x: Array, t: Array, a: Array) -> Array:
+    """x - t a, of moduli where `a` is a normal of these; for t = 0 it is x to the last bit."""
+    if not has_moduli(x, a):
+        return x - t * a
+    return jnp.where(t == 0, x, with_modulus(x, jnp.maximum(modulus(x) - t * a, 0)))
+
+
+def has_moduli(x: Array, a: Array) -> bool:
+    """Whether a normal is one of the moduli of `x`."""
+    return jnp.iscomplexobj(x) and not jnp.iscomplexobj(a)
+
+
+def _held(x: Array, a: Array) -> Array:
+    return modulus(x) if has_moduli(x, a) else x
 
 
 def _real_product(x: Array, a: Array) -> Array:

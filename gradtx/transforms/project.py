@@ -25,9 +25,11 @@ from gradtx.axes import unstacked_axes
 from gradtx.hyper import AxesField
 from gradtx.nearest import (
     above,
+    beyond_plane,
     boxed,
+    has_moduli,
+    moved_back,
     of_length,
-    onto_plane,
     shortened,
     size,
     soft,
@@ -174,8 +176,11 @@ class projection_l1_sphere(Rule):
 
 
 def _onto_plane(g: Array, p: Array, normal: Any, offset: Array, one_sided: bool) -> Array:
-    (aim,) = onto_plane([p + g], [jnp.broadcast_to(normal, g.shape)], offset, one_sided)
-    return update_to(g, p, aim)
+    normals = [jnp.broadcast_to(normal, g.shape)]
+    t, (unit,) = beyond_plane([p + g], normals, offset, one_sided)
+    if has_moduli(g, unit):
+        return update_to(g, p, moved_back(p + g, t, unit))
+    return g - t * unit
 
 
 class projection_half_space(Rule):
