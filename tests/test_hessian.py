@@ -247,6 +247,46 @@ def test_in_wrappers(name: str) -> None:
         np.testing.assert_allclose(u["a"], expected["a"], rtol=1e-6)
 
 
+def test_minimize_gives_the_curvature_of_its_loss(x64: None) -> None:
+    """With what else the loss takes and returns; a diagonal one makes it Newton's method."""
+
+    def loss(p: Any, scale: Any) -> Any:
+        return scale * squares(p), "aux"
+
+    start = {"a": jnp.ones(3), "b": -2 * jnp.ones(2)}
+    tx = gx.adahessian(1.0, b1=0.0, eps=0.0)
+    found = gx.minimize(lambda p, s: (loss(p, s)[0], s), start, tx, args=(3.0,), has_aux=True)
+    assert found.evaluations == 2
+    np.testing.assert_allclose(found.params["a"], np.zeros(3), atol=1e-12)
+
+
+def test_one_compilation_on_a_mesh() -> None:
+    """The averages lie as the parameters do, and are what they are on one device."""
+
+    def place(p: Any) -> Any:
+        mesh = jax.sharding.Mesh(np.array(jax.devices()), ("x",))
+        return jax.device_put(p, jax.NamedSharding(mesh, jax.sharding.PartitionSpec("x")))
+
+    tx, found = gx.sophia(0.1, update_interval=2), []
+    for placed in (place, lambda p: p):
+        p = placed({"a": jnp.arange(16.0)})
+        state = tx.init(p)
+
+        @jax.jit
+        def step(p: Any, state: Any) -> Any:
+            g = jax.grad(squares)(p)
+            return tx.step(g, state, p, hessian_diag_fn=lambda k: gx.hutchinson(squares, p, k))
+
+        for _ in range(4):
+            p, state = step(p, state)
+        assert step._cache_size() == 1
+        hessian = state["scale_by_sophia"].hessian["a"]
+        assert hessian.sharding == p["a"].sharding
+        found.append(hessian)
+    np.testing.assert_allclose(found[0], found[1], rtol=1e-6)
+    np.testing.assert_allclose(found[0], np.full(16, 2 * (1 - 0.99**2)), rtol=1e-5)
+
+
 # Training --------------------------------------------------------------------------------------
 
 
