@@ -158,7 +158,9 @@ def _signs(key: Array, x: Array) -> Array:
     parts = (2,) if jnp.iscomplexobj(x) else ()
 
     def draw(key: Array, x: Array) -> Array:
-        signs = jax.random.rademacher(key, (*parts, *x.shape), real_dtype(x.dtype))
+        # From bits, which are the same in every precision.
+        bits = jax.random.bits(key, (*parts, *x.shape), jnp.uint8) & jnp.uint8(1)
+        signs = 1 - 2 * bits.astype(real_dtype(x.dtype))
         return lax.complex(signs[0], signs[1]) if parts else signs
 
     return on_any_mesh(draw, key, x, like=lambda: x)

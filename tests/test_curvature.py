@@ -182,6 +182,21 @@ def test_narrow_parameters_give_wide_estimates() -> None:
     np.testing.assert_array_equal(found["w"], [2.0, 2.0])
 
 
+def test_signs_are_the_same_in_every_precision() -> None:
+    """So that narrow parameters, or 64 bits, have the same estimates up to rounding."""
+
+    def signs(dtype: Any) -> Any:
+        p = jnp.ones(32, dtype)
+        return np.asarray(gx.hutchinson(lambda p: jnp.sum(p) ** 2 / 2, p, 5), float)
+
+    narrow, usual = signs(jnp.bfloat16), signs(jnp.float32)
+    with jax.enable_x64(True):
+        wide = signs(jnp.float64)
+    np.testing.assert_array_equal(usual, wide)
+    np.testing.assert_array_equal(usual, narrow)
+    assert len({*usual}) == 2
+
+
 # Gauss-Newton-Bartlett -------------------------------------------------------------------------
 
 

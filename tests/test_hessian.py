@@ -227,6 +227,7 @@ def squares(p: Any) -> Any:
 WRAPPED = {
     "masked": lambda tx: gx.masked(tx, {"a": True, "b": False}, outside="pass"),
     "partition": lambda tx: gx.partition({"a": tx, "b": gx.identity()}),
+    "separately": gx.separately,
     "accumulate": lambda tx: gx.accumulate(tx, 1),
     "apply_if_finite": lambda tx: gx.apply_if_finite(tx, 3),
 }

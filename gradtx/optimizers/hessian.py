@@ -5,9 +5,9 @@
 
 The diagonal is an estimate, such as `hutchinson` or `gauss_newton_bartlett` makes. `update` is
 given a function of a random key, which it calls at every `update_interval`-th step only, or the
-diagonal itself, where there is one. The first is one compiled step, in which nothing
-is computed for what is not called; the second is two. The function may close over what it likes,
-and returns a tree for all parameters; every group of a `partition` calls it.
+diagonal itself, where there is one. The first is one compiled step, in which nothing is computed
+that is not called for; the second is two. The function may close over what it likes, and returns a
+tree for all parameters; every group of a `partition` calls it.
 
 `state.evaluations` counts the estimates. Where that of an array is not finite, it is left out.
 """
