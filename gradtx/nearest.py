@@ -5,7 +5,8 @@ Of complex arrays they change the moduli, and phases stay; a zero counts as posi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import functools
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 import jax
@@ -252,41 +253,54 @@ def _soft_singular_jvp(primals: Any, tangents: Any) -> Any:
 # Trees -------------------------------------------------------------------------------------------
 
 
-def on_arrays(function: Callable[..., Sequence[Array]], tree: P, *beside: Sequence[Any]) -> P:
-    """The tree with other arrays, which `function` makes of a list of them, and of what is `beside`
-    each leaf.
+def on_arrays(
+    function: Callable[..., Sequence[Array]],
+    tree: P,
+    *beside: Sequence[Any],
+    numbers: tuple[Any, ...] = (),
+    static: tuple[Hashable, ...] = (),
+) -> P:
+    """The tree with other arrays: those of `function(arrays, *beside, *numbers, *static)`.
 
-    The arrays are floating and complex ones, all in one precision, at least float32; what comes out
-    has the dtypes that came in. Other leaves stay.
+    The arrays are the floating and complex ones, in one precision, at least float32, in which
+    `numbers` are too, and what lists have `beside` each leaf. What comes out has the dtypes that
+    came in. Other leaves stay. It is one compiled function for every `function` and `static`.
     """
     leaves, treedef = jax.tree.flatten(tree, is_leaf=is_none)
     places = [i for i, x in enumerate(leaves) if is_inexact(x)]
     if not places:
         return tree
-    arrays = [jnp.asarray(leaves[i]) for i in places]
-    dtype = widest(arrays)
-    real = real_dtype(dtype)
-    wide = [x.astype(dtype if jnp.iscomplexobj(x) else real) for x in arrays]
-    lists = [
-        [None if values[i] is None else _in_precision(values[i], real) for i in places]
-        for values in beside
-    ]
-    with promotion(dtype):
-        news = on_any_mesh(function, wide, *lists, like=lambda: wide)
-    for i, x, new in zip(places, arrays, news, strict=True):
-        leaves[i] = new.astype(x.dtype)
+    lists = [[values[i] for i in places] for values in beside]
+    news = _compiled(function, static, [leaves[i] for i in places], lists, numbers)
+    for i, new in zip(places, news, strict=True):
+        leaves[i] = new
     return treedef.unflatten(leaves)
 
 
-def _in_precision(value: Any, real: Any) -> Array:
-    value = jnp.asarray(value)
-    is_complex = jnp.iscomplexobj(value)
-    return value.astype(np.promote_types(real, np.complex64) if is_complex else real)
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _compiled(
+    function: Callable[..., Sequence[Array]],
+    static: tuple[Hashable, ...],
+    arrays: list[Any],
+    lists: list[Any],
+    numbers: tuple[Any, ...],
+) -> list[Array]:
+    arrays = [jnp.asarray(x) for x in arrays]
+    dtype = widest(arrays)
+    wide = [_in_precision(x, dtype) for x in arrays]
+    more = jax.tree.map(lambda x: _in_precision(jnp.asarray(x), dtype), [*lists, *numbers])
+
+    def call(wide: list[Array], more: list[Any]) -> Sequence[Array]:
+        return function(wide, *more, *static)
+
+    with promotion(dtype):
+        news = on_any_mesh(call, wide, more, like=lambda: wide)
+    return [new.astype(x.dtype) for x, new in zip(arrays, news, strict=True)]
 
 
-def beside(xs: Sequence[Array], value: Any) -> Array:
-    """A real number in the precision of some arrays, which it is not to widen."""
-    return jnp.asarray(value).astype(real_dtype(xs[0].dtype))
+def _in_precision(x: Array, dtype: Any) -> Array:
+    real = real_dtype(dtype)
+    return x.astype(np.promote_types(real, np.complex64) if jnp.iscomplexobj(x) else real)
 
 
 def joined(arrays: Sequence[Array]) -> Array:

@@ -20,6 +20,7 @@ Integers and `None` stay.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
@@ -27,7 +28,6 @@ from jax import Array
 
 from gradtx.nearest import (
     above,
-    beside,
     boxed,
     joined,
     number,
@@ -46,12 +46,12 @@ from gradtx.tree import P, Tree, dot, global_norm, inverse, is_inexact, modulus,
 
 
 def _entrywise(called: str, tree: P, lower: Any, upper: Any) -> P:
-    bounds = [spread(f"projections.{called}", bound, tree) for bound in (lower, upper)]
+    bounds = (spread(f"projections.{called}", bound, tree) for bound in (lower, upper))
+    return on_arrays(_onto_box, tree, *bounds)
 
-    def project(xs: list[Array], low: list[Array], high: list[Array]) -> list[Array]:
-        return [boxed(x, a, b) for x, a, b in zip(xs, low, high, strict=True)]
 
-    return on_arrays(project, tree, *bounds)
+def _onto_box(xs: list[Array], low: list[Array], high: list[Array]) -> list[Array]:
+    return [boxed(x, a, b) for x, a, b in zip(xs, low, high, strict=True)]
 
 
 def box(tree: P, lower: Any, upper: Any) -> P:
@@ -69,15 +69,17 @@ def non_negative(tree: P) -> P:
     return _entrywise("non_negative", tree, 0.0, jnp.inf)
 
 
+def _of_scale(name: str, project: Callable[..., list[Array]], tree: P, scale: Any) -> P:
+    return on_arrays(project, tree, numbers=(number(f"projections.{name}", "scale", scale),))
+
+
 def linf_ball(tree: P, scale: Any = 1.0) -> P:
     """Every modulus at most `scale`."""
-    scale = number("projections.linf_ball", "scale", scale)
+    return _of_scale("linf_ball", _onto_linf_ball, tree, scale)
 
-    def project(xs: list[Array]) -> list[Array]:
-        most = beside(xs, scale)
-        return [with_modulus(x, jnp.minimum(modulus(x), most)) for x in xs]
 
-    return on_arrays(project, tree)
+def _onto_linf_ball(xs: list[Array], scale: Array) -> list[Array]:
+    return [with_modulus(x, jnp.minimum(modulus(x), scale)) for x in xs]
 
 
 def simplex(tree: P, scale: Any = 1.0) -> P:
@@ -85,61 +87,58 @@ def simplex(tree: P, scale: Any = 1.0) -> P:
 
     Held, Wolfe & Crowder 1974; Duchi+ 2008.
     """
-    scale = number("projections.simplex", "scale", scale)
+    return _of_scale("simplex", _onto_simplex, tree, scale)
 
-    def project(xs: list[Array]) -> list[Array]:
-        theta = _theta([size(x) for x in xs], scale)
-        return [above(x, theta) for x in xs]
 
-    return on_arrays(project, tree)
+def _onto_simplex(xs: list[Array], scale: Array) -> list[Array]:
+    theta = _theta([size(x) for x in xs], scale)
+    return [above(x, theta) for x in xs]
 
 
 def l1_ball(tree: P, scale: Any = 1.0) -> P:
     """The sum of all moduli at most `scale`: outside, soft thresholding. Duchi+ 2008."""
-    return _l1("l1_ball", tree, scale, least=0.0)
+    return _of_scale("l1_ball", _onto_l1_ball, tree, scale)
+
+
+def _onto_l1_ball(xs: list[Array], scale: Array) -> list[Array]:
+    # Inside of the ball theta is negative.
+    theta = jnp.maximum(_theta([modulus(x) for x in xs], scale), 0)
+    return [soft(x, theta) for x in xs]
 
 
 def l1_sphere(tree: P, scale: Any = 1.0) -> P:
     """The sum of all moduli `scale`; a zero that becomes another number becomes positive."""
-    return _l1("l1_sphere", tree, scale, least=-jnp.inf)
+    return _of_scale("l1_sphere", _onto_l1_sphere, tree, scale)
 
 
-def _l1(called: str, tree: P, scale: Any, least: float) -> P:
-    scale = number(f"projections.{called}", "scale", scale)
-
-    def project(xs: list[Array]) -> list[Array]:
-        # Inside of the ball theta is negative.
-        theta = jnp.maximum(_theta([modulus(x) for x in xs], scale), least)
-        return [soft(x, theta) for x in xs]
-
-    return on_arrays(project, tree)
+def _onto_l1_sphere(xs: list[Array], scale: Array) -> list[Array]:
+    theta = _theta([modulus(x) for x in xs], scale)
+    return [soft(x, theta) for x in xs]
 
 
-def _theta(sizes: list[Array], scale: Any) -> Array:
-    return threshold(joined(sizes), beside(sizes, scale), (0,)).reshape(())
+def _theta(sizes: list[Array], scale: Array) -> Array:
+    return threshold(joined(sizes), scale, (0,)).reshape(())
 
 
 def l2_ball(tree: P, scale: Any = 1.0) -> P:
     """The l2 norm of all arrays together at most `scale`."""
-    scale = number("projections.l2_ball", "scale", scale)
+    return _of_scale("l2_ball", _onto_l2_ball, tree, scale)
 
-    def project(xs: list[Array]) -> list[Array]:
-        length = global_norm(xs)
-        return [shortened(x, length, beside(xs, scale)) for x in xs]
 
-    return on_arrays(project, tree)
+def _onto_l2_ball(xs: list[Array], scale: Array) -> list[Array]:
+    length = global_norm(xs)
+    return [shortened(x, length, scale) for x in xs]
 
 
 def l2_sphere(tree: P, scale: Any = 1.0) -> P:
     """The l2 norm of all arrays together `scale`; zero becomes equal entries."""
-    scale = number("projections.l2_sphere", "scale", scale)
+    return _of_scale("l2_sphere", _onto_l2_sphere, tree, scale)
 
-    def project(xs: list[Array]) -> list[Array]:
-        length, new = global_norm(xs), beside(xs, scale)
-        ones = beside(xs, math.sqrt(sum(x.size for x in xs)))
-        return [of_length(x, length, new, ones) for x in xs]
 
-    return on_arrays(project, tree)
+def _onto_l2_sphere(xs: list[Array], scale: Array) -> list[Array]:
+    length = global_norm(xs)
+    ones = jnp.full_like(length, math.sqrt(sum(x.size for x in xs)))
+    return [of_length(x, length, scale, ones) for x in xs]
 
 
 def half_space(tree: P, normal: Tree, offset: Any) -> P:
@@ -159,12 +158,14 @@ def hyperplane(tree: P, normal: Tree, offset: Any) -> P:
 def _linear(called: str, tree: P, normal: Tree, offset: Any, one_sided: bool) -> P:
     offset = number(f"projections.{called}", "offset", offset, least=None)
     normals = _directions(called, "normal", normal, tree)
+    return on_arrays(_onto_plane, tree, normals, numbers=(offset,), static=(one_sided,))
 
-    def project(xs: list[Array], normals: list[Array]) -> list[Array]:
-        normals = [jnp.broadcast_to(a, x.shape) for a, x in zip(normals, xs, strict=True)]
-        return onto_plane(xs, normals, beside(xs, offset), one_sided)
 
-    return on_arrays(project, tree, normals)
+def _onto_plane(
+    xs: list[Array], normals: list[Array], offset: Array, one_sided: bool
+) -> list[Array]:
+    normals = [jnp.broadcast_to(a, x.shape) for a, x in zip(normals, xs, strict=True)]
+    return onto_plane(xs, normals, offset, one_sided)
 
 
 def vector(tree: P, direction: Tree) -> P:
@@ -172,19 +173,16 @@ def vector(tree: P, direction: Tree) -> P:
 
     Complex arrays are two real ones.
     """
-    directions = _directions("vector", "direction", direction, tree)
+    return on_arrays(_onto_line, tree, _directions("vector", "direction", direction, tree))
 
-    def project(xs: list[Array], directions: list[Array]) -> list[Array]:
-        directions = [
-            jnp.broadcast_to(a, x.shape).astype(x.dtype)
-            for a, x in zip(directions, xs, strict=True)
-        ]
-        length = global_norm(directions)
-        units = [a * inverse(length) for a in directions]
-        far = dot(units, xs).astype(length.dtype)
-        return [far * a for a in units]
 
-    return on_arrays(project, tree, directions)
+def _onto_line(xs: list[Array], directions: list[Array]) -> list[Array]:
+    pairs = zip(directions, xs, strict=True)
+    directions = [jnp.broadcast_to(a, x.shape).astype(x.dtype) for a, x in pairs]
+    length = global_norm(directions)
+    units = [a * inverse(length) for a in directions]
+    far = dot(units, xs).astype(length.dtype)
+    return [far * a for a in units]
 
 
 def _directions(called: str, name: str, direction: Tree, tree: Tree) -> list[Any]:

@@ -19,7 +19,7 @@ from typing import Any
 
 from jax import Array
 
-from gradtx.axes import layout, on_matrices, unstacked_axes
+from gradtx.axes import Axes, layout, on_matrices, unstacked_axes
 from gradtx.hyper import AxesOf
 from gradtx.nearest import elastic, less_length, on_arrays, soft, soft_singular
 from gradtx.paths import spread
@@ -34,7 +34,11 @@ def l1(tree: P, weight: Any) -> P:
 
 def squared_l2(tree: P, weight: Any) -> P:
     """x / (1 + weight)."""
-    return _each("squared_l2", tree, lambda x, less: x / (1 + less), weight)
+    return _each("squared_l2", tree, _smaller, weight)
+
+
+def _smaller(x: Array, weight: Array) -> Array:
+    return x / (1 + weight)
 
 
 def elastic_net(tree: P, weight: Any, l2_weight: Any) -> P:
@@ -48,11 +52,11 @@ def group(tree: P, weight: Any, *, axes: AxesOf = None) -> P:
     A group is an array, or each of those that `axes` stack: `Axes("ib")` makes one of every column.
     `axes` is an `Axes`, or a tree of them.
     """
+    return _each("group", tree, _shorter, weight, axes=axes)
 
-    def shorter(x: Array, less: Any, axes: Any) -> Array:
-        return less_length(x, norm(x, unstacked_axes(axes, x.ndim)), less)
 
-    return _each("group", tree, shorter, weight, axes=axes)
+def _shorter(x: Array, weight: Array, axes: Axes | None) -> Array:
+    return less_length(x, norm(x, unstacked_axes(axes, x.ndim)), weight)
 
 
 def nuclear(tree: P, weight: Any, *, axes: AxesOf = None) -> P:
@@ -60,12 +64,12 @@ def nuclear(tree: P, weight: Any, *, axes: AxesOf = None) -> P:
 
     Arrays of two axes are matrices; `axes`, an `Axes` or a tree of them, tells which others are.
     """
+    return _each("nuclear", tree, _lower, weight, axes=axes)
 
-    def lower(x: Array, less: Any, axes: Any) -> Array:
-        how = layout(axes, x.shape, "proximal.nuclear")
-        return on_matrices(lambda matrix: soft_singular(matrix, less), x, how)
 
-    return _each("nuclear", tree, lower, weight, axes=axes)
+def _lower(x: Array, weight: Array, axes: Axes | None) -> Array:
+    how = layout(axes, x.shape, "proximal.nuclear")
+    return on_matrices(lambda matrix: soft_singular(matrix, weight), x, how)
 
 
 _NO_AXES = object()
@@ -75,26 +79,28 @@ def _each(
     called: str, tree: P, function: Callable[..., Array], *weights: Any, axes: Any = _NO_AXES
 ) -> P:
     """`function` of each array, with its weights and axes."""
-    lists = [spread(f"proximal.{called}", value, tree) for value in weights]
+    called = f"proximal.{called}"
+    lists = [spread(called, value, tree) for value in weights]
     for weight in (weight for values in lists for weight in values):
         if isinstance(weight, int | float) and not weight >= 0:
             seen = f"the weight is {weight!r}"
-            raise value_error(f"proximal.{called}", seen, "Pass a number of at least zero")
+            raise value_error(called, seen, "Pass a number of at least zero")
     named = named_leaves(tree)
+    known: list[tuple[Any, ...]] = [()] * len(named)
     if axes is not _NO_AXES:
-        axes = spread(f"proximal.{called}", axes, tree)
-        axes = [a for a, (_, x) in zip(axes, named, strict=True) if is_inexact(x)]
-    paths = [path for path, x in named if is_inexact(x)]
+        known = [(own,) for own in spread(called, axes, tree)]
+    rows = zip(named, known, strict=True)
+    more = tuple((path, *own) for (path, x), own in rows if is_inexact(x))
+    return on_arrays(_mapped, tree, *lists, static=(called, function, more))
 
-    def mapped(xs: list[Array], *lists: list[Any]) -> list[Array]:
-        rows = list(zip(xs, *lists, *([] if axes is _NO_AXES else [axes]), strict=True))
-        return [one(path, *row) for path, row in zip(paths, rows, strict=True)]
 
-    def one(path: str, *row: Any) -> Array:
+def _mapped(xs: list[Array], *rest: Any) -> list[Array]:
+    *lists, called, function, more = rest
+    found = []
+    for x, *weights, (path, *axes) in zip(xs, *lists, more, strict=True):
         try:
-            return function(*row)
+            found.append(function(x, *weights, *axes))
         except ValueError as error:
             seen, _, do = str(error).rstrip(".").partition(". ")
-            raise value_error(f"proximal.{called}", f"at {path!r}: {seen}", do) from error
-
-    return on_arrays(mapped, tree, *lists)
+            raise value_error(called, f"at {path!r}: {seen}", do) from error
+    return found

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from laws.cases import refused
+from laws.cases import compilations, refused
 
 import gradtx as gx
 from gradtx import projections
@@ -329,6 +329,23 @@ def test_numbers_may_be_traced_and_trees_given() -> None:
         of = getattr(projections, name)
         slopes = jax.grad(lambda x, of=of: jnp.sum(of(x)["a"] * x["a"]))(zero)
         assert np.isfinite(row(slopes)).all()
+
+
+def test_a_call_is_one_compiled_function() -> None:
+    """Of any numbers, and of other trees of the same arrays."""
+    x = {"a": jnp.ones(3), "b": {"c": jnp.ones((2, 2))}}
+    normal = jnp.ones(())
+    for call in (
+        lambda x, s: projections.simplex(x, s),
+        lambda x, s: projections.hyperplane(x, normal, s),
+        lambda x, s: gx.proximal.group(x, s),
+        lambda x, s: gx.proximal.nuclear({"w": x["b"]["c"]}, s, axes=gx.Axes("oi")),
+    ):
+        with compilations() as first:
+            call(x, 0.5)
+        with compilations() as second:
+            call(x, 0.7)
+        assert (len(first), len(second)) == (1, 0)
 
 
 def test_scale_zero_is_one_point() -> None:
