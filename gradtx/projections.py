@@ -40,13 +40,13 @@ from gradtx.nearest import (
     threshold,
     with_modulus,
 )
-from gradtx.paths import spread
+from gradtx.paths import label_tree
 from gradtx.struct import value_error
 from gradtx.tree import P, Tree, dot, global_norm, inverse, is_inexact, modulus, named_leaves
 
 
 def _entrywise(called: str, tree: P, lower: Any, upper: Any) -> P:
-    bounds = (spread(f"projections.{called}", bound, tree) for bound in (lower, upper))
+    bounds = (label_tree(f"projections.{called}", bound, tree) for bound in (lower, upper))
     return on_arrays(_onto_box, tree, *bounds)
 
 
@@ -55,7 +55,7 @@ def _onto_box(xs: list[Array], low: list[Array], high: list[Array]) -> list[Arra
 
 
 def box(tree: P, lower: Any, upper: Any) -> P:
-    """Every entry within [lower, upper]: numbers, or trees like `tree` or like an upper part."""
+    """Every entry within [lower, upper]: numbers, `by_path`, or trees like an upper part."""
     return _entrywise("box", tree, lower, upper)
 
 
@@ -187,7 +187,7 @@ def _onto_line(xs: list[Array], directions: list[Array]) -> list[Array]:
 
 def _directions(called: str, name: str, direction: Tree, tree: Tree) -> list[Any]:
     """One for each leaf. Raises `ValueError` for one that is complex where the leaf is real."""
-    found = spread(f"projections.{called}", direction, tree)
+    found = label_tree(f"projections.{called}", direction, tree)
     for (path, x), a in zip(named_leaves(tree), found, strict=True):
         if is_inexact(x) and jnp.iscomplexobj(a) and not jnp.iscomplexobj(x):
             seen = f"at {path!r} the {name} is complex, and the array real"

@@ -7,9 +7,10 @@
     nuclear        weight sum of singular values     to a lower rank
 
 A penalty is a sum over arrays, so each has a map of its own. The links of these names, such as
-`proximal_l1`, take such a map after the step of an optimizer. `weight` is a number or a tree, like
-`tree` or like an upper part. Of complex arrays the moduli count, and phases stay. Arithmetic is at
-least float32, what comes out has the dtypes that came in. Integers and `None` stay.
+`proximal_l1`, take such a map after the step of an optimizer. `weight` is a number, `by_path` or a
+tree, like `tree` or like an upper part. Of complex arrays the moduli count, and phases stay.
+Arithmetic is at least float32, what comes out has the dtypes that came in; integers and `None` stay
+as they are.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from jax import Array
 from gradtx.axes import Axes, layout, on_matrices, unstacked_axes
 from gradtx.hyper import AxesOf
 from gradtx.nearest import elastic, less_length, on_arrays, soft, soft_singular
-from gradtx.paths import spread
+from gradtx.paths import label_tree
 from gradtx.struct import value_error
 from gradtx.tree import P, is_inexact, named_leaves, norm
 
@@ -50,7 +51,7 @@ def group(tree: P, weight: Any, *, axes: AxesOf = None) -> P:
     """Every group made shorter by `weight`, and zero where that is all of it. Yuan & Lin 2006.
 
     A group is an array, or each of those that `axes` stack: `Axes("ib")` makes one of every column.
-    `axes` is an `Axes`, or a tree of them.
+    `axes` is an `Axes`, `by_path` or a tree of them.
     """
     return _each("group", tree, _shorter, weight, axes=axes)
 
@@ -62,7 +63,7 @@ def _shorter(x: Array, weight: Array, axes: Axes | None) -> Array:
 def nuclear(tree: P, weight: Any, *, axes: AxesOf = None) -> P:
     """All singular values less `weight`, and zero where that is negative. Cai+ 2010, 0810.3286.
 
-    Arrays of two axes are matrices; `axes`, an `Axes` or a tree of them, tells which others are.
+    Arrays of two axes are matrices; `axes`, as in `group`, tells which others are.
     """
     return _each("nuclear", tree, _lower, weight, axes=axes)
 
@@ -80,7 +81,7 @@ def _each(
 ) -> P:
     """`function` of each array, with its weights and axes."""
     called = f"proximal.{called}"
-    lists = [spread(called, value, tree) for value in weights]
+    lists = [label_tree(called, value, tree) for value in weights]
     for weight in (weight for values in lists for weight in values):
         if isinstance(weight, int | float) and not weight >= 0:
             seen = f"the weight is {weight!r}"
@@ -88,7 +89,7 @@ def _each(
     named = named_leaves(tree)
     known: list[tuple[Any, ...]] = [()] * len(named)
     if axes is not _NO_AXES:
-        known = [(own,) for own in spread(called, axes, tree)]
+        known = [(own,) for own in label_tree(called, axes, tree)]
     rows = zip(named, known, strict=True)
     more = tuple((path, *own) for (path, x), own in rows if is_inexact(x))
     return on_arrays(_mapped, tree, *lists, static=(called, function, more))

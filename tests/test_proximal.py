@@ -155,6 +155,13 @@ def test_weights_by_tree_and_dtypes() -> None:
     np.testing.assert_array_equal(found["b"], [[0.5]])
     assert [found["n"], found["no"]] == [2, None]
     assert proximal.nuclear({"w": jnp.zeros((0, 3))}, 1.0)["w"].shape == (0, 3)
+    by_path = proximal.group(
+        {"w": jnp.ones((2, 2)), "b": jnp.ones(4)},
+        gx.by_path({"w": 0.5, "*": 1.0}),
+        axes=gx.by_path({"w": gx.Axes("bi"), "*": None}),
+    )
+    np.testing.assert_allclose(by_path["w"], np.full((2, 2), 1 - 0.5 / 2**0.5), rtol=1e-6)
+    np.testing.assert_allclose(by_path["b"], np.full(4, 0.5), rtol=1e-6)
     kernel = jnp.asarray(np.random.default_rng(0).normal(size=(2, 2, 3, 4)), jnp.float32)
     stacked = proximal.nuclear(
         {"k": kernel, "b": None}, 0.5, axes={"k": gx.Axes("bbio"), "b": None}
