@@ -52,7 +52,9 @@ def train_step(tx: Any) -> Callable[..., Any]:
     tx = tx if ours else optax.with_extra_args_support(tx)
 
     def step(params: Any, state: Any, grads: Any) -> Any:
-        updates, state = tx.update(grads, state, params, value=1.0)  # the loss, for some
+        updates, state = tx.update(  # with the loss and a curvature, for some
+            grads, state, params, value=1.0, hessian_diag=grads
+        )
         return apply(params, updates), state
 
     return step

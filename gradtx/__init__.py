@@ -258,6 +258,17 @@ from gradtx.optimizers.averaging import (
     scale_by_optimistic_gradient as scale_by_optimistic_gradient,
 )
 from gradtx.solve.bfgs import bfgs as bfgs, scale_by_bfgs as scale_by_bfgs
+from gradtx.curvature import (
+    gauss_newton_bartlett as gauss_newton_bartlett,
+    hutchinson as hutchinson,
+    hvp as hvp,
+)
+from gradtx.optimizers.hessian import (
+    adahessian as adahessian,
+    scale_by_adahessian as scale_by_adahessian,
+    scale_by_sophia as scale_by_sophia,
+    sophia as sophia,
+)
 from gradtx.solve.lbfgs import lbfgs as lbfgs, scale_by_lbfgs as scale_by_lbfgs
 from gradtx.solve.lbfgsb import lbfgsb as lbfgsb, scale_by_lbfgsb as scale_by_lbfgsb
 from gradtx.solve.search import backtracking as backtracking, wolfe as wolfe
@@ -282,11 +293,21 @@ from gradtx.transforms.lever import (
 from gradtx.transforms.project import (
     keep_params_nonnegative as keep_params_nonnegative,
     projection_box as projection_box,
+    projection_half_space as projection_half_space,
+    projection_hypercube as projection_hypercube,
+    projection_hyperplane as projection_hyperplane,
     projection_l1_ball as projection_l1_ball,
+    projection_l1_sphere as projection_l1_sphere,
     projection_l2_ball as projection_l2_ball,
     projection_l2_sphere as projection_l2_sphere,
     projection_linf_ball as projection_linf_ball,
     projection_simplex as projection_simplex,
+)
+from gradtx.transforms.proximal import (
+    proximal_elastic_net as proximal_elastic_net,
+    proximal_group as proximal_group,
+    proximal_l1 as proximal_l1,
+    proximal_nuclear as proximal_nuclear,
 )
 from gradtx.transforms.qk_clip import qk_clip as qk_clip
 from gradtx.transforms.momentum import scale_by_momentum as scale_by_momentum
@@ -353,7 +374,12 @@ from gradtx.schedules.run import (
     warmup_cosine_decay_schedule as warmup_cosine_decay_schedule,
     wsd_schedule as wsd_schedule,
 )
-from gradtx import interop as interop, tree as tree
+from gradtx import (
+    interop as interop,
+    projections as projections,
+    proximal as proximal,
+    tree as tree,
+)
 
 interop.answer_calls(globals())
 

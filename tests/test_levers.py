@@ -182,6 +182,9 @@ LEVERS = {
     "cautious": lambda axes: gradtx.cautious(gradtx.scale_by_adam(), axes=axes),
     "projection_simplex": lambda axes: gradtx.projection_simplex(axes=axes),
     "projection_l1_ball": lambda axes: gradtx.projection_l1_ball(axes=axes),
+    "projection_l1_sphere": lambda axes: gradtx.projection_l1_sphere(axes=axes),
+    "proximal_group": lambda axes: gradtx.proximal_group(1.0, learning_rate=1.0, axes=axes),
+    "proximal_nuclear": lambda axes: gradtx.proximal_nuclear(0.5, learning_rate=1.0, axes=axes),
     "projection_l2_ball": lambda axes: gradtx.projection_l2_ball(axes=axes),
     "projection_l2_sphere": lambda axes: gradtx.projection_l2_sphere(axes=axes),
 }

@@ -34,6 +34,7 @@ from reference import (
 )
 from reference.average import RESOLVED as OF_AVERAGES
 from reference.classic import adagrad, add_noise, rmsprop
+from reference.curvature import RESOLVED as OF_HESSIANS
 from reference.levers import private_mean
 from reference.matrix import RESOLVED as OF_MATRICES
 from reference.parameter_free import RESOLVED
@@ -48,7 +49,14 @@ EXACT = 1e-12  # float64, every step on its own
 ROUNDINGS = 2.0**-21  # of float32, that a formula makes between what is rounded in `trajectory`
 
 
-RESOLVED_ALL = {**RESOLVED, **OF_AVERAGES, **OF_MATRICES, **OF_SIDES, **OF_CURVATURE}
+RESOLVED_ALL = {
+    **RESOLVED,
+    **OF_AVERAGES,
+    **OF_MATRICES,
+    **OF_SIDES,
+    **OF_CURVATURE,
+    **OF_HESSIANS,
+}
 AT_RANDOM = (add_noise, private_mean)  # references that are given the random numbers
 
 

@@ -49,6 +49,7 @@ from gradtx.optimizers.factored import (
     scale_by_relative_step,
     scale_by_sm3,
 )
+from gradtx.optimizers.hessian import scale_by_adahessian, scale_by_sophia
 from gradtx.optimizers.layerwise import scale_by_fromage, scale_by_lars, scale_by_novograd
 from gradtx.optimizers.parameter_free import scale_by_dog, scale_by_dowg, scale_by_ldog
 from gradtx.optimizers.polyak import scale_by_momo, scale_by_momo_adam, scale_by_polyak
@@ -88,12 +89,17 @@ from gradtx.transforms.plateau import reduce_on_plateau
 from gradtx.transforms.project import (
     keep_params_nonnegative,
     projection_box,
+    projection_half_space,
+    projection_hypercube,
+    projection_hyperplane,
     projection_l1_ball,
+    projection_l1_sphere,
     projection_l2_ball,
     projection_l2_sphere,
     projection_linf_ball,
     projection_simplex,
 )
+from gradtx.transforms.proximal import proximal_elastic_net, proximal_group, proximal_l1
 from gradtx.transforms.scale import scale, scale_by_learning_rate
 from gradtx.wrappers.cautious import cautious
 
@@ -166,6 +172,14 @@ links = (
             "the way to the minimum of a model in a box",
             temporary_bytes=425,
         ),
+        # Temporary: a curvature made in the step, for the sum that tells if it is finite
+        row(scale_by_sophia, "momentum over curvature, clipped", temporary_bytes=4),
+        # Temporary: as scale_by_sophia
+        row(
+            scale_by_adahessian,
+            "momentum over root mean square of the curvature",
+            temporary_bytes=4,
+        ),
         # Temporary: the old reward, from which the new one is found twice
         row(scale_by_cocob, "bets on the sign of every entry", temporary_bytes=4),
         row(scale_by_madgrad, "dual averaging with cube roots"),
@@ -220,6 +234,22 @@ links = (
         row(projection_simplex, "ends in the simplex", temporary_bytes=17),
         # Temporary: the sorted entries and their sums
         row(projection_l1_ball, "ends in the l1 ball", temporary_bytes=17),
+        # Temporary: the sorted entries and their sums
+        row(projection_l1_sphere, "ends on the l1 sphere", temporary_bytes=17),
+        row(projection_hypercube, "ends between zero and one"),
+        row(partial(projection_half_space, 1.0, offset=0.5), "ends in a half-space"),
+        row(partial(projection_hyperplane, 1.0, offset=0.5), "ends on a plane"),
+        row(partial(proximal_l1, 0.3, learning_rate=0.1), "less of the moduli, or zero"),
+        row(
+            partial(proximal_elastic_net, 0.3, l2_weight=0.5, learning_rate=0.1),
+            "less of the moduli, or zero, and a share less of them",
+        ),
+        # Temporary: the sum, for its norm
+        row(
+            partial(proximal_group, 1.0, learning_rate=0.1),
+            "a shorter array, or zero",
+            temporary_bytes=4.1,
+        ),
         # Temporary: the sum, for its norm
         row(projection_l2_ball, "ends in the l2 ball", temporary_bytes=4.1),
         # Temporary: the sum, for its norm

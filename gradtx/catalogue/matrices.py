@@ -17,6 +17,7 @@ from gradtx.optimizers.muon import scale_by_adago, scale_by_adamuon, scale_by_mu
 from gradtx.optimizers.shampoo import scale_by_kl_shampoo, scale_by_shampoo
 from gradtx.optimizers.soap import scale_by_soap, scale_by_splus
 from gradtx.paths import by_path
+from gradtx.transforms.proximal import proximal_nuclear
 from gradtx.transforms.qk_clip import qk_clip
 from gradtx.wrappers.partition import masked
 
@@ -50,6 +51,10 @@ matrix_links = family(
     row(on_matrices(scale_by_adago), "in steps as of Adagrad"),
     row(on_matrices(scale_by_dion), "by one power iteration"),
     row(on_matrices(partial(scale_by_lmo, 0.1)), "the farthest point of a ball"),
+    row(
+        on_matrices(partial(proximal_nuclear, 1.0, learning_rate=0.1)),
+        "less of the singular values, or zero",
+    ),
     row(on_matrices(scale_by_soap), "Adam in another basis"),
     row(on_matrices(scale_by_splus), "signs in another basis"),
     row(on_matrices(scale_by_shampoo), "roots on both sides"),

@@ -24,6 +24,7 @@ from gradtx.optimizers.adam_variance import (
 from gradtx.optimizers.averaging import cocob, madgrad, optimistic_gradient_descent
 from gradtx.optimizers.estimate import dadapt_adamw, prodigy
 from gradtx.optimizers.factored import adafactor, adam_mini, came, sm3
+from gradtx.optimizers.hessian import adahessian, sophia
 from gradtx.optimizers.kron import psgd_kron
 from gradtx.optimizers.layerwise import fromage, lamb, lars, novograd
 from gradtx.optimizers.lowrank import apollo, galore
@@ -190,6 +191,17 @@ optimizers = (
         row(bfgs, "the same with a dense matrix", 1.0, temporary_bytes=12.3, entries=2**9),
         # Temporary: as scale_by_lbfgsb, the base, and the direction
         row(lbfgsb, "the same within bounds, if there are any", 1.0, temporary_bytes=505),
+    )
+    | family(
+        "curvature",
+        # Temporary: as scale_by_sophia
+        row(sophia, "momentum over the Hessian's diagonal, clipped", 0.01, temporary_bytes=4),
+        row(
+            adahessian,
+            "Adam with the Hessian's diagonal for its squares",
+            0.1,
+            temporary_bytes=4,
+        ),
     )
     | family(
         "factored",

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from gradtx.curvature import hutchinson
 from gradtx.transform import GradientTransformation
 from gradtx.tree import Tree
 
@@ -185,6 +186,7 @@ class Race:
             params, state = tx.step(
                 grads, state, params, value=value, grad=grads, key=chance,
                 value_fn=lambda params: loss(params)[0],
+                hessian_diag_fn=lambda key: hutchinson(loss, params, key, has_aux=True),
             )  # fmt: skip
             return (params, state, new), self._watch(params)
 

@@ -13,6 +13,7 @@ import numpy as np
 from jax import Array, lax
 from jax.core import Tracer
 
+from gradtx.curvature import hutchinson
 from gradtx.engine.run import in_precision
 from gradtx.engine.step import At
 from gradtx.interop import AnyTransformation, as_transformation, foreign
@@ -129,7 +130,8 @@ def minimize(
     `jax.vmap` runs over starts, `args`, tolerances and a stack of `tx`. With `has_aux` the loss
     returns `(value, aux)`. `value_and_grad` stands in for `jax.value_and_grad(loss)`. The values of
     the first `history` evaluations are kept. `callback(progress)` is traced; true ends the run.
-    Evaluations that `tx` asks for itself, by `value_fn` or `grad_fn`, are not counted.
+    Evaluations that `tx` asks for itself, by `value_fn`, `grad_fn` or `hessian_diag_fn` (which is
+    `hutchinson` of the loss), are not counted.
     """
     tx = as_transformation(tx, "minimize")
     if loss is None and value_and_grad is None:
@@ -187,10 +189,11 @@ def _minimize(
     loss, has_aux, given, callback = functions
     evaluate = _evaluation(loss, has_aux, given, args)
     parts = [part for part, _ in tx.moments(At(0))]
+    wanted = {name for part in parts for name in (*part.needs, *part.wants)}
     asked: dict[str, Any] = {}  # what Optax's searches do not know they refuse
     if any(isinstance(part, foreign) or "value_fn" in part.needs for part in parts):
         asked["value_fn"] = lambda p: evaluate(p)[0]
-    if any("grad_fn" in (*part.needs, *part.wants) for part in parts):
+    if "grad_fn" in wanted:
         asked["grad_fn"] = lambda p: evaluate(p)[2]
     real, box = real_dtype_of(params), box_in(tx, params)
     number = functools.partial(jnp.asarray, dtype=real)
@@ -199,7 +202,12 @@ def _minimize(
     def turn(now: _Carry) -> _Carry:
         value, aux, grads = evaluate(now.params)
         size = _largest(projected(box, grads, now.params), real)
-        new, state = tx.step(grads, now.state, now.params, value=value, grad=grads, **asked)
+        more = {**asked, "value": value, "grad": grads}
+        if "hessian_diag_fn" in wanted and loss is not None:
+            more["hessian_diag_fn"] = lambda key: hutchinson(
+                loss, now.params, key, *args, has_aux=has_aux
+            )
+        new, state = tx.step(grads, now.state, now.params, **more)
         before, first = now.best, now.best.evaluations == 0
         accepted, iterations, stalled = _outcome(state, before)
         finite = jnp.isfinite(value) & jnp.isfinite(size)
@@ -219,9 +227,9 @@ def _minimize(
             before,
         )
         best = picked._replace(iterations=iterations, evaluations=seen)
-        wanted = jnp.zeros((), bool) if callback is None else _asked(callback(best))
+        stops = jnp.zeros((), bool) if callback is None else _asked(callback(best))
         endings = (
-            (STOPPED, wanted),
+            (STOPPED, stops),
             (USED_UP, seen >= jnp.asarray(tolerances.max_evaluations)),
             (NO_LOWER, stalled),
             (CHANGE_OF_PARAMS, near),

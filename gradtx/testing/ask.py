@@ -13,7 +13,7 @@ from jax.core import Tracer
 
 from gradtx.struct import Struct, fields_below
 from gradtx.transform import GradientTransformation, State
-from gradtx.tree import Tree, is_inexact, wide
+from gradtx.tree import Tree, is_inexact, real_dtype, wide
 
 
 def parts(value: Any) -> Iterator[Any]:
@@ -106,6 +106,16 @@ def _slope(params: Tree) -> Any:
     return jax.tree.map(lambda g: jnp.conj(g) if is_inexact(g) else g, found)
 
 
+def _curvature(x: Any) -> Any:
+    """The diagonal of the Hessian for an array: ones."""
+    if not is_inexact(x):
+        return x
+    dtype = real_dtype(wide(x.dtype))
+    if isinstance(x, Tracer):  # no constant, which would have to be stored
+        return 0 * jnp.real(x).astype(dtype) + 1
+    return np.ones(x.shape, dtype)
+
+
 def extras(tx: GradientTransformation, params: Tree, grads: Tree) -> dict[str, Any]:
     """The extra arguments that a transformation needs, for the loss 1 + |p|^2 / 2."""
     known = {
@@ -114,6 +124,7 @@ def extras(tx: GradientTransformation, params: Tree, grads: Tree) -> dict[str, A
         "value_fn": lambda: _loss_of_arrays,
         "grad_fn": lambda: _slope,
         "key": lambda: jax.random.key(0),
+        "hessian_diag": lambda: jax.tree.map(_curvature, params),
         "max_logits": lambda: {"*": np.float32(150.0)},
     }
     return {name: known[name]() for name in needs(tx) - {"params"}}

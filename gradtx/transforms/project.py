@@ -1,13 +1,16 @@
 """Projections: the update is changed so that parameters and update end in a set.
 
 They come last in a chain, after the learning rate, and change only what would leave the set. The
-set is one for every array, or for every member of a stack (`axes`). For complex arrays it holds the
-moduli, and phases stay. What is reached is the set up to the rounding of the sum.
+set is one for every array, or for every member of a stack (`axes`); `gradtx.projections` has the
+same as functions, of all arrays together. For complex arrays it holds the moduli, and phases stay.
+What is reached is the set up to the rounding of the sum.
 
-    keep_params_nonnegative  p >= 0               projection_l1_ball    sum |p| <= scale
-    projection_box           lower <= p <= upper  projection_l2_ball    |p| <= scale
-    projection_simplex       p >= 0, sum = scale  projection_l2_sphere  |p| = scale
-                                                  projection_linf_ball  max |p| <= scale
+    keep_params_nonnegative  p >= 0               projection_l1_ball     sum |p| <= scale
+    projection_box           lower <= p <= upper  projection_l1_sphere   sum |p| = scale
+    projection_hypercube     0 <= p <= scale      projection_l2_ball     |p| <= scale
+    projection_simplex       p >= 0, sum = scale  projection_l2_sphere   |p| = scale
+    projection_half_space    <normal, p> <= ...   projection_linf_ball   max |p| <= scale
+    projection_hyperplane    <normal, p> = ...
 """
 
 from __future__ import annotations
@@ -16,28 +19,27 @@ from dataclasses import KW_ONLY
 from typing import Any, ClassVar
 
 import jax.numpy as jnp
-from jax import Array, lax
+from jax import Array
 
 from gradtx.axes import unstacked_axes
 from gradtx.hyper import AxesField
+from gradtx.nearest import (
+    above,
+    beyond_plane,
+    boxed,
+    has_moduli,
+    moved_back,
+    of_length,
+    shortened,
+    size,
+    soft,
+    threshold,
+    update_to,
+    with_modulus,
+)
 from gradtx.rule import HyperField, Rule, Step
 from gradtx.struct import within
 from gradtx.tree import modulus, norm
-
-
-def _update_to(g: Array, p: Array, aim: Array) -> Array:
-    """The update that leads to `aim`: `g` itself, to the last bit, where it leads there."""
-    return jnp.where(aim == p + g, g, aim - p)
-
-
-def _with_modulus(x: Array, new: Array) -> Array:
-    """`x` with another modulus; a zero counts as positive."""
-    if not jnp.iscomplexobj(x):
-        return jnp.where(x < 0, -new, new)
-    old = modulus(x)
-    some = old > 0
-    phase = jnp.where(some, x / jnp.where(some, old, 1), 1)
-    return jnp.where(old == new, x, new * phase)
 
 
 class keep_params_nonnegative(Rule):
@@ -48,7 +50,7 @@ class keep_params_nonnegative(Rule):
     def update_leaf(self, g: Array, slots: Any, p: Array, step: Step) -> tuple[Array, Any]:
         if jnp.iscomplexobj(g):
             return g, slots  # no modulus is negative
-        return jnp.where(p + g < 0, -p, g), slots
+        return update_to(g, p, boxed(p + g, 0, jnp.inf)), slots
 
 
 class projection_box(Rule):
@@ -64,12 +66,18 @@ class projection_box(Rule):
         self.require_order("lower", "upper")
 
     def update_leaf(self, g: Array, slots: Any, p: Array, step: Step) -> tuple[Array, Any]:
-        moved = p + g
-        if jnp.iscomplexobj(g):
-            aim = _with_modulus(moved, jnp.clip(modulus(moved), self.lower, self.upper))
-        else:
-            aim = jnp.clip(moved, self.lower, self.upper)
-        return _update_to(g, p, aim), slots
+        return update_to(g, p, boxed(p + g, self.lower, self.upper)), slots
+
+
+class projection_hypercube(Rule):
+    """Keeps every entry within [0, scale]."""
+
+    scale: HyperField = within("(0, inf]", default=1.0)
+
+    needs: ClassVar[tuple[str, ...]] = ("params",)
+
+    def update_leaf(self, g: Array, slots: Any, p: Array, step: Step) -> tuple[Array, Any]:
+        return update_to(g, p, boxed(p + g, 0, self.scale)), slots
 
 
 class projection_linf_ball(Rule):
@@ -81,8 +89,8 @@ class projection_linf_ball(Rule):
 
     def update_leaf(self, g: Array, slots: Any, p: Array, step: Step) -> tuple[Array, Any]:
         moved = p + g
-        aim = _with_modulus(moved, jnp.minimum(modulus(moved), self.scale))
-        return _update_to(g, p, aim), slots
+        aim = with_modulus(moved, jnp.minimum(modulus(moved), self.scale))
+        return update_to(g, p, aim), slots
 
 
 class projection_l2_ball(Rule):
@@ -97,9 +105,8 @@ class projection_l2_ball(Rule):
     def update_leaf(self, g: Array, slots: Any, p: Array, step: Step) -> tuple[Array, Any]:
         moved = p + g
         length = norm(moved, unstacked_axes(self.axes, g.ndim))
-        outside = length > self.scale
-        aim = moved * (self.scale / jnp.maximum(length, self.scale))
-        return jnp.where(outside, aim - p, g), slots
+        aim = shortened(moved, length, self.scale)
+        return jnp.where(length > self.scale, aim - p, g), slots
 
 
 class projection_l2_sphere(Rule):
@@ -114,11 +121,8 @@ class projection_l2_sphere(Rule):
     def update_leaf(self, g: Array, slots: Any, p: Array, step: Step) -> tuple[Array, Any]:
         axes = unstacked_axes(self.axes, g.ndim)
         moved = p + g
-        length = norm(moved, axes)
-        some = length > 0
-        equal = self.scale / norm(jnp.ones_like(moved), axes)
-        aim = jnp.where(some, moved * (self.scale / jnp.where(some, length, 1)), equal)
-        return aim - p, slots
+        ones = norm(jnp.ones_like(moved), axes)
+        return of_length(moved, norm(moved, axes), self.scale, ones) - p, slots
 
 
 class projection_simplex(Rule):
@@ -135,10 +139,8 @@ class projection_simplex(Rule):
 
     def update_leaf(self, g: Array, slots: Any, p: Array, step: Step) -> tuple[Array, Any]:
         moved = p + g
-        size = modulus(moved) if jnp.iscomplexobj(g) else moved
-        theta = _threshold(size, self.scale, unstacked_axes(self.axes, g.ndim))
-        aim = jnp.maximum(size - theta, 0)
-        return (_with_modulus(moved, aim) if jnp.iscomplexobj(g) else aim) - p, slots
+        theta = threshold(size(moved), self.scale, unstacked_axes(self.axes, g.ndim))
+        return above(moved, theta) - p, slots
 
 
 class projection_l1_ball(Rule):
@@ -153,23 +155,58 @@ class projection_l1_ball(Rule):
     def update_leaf(self, g: Array, slots: Any, p: Array, step: Step) -> tuple[Array, Any]:
         axes = unstacked_axes(self.axes, g.ndim)
         moved = p + g
-        size = modulus(moved)
-        outside = jnp.sum(size, axis=axes, keepdims=True) > self.scale
-        theta = _threshold(size, self.scale, axes)
-        aim = _with_modulus(moved, jnp.maximum(size - theta, 0))
+        outside = jnp.sum(modulus(moved), axis=axes, keepdims=True) > self.scale
+        aim = soft(moved, threshold(modulus(moved), self.scale, axes))
         return jnp.where(outside, aim - p, g), slots
 
 
-def _threshold(x: Array, scale: Array, axes: tuple[int, ...]) -> Array:
-    """theta such that max(x - theta, 0) sums to `scale` over the axes, which stay with size one."""
-    kept = [i for i in range(x.ndim) if i not in axes]
-    shape = [1 if i in axes else n for i, n in enumerate(x.shape)]
-    if x.size == 0:
-        return jnp.zeros(shape, x.dtype)
-    rows = jnp.transpose(x, (*kept, *axes)).reshape([x.shape[i] for i in kept] + [-1])
-    falling = -jnp.sort(-rows, axis=-1)
-    excess = jnp.cumsum(falling, axis=-1) - scale
-    rank = lax.broadcasted_iota(x.dtype, rows.shape, rows.ndim - 1) + 1
-    number = jnp.maximum(jnp.sum(falling * rank > excess, axis=-1, keepdims=True), 1)
-    theta = jnp.take_along_axis(excess, number - 1, axis=-1) / number.astype(x.dtype)
-    return theta.reshape(shape)
+class projection_l1_sphere(Rule):
+    """Keeps the sum of the moduli at `scale`; a zero that becomes another number is positive."""
+
+    scale: HyperField = within("(0, inf)", default=1.0)
+    _: KW_ONLY
+    axes: AxesField = None
+
+    needs: ClassVar[tuple[str, ...]] = ("params",)
+
+    def update_leaf(self, g: Array, slots: Any, p: Array, step: Step) -> tuple[Array, Any]:
+        moved = p + g
+        theta = threshold(modulus(moved), self.scale, unstacked_axes(self.axes, g.ndim))
+        return soft(moved, theta) - p, slots
+
+
+def _onto_plane(g: Array, p: Array, normal: Any, offset: Array, one_sided: bool) -> Array:
+    normals = [jnp.broadcast_to(normal, g.shape)]
+    t, (unit,) = beyond_plane([p + g], normals, offset, one_sided)
+    if has_moduli(g, unit):
+        return update_to(g, p, moved_back(p + g, t, unit))
+    return g - t * unit
+
+
+class projection_half_space(Rule):
+    """Keeps <normal, p> at most `offset`: beyond, the distance is taken back along the normal.
+
+    A number as `normal` is one for all entries, `along` gives each its own.
+    """
+
+    normal: HyperField
+    _: KW_ONLY
+    offset: HyperField
+
+    needs: ClassVar[tuple[str, ...]] = ("params",)
+
+    def update_leaf(self, g: Array, slots: Any, p: Array, step: Step) -> tuple[Array, Any]:
+        return _onto_plane(g, p, self.normal, self.offset, one_sided=True), slots
+
+
+class projection_hyperplane(Rule):
+    """Keeps <normal, p> at `offset`; `normal` as in `projection_half_space`."""
+
+    normal: HyperField
+    _: KW_ONLY
+    offset: HyperField
+
+    needs: ClassVar[tuple[str, ...]] = ("params",)
+
+    def update_leaf(self, g: Array, slots: Any, p: Array, step: Step) -> tuple[Array, Any]:
+        return _onto_plane(g, p, self.normal, self.offset, one_sided=False), slots

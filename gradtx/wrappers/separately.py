@@ -57,10 +57,16 @@ class separately(Clocked):
             for name in self.tree_extras
             if extra.get(name) is not None
         }
+        functions = {
+            f"{name}_fn": extra[f"{name}_fn"]
+            for name in self.tree_extras
+            if extra.get(f"{name}_fn") is not None
+        }
         for i, (path, p) in enumerate(_named(model)):
             if not is_inexact(p):
                 continue
             more = {**extra, **{name: {path: values[i]} for name, values in own.items()}}
+            more |= {name: self._one(name, f, model, path, i) for name, f in functions.items()}
             one, here = {path: p} if given else None, at.inside(path)
             u, states[path] = self.inner.update_alone({path: gs[i]}, states[path], one, here, more)
             gs[i] = u[path]
@@ -76,6 +82,10 @@ class separately(Clocked):
         }
         leaves = [shown.get(path, x) for path, x in _named(params)]
         return jax.tree.structure(params, is_leaf=is_none).unflatten(leaves)
+
+    def _one(self, name: str, function: Any, model: Tree, path: str, i: int) -> Any:
+        """A function that gives one array's part of what `function` gives for all."""
+        return lambda *args: {path: alike(self, name, function(*args), model)[i]}
 
     def _moved(self, tree: Tree) -> dict[str, Any]:
         """The arrays by path. Raises `ValueError` for two of the same."""

@@ -43,6 +43,23 @@ def value(ps: Arrays) -> Any:
     return sum(SIZES[k] / 2 * xp.sum(xp.log1p((p * p.conj()).real)) for k, p in ps.items())
 
 
+def curvature(ps: Arrays) -> Arrays:
+    """The diagonal of the Hessian of that loss, for complex arrays a real number like it.
+
+    It is negative where |p| > 1.
+    """
+    return {
+        k: SIZES[k] * (1 - (p * p.conj()).real) / (1 + (p * p.conj()).real) ** 2
+        for k, p in ps.items()
+    }
+
+
+def with_curvature(reference: Reference) -> Reference:
+    """Marks a reference as one that needs that, as its argument `hessian_diag`."""
+    NEED_CURVATURE.add(reference)
+    return reference
+
+
 def with_value(reference: Reference) -> Reference:
     """Marks a reference as one that needs the loss, as its argument `value`."""
     NEED_VALUE.add(reference)
@@ -50,7 +67,14 @@ def with_value(reference: Reference) -> Reference:
 
 
 NEED_VALUE: set[Reference] = set()
+NEED_CURVATURE: set[Reference] = set()
 LOGITS = {"weight": 150.0}  # the argument `max_logits`, which `qk_clip` needs
+
+
+def arguments(ps: Arrays) -> dict[str, Any]:
+    """What some transformations need besides."""
+    return {"value": value(ps), "max_logits": LOGITS, "hessian_diag": curvature(ps)}
+
 
 Run = tuple[list[Arrays], list[Arrays]]
 """The parameters after every step, and its updates."""
@@ -80,7 +104,9 @@ def trajectory(
     parameters, updates = [], []
     for t in range(1, STEPS + 1):
         gs = gradients(ps, {k: x[t - 1] for k, x in noise.items()})
-        loss = {"value": value(ps)} if reference in NEED_VALUE else {}
+        loss: dict[str, Any] = {"value": value(ps)} if reference in NEED_VALUE else {}
+        if reference in NEED_CURVATURE:
+            loss["hessian_diag"] = curvature(ps)
         if rng is not None:
             gs, loss, states = rounded((gs, loss, states), rng)
         us, states = reference(gs, ps, t, states, **loss, **at_step(hyper, t))
@@ -97,7 +123,7 @@ def run(
 ) -> dict[str, Run | Exception]:
     """The same runs of transformations (pairs of init and update), all in one compiled scan.
 
-    All of them get the loss as `value` and `max_logits`, which those without use for them ignore.
+    All of them get all `arguments`, which those without use for them ignore.
     One that cannot be built or traced has its exception in the place of a run.
     """
     is_complex = bool(jnp.issubdtype(dtype, jnp.complexfloating))
@@ -109,9 +135,7 @@ def run(
         try:
             tx = build()
             jax.eval_shape(
-                lambda ps, tx=tx: tx.update(
-                    ps, tx.init(ps), ps, value=value(ps), max_logits=LOGITS
-                ),
+                lambda ps, tx=tx: tx.update(ps, tx.init(ps), ps, **arguments(ps)),
                 start,
             )
             txs[name] = tx
@@ -121,9 +145,7 @@ def run(
     def step(carry: Any, noise: Any) -> Any:
         new, seen = {}, {}
         for name, (ps, state) in carry.items():
-            us, state = txs[name].update(
-                gradients(ps, noise), state, ps, value=value(ps), max_logits=LOGITS
-            )
+            us, state = txs[name].update(gradients(ps, noise), state, ps, **arguments(ps))
             factor = (along or {}).get(name, 1.0)
             ps = {k: p + factor * us[k] for k, p in ps.items()}
             new[name], seen[name] = (ps, state), (ps, us)
