@@ -257,7 +257,12 @@ from gradtx.optimizers.averaging import (
     scale_by_optimistic_gradient as scale_by_optimistic_gradient,
 )
 from gradtx.solve.lbfgs import lbfgs as lbfgs, scale_by_lbfgs as scale_by_lbfgs
-from gradtx.solve.search import backtracking as backtracking, wolfe as wolfe
+from gradtx.solve.nonlinear_cg import nonlinear_cg as nonlinear_cg, scale_by_cg as scale_by_cg
+from gradtx.solve.search import (
+    backtracking as backtracking,
+    hager_zhang as hager_zhang,
+    wolfe as wolfe,
+)
 from gradtx.solve.minimize import Minimum as Minimum, minimize as minimize
 from gradtx.transforms.clip import (
     clip as clip,

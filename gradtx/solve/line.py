@@ -33,8 +33,9 @@ from gradtx.rule import (
     Step,
     register_for_export,
 )
+from gradtx.solve.hager_zhang import Bracket
 from gradtx.solve.more_thuente import Interval, Point, quotient
-from gradtx.struct import value_error, whole, within
+from gradtx.struct import static, value_error, whole, within
 from gradtx.transform import State
 from gradtx.tree import Extra, Tree, as_came, inner, is_inexact, real_dtype_of, widened
 from gradtx.wrappers.base import Turn, Wrapper
@@ -56,7 +57,7 @@ class Search(NamedTuple):
 
 
 declare(Search, dict.fromkeys(Search._fields, Declared("number")))
-for _state in (Point, Interval, Search):  # what `jax.export` finds inside of a state
+for _state in (Point, Interval, Bracket, Search):  # what `jax.export` finds inside of a state
     register_for_export(_state)
 
 
@@ -160,6 +161,9 @@ class LineSearch(Wrapper):
     # The values that a search may take; then it is given up.
     max_linesearch_steps: HyperField = whole(within="[1, inf)", default=20)
     max_learning_rate: HyperField = within("(0, inf)", default=1e10)  # no step is longer
+    # Whether `learning_rate` is a length at first; False where updates have the right one, and only
+    # the steepest descent has not.
+    scale_init_step: bool = static(default=True)
 
     Own = SearchOwn
     kinds: ClassVar[Mapping[str, str]] = {"search": "state"}
@@ -189,8 +193,8 @@ class LineSearch(Wrapper):
     def retreat(self, search: Search) -> tuple[Any, Array]:
         """The same after a trial that was not finite."""
 
-    def usual(self, numbers: Any, trial: Point) -> Array:
-        """The first trial of a line that begins where `trial` was accepted."""
+    def usual(self, numbers: Any, before: Search, trial: Point, slope: Array) -> Array:
+        """The first trial of a line of this slope, which begins where `trial` was accepted."""
         return numbers.learning_rate
 
     # What follows from it.
@@ -314,7 +318,9 @@ class LineSearch(Wrapper):
         length = jnp.where(descends, sums.size, sums.steepest)
         emptied = resting | ~accepted | ~descends
         of_length = quotient(numbers.learning_rate, length)
-        first = jnp.where(emptied, of_length, self.usual(numbers, trial))
+        if not self.scale_init_step:
+            of_length = jnp.where(descends, numbers.learning_rate, of_length)
+        first = jnp.where(emptied, of_length, self.usual(numbers, search, trial, slope))
         first = jnp.minimum(first, numbers.max_learning_rate)
         first = jnp.where(jnp.isfinite(first) & jnp.isfinite(slope) & (slope < 0), first, 0)
         start = Point(
