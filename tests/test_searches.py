@@ -11,11 +11,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from reference.solve import lbfgs as coroutine, two_loop
+from reference.solve import (
+    hager_zhang as coroutine_of_hager_zhang,
+    lbfgs as coroutine,
+    two_loop,
+)
 from scipy.optimize._dcsrch import DCSRCH
 
 import gradtx as gx
-from gradtx.solve import more_thuente
+from gradtx.solve import hager_zhang as secants, more_thuente
+from gradtx.solve.hager_zhang import Numbers
 from gradtx.solve.more_thuente import Point
 from gradtx.testing.compare import same
 
@@ -41,6 +46,11 @@ LINES = {  # of Moré & Thuente 1994, section 5, with slopes; the last ones have
 
 def _quintic_slope(a: float) -> float:
     return 5 * (a + 0.004) ** 4 - 8 * (a + 0.004) ** 3
+
+
+@functools.cache
+def secant_turn() -> Any:
+    return jax.jit(secants.turn), jax.jit(secants.exhausted), jax.jit(secants.begin)
 
 
 @functools.cache
@@ -70,6 +80,41 @@ def test_trials_are_those_of_minpack(name: str, x64: None) -> None:
                     wolfe = wolfe and abs(trial.slope) <= -c2 * start.slope
                     assert wolfe or exhausted(interval, trial, start, 1e-3, 0.1) or a == 0
                 interval, a = next_one(interval, trial, start, np.float64(1e-3), np.float64(0.1))
+
+
+@pytest.mark.parametrize("name", LINES)
+def test_trials_are_those_of_hager_and_zhang(name: str, x64: None) -> None:
+    """The same trials as the algorithm as it is printed, in a loop, to where it accepts one.
+
+    There its conditions hold. From first steps of all sizes, with several of its numbers.
+    """
+    function, (next_one, exhausted, begin) = LINES[name], secant_turn()
+    longest = 0
+    for first in (1e-3, 0.1, 1.0, 10.0, 1e3):
+        for delta, sigma in ((0.1, 0.9), (0.01, 0.02), (1e-4, 1e-3)):
+            f0, d0 = function(0.0)
+            search = coroutine_of_hager_zhang(f0, d0, first, delta, sigma, 1e-6, 30, 1e10)
+            steps, accepted = [next(search)], False
+            try:
+                while True:
+                    steps.append(search.send(function(steps[-1])))
+            except StopIteration as done:
+                accepted = done.value
+            assert accepted
+            longest = max(longest, len(steps))
+            start = Point(np.float64(0), np.float64(f0), np.float64(d0))
+            level = f0 + 1e-6 * abs(f0)
+            numbers = Numbers(*map(np.float64, (level, 5.0, 0.5, 0.66)))
+            now, a = begin(start, np.float64(1e10)), np.float64(first)
+            for count, expected in enumerate(steps):
+                np.testing.assert_allclose(a, expected, rtol=1e-7)
+                trial = Point(a, *map(np.float64, function(float(a))))
+                assert not exhausted(now, trial, level)
+                wolfe = trial.value - f0 <= delta * a * d0
+                wolfe |= (2 * delta - 1) * d0 >= trial.slope and trial.value <= level
+                assert (wolfe and trial.slope >= sigma * d0) == (count == len(steps) - 1)
+                now, a = next_one(now, trial, start, numbers)
+    assert longest > 5
 
 
 # The direction ---------------------------------------------------------------------------------

@@ -155,6 +155,78 @@ def more_thuente(f0, d0, first, c1, c2, eps, most, cap, tolerance=0.1) -> Line:
     return False
 
 
+class _Ended(Exception):  # noqa: N818 - no error
+    """A trial that ends a search: whether it is accepted."""
+
+
+def hager_zhang(
+    f0, d0, first, delta, sigma, eps, most, cap, rho=5.0, theta=0.5, gamma=0.66
+) -> Line:
+    """Hager & Zhang 2005, section 4, with the names of its parts; yields and returns as above."""
+    known = {0.0: (f0, d0)}
+    level = f0 + eps * abs(f0)
+
+    def evaluated(c: float) -> Generator[float, tuple[float, float], None]:
+        f, d = known[c] = yield c
+        t1 = f - f0 <= delta * c * d0 and d >= sigma * d0
+        t2 = (2 * delta - 1) * d0 >= d >= sigma * d0 and f <= level
+        if t1 or t2:
+            raise _Ended(True)
+        if len(known) > most or (c >= cap and d < 0 and f <= level):
+            raise _Ended(f < f0)
+
+    def bisected(a: float, b: float) -> Any:  # U3
+        while True:
+            d = (1 - theta) * a + theta * b
+            yield from evaluated(d)
+            if known[d][1] >= 0:
+                return a, d
+            a, b = (d, b) if known[d][0] <= level else (a, d)
+
+    def updated(a: float, b: float, c: float) -> Any:
+        if not a < c < b:  # U0
+            return a, b
+        yield from evaluated(c)
+        if known[c][1] >= 0:  # U1
+            return a, c
+        if known[c][0] <= level:  # U2
+            return c, b
+        return (yield from bisected(a, c))
+
+    def secant(a: float, b: float) -> float:
+        da, db = known[a][1], known[b][1]
+        return (a * db - b * da) / (db - da) if da != db else np.nan
+
+    def secant2(a: float, b: float) -> Any:
+        c = secant(a, b)
+        one, other = yield from updated(a, b, c)
+        if c == other != b:
+            return (yield from updated(one, other, secant(b, other)))
+        if c == one != a:
+            return (yield from updated(one, other, secant(a, one)))
+        return one, other
+
+    def bracketed(c: float) -> Any:
+        low = 0.0
+        while True:
+            yield from evaluated(c)
+            if known[c][1] >= 0:
+                return low, c
+            if known[c][0] > level:
+                return (yield from bisected(0.0, c))
+            low, c = c, min(rho * c, cap)
+
+    try:
+        a, b = yield from bracketed(first)
+        while True:
+            one, other = yield from secant2(a, b)
+            if other - one > gamma * (b - a):
+                one, other = yield from updated(one, other, (one + other) / 2)
+            a, b = one, other
+    except _Ended as ended:
+        return ended.args[0]
+
+
 def searching(x, f, g, line, memory_size, learning_rate, cap):
     """L-BFGS from a start that has been evaluated: yields points, is sent value and gradient."""
     pairs: list[Any] = []
