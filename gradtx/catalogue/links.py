@@ -54,6 +54,8 @@ from gradtx.optimizers.parameter_free import scale_by_dog, scale_by_dowg, scale_
 from gradtx.optimizers.polyak import scale_by_momo, scale_by_momo_adam, scale_by_polyak
 from gradtx.optimizers.sign import scale_by_lion, scale_by_rprop, scale_by_sign, scale_by_signum
 from gradtx.solve.lbfgs import scale_by_lbfgs
+from gradtx.solve.newton_cg import scale_by_newton_cg
+from gradtx.solve.nonlinear_cg import scale_by_cg
 from gradtx.transform import identity
 from gradtx.transforms.clip import clip, clip_by_global_norm, clip_by_norm
 from gradtx.transforms.decay import (
@@ -151,6 +153,8 @@ links = (
             "the inverse Hessian that the last steps showed",
             temporary_bytes=20.1,
         ),
+        row(scale_by_cg, "the gradient and its share of the last step"),
+        row(scale_by_newton_cg, "the inverse Hessian, by products with it"),
         # Temporary: the old reward, from which the new one is found twice
         row(scale_by_cocob, "bets on the sign of every entry", temporary_bytes=4),
         row(scale_by_madgrad, "dual averaging with cube roots"),

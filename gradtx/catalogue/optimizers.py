@@ -37,6 +37,8 @@ from gradtx.optimizers.sign import lion, rprop, sign_sgd, signum, tiger
 from gradtx.optimizers.soap import soap, splus
 from gradtx.rule import Hyper
 from gradtx.solve.lbfgs import lbfgs
+from gradtx.solve.newton_cg import newton_cg
+from gradtx.solve.nonlinear_cg import nonlinear_cg
 from gradtx.wrappers.mechanic import mechanic
 
 
@@ -184,6 +186,19 @@ optimizers = (
         "quasi-Newton",
         # Temporary: as scale_by_lbfgs, the base, and the direction, which come out of a branch
         row(lbfgs, "a search along the curvature of the last steps", 1.0, temporary_bytes=12.1),
+    )
+    | family(
+        "conjugate gradients",
+        # Temporary: the base and the direction, which come out of a branch
+        row(
+            nonlinear_cg, "a search along steps that do not undo the last", 1.0, temporary_bytes=8.1
+        ),
+        row(
+            newton_cg,
+            "a search along the step to where the gradient is zero",
+            1.0,
+            temporary_bytes=8.1,
+        ),
     )
     | family(
         "factored",

@@ -113,9 +113,7 @@ def _expands(now: Bracket) -> Array:
 def _secant(a: Point, b: Point) -> Array:
     """Where the slope is zero on the line through two of its points; NaN if nowhere."""
     gap = b.slope - a.slope
-    return jnp.where(
-        gap != 0, a.step - quotient(a.slope, gap) * (b.step - a.step), jnp.nan
-    )
+    return jnp.where(gap != 0, a.step - quotient(a.slope, gap) * (b.step - a.step), jnp.nan)
 
 
 def _inside(step: Array, low: Point, high: Point) -> Array:

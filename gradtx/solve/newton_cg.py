@@ -45,7 +45,7 @@ class scale_by_newton_cg(Clocked):
     """Multiplies by the inverse Hessian: u solves H u = g by conjugate gradients, all arrays together.
 
     They end where |H u - g| <= min(rtol, |g|^(1/2)) |g|, after `max_cg_steps`, and where H is seen
-    to bend down: with what there is then, or with g at the first. `update` needs `grad_fn`, which
+    XX `update` needs `grad_fn`, which
     returns the gradients at given parameters, and which `minimize` supplies; `products` in the
     state counts products with H, each about two gradients. Dembo, Eisenstat & Steihaug 1982;
     Nocedal & Wright 2006, algorithm 7.1. Derivatives of u are those of the solution of H u = g.
@@ -92,7 +92,8 @@ class scale_by_newton_cg(Clocked):
             return _apart(widened(jax.jvp(gradients, (here,), (along,))[1]))
 
         solution, products = _solved(times_hessian, _apart(grads), numbers)
-        for i, u in zip(moved, as_came(_joined(solution, grads), [leaves[i] for i in moved])):
+        news = as_came(_joined(solution, grads), [leaves[i] for i in moved])
+        for i, u in zip(moved, news, strict=True):
             leaves[i] = u
         total = jnp.minimum(state.products, MOST - products) + products
         return treedef.unflatten(leaves), self.Part(total)
@@ -150,19 +151,18 @@ def _solved(
             d = now.direction
             image = times(d)
             curvature = dot(d, image)
-            # Rounding is no curvature: what is below it says nothing of where x should go.
-            up = curvature > 0
-            a = jnp.where(up, quotient(now.square, curvature), 0)
-            up = up & jnp.isfinite(a)
-            a = jnp.where(up, a, 0)
-            first = now.products == 0
-            x = [
-                jnp.where(first & ~up, r, _plus(x, a, d)) for x, d, r in zip(now.x, d, right)
-            ]
-            residual = [_plus(r, -a, h) for r, h in zip(now.residual, image)]
+            length = quotient(now.square, jnp.abs(curvature))
+            up = (curvature > 0) & jnp.isfinite(length)
+            a = jnp.where(up, length, 0)
+            # g itself goes as far as if H bent up along it as much as it bends down.
+            first = (now.products == 0) & ~up
+            instead = jnp.where((length > 0) & jnp.isfinite(length), length, 1)
+            taken = jnp.where(first, instead, a)
+            x = [_plus(x, taken, d) for x, d in zip(now.x, d, strict=True)]
+            residual = [_plus(r, -a, h) for r, h in zip(now.residual, image, strict=True)]
             square = jnp.where(up, dot(residual, residual), now.square)
             beta = quotient(square, now.square)
-            direction = [_plus(r, beta, d) for r, d in zip(residual, d)]
+            direction = [_plus(r, beta, d) for r, d in zip(residual, d, strict=True)]
             return _Solving(x, residual, direction, square, now.products + 1, ~up)
 
         zeros = [varying_as(r, jnp.zeros_like(r)) for r in right]
@@ -171,7 +171,7 @@ def _solved(
         done = lax.while_loop(goes_on, one_more, start)
         # What is zero, or no number, stays what it is.
         none = done.products == 0
-        x = [jnp.where(none, r, x * size.astype(x.dtype)) for x, r in zip(done.x, b)]
+        x = [jnp.where(none, r, x * size.astype(x.dtype)) for x, r in zip(done.x, b, strict=True)]
         return x, done.products
 
     return lax.custom_linear_solve(times, b, solve, symmetric=True, has_aux=True)
@@ -203,7 +203,7 @@ def newton_cg(
     rtol: Hyper = 0.5,
     max_cg_steps: Hyper = 200,
     slope_rtol: Hyper = 1e-4,
-    curv_rtol: Hyper = 0.9,
+    curv_rtol: Hyper = 0.5,
     approx_dec_rtol: Hyper | None = None,
     max_linesearch_steps: Hyper = 20,
     max_learning_rate: Hyper = 1e10,

@@ -13,7 +13,7 @@ is tells the methods apart:
 from __future__ import annotations
 
 from dataclasses import KW_ONLY
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jax import Array
@@ -26,7 +26,7 @@ from gradtx.struct import static, within
 from gradtx.transforms.scale import scale
 from gradtx.tree import inner, not_begun, root
 
-METHODS = ("polak-ribiere", "hestenes-stiefel", "dai-yuan", "hager-zhang", "fletcher-reeves")
+METHODS = ("hestenes-stiefel", "polak-ribiere", "dai-yuan", "hager-zhang", "fletcher-reeves")
 
 
 class CgSlots(NamedTuple):
@@ -57,7 +57,7 @@ class scale_by_cg(JointRule):
     was no curvature along d_, and where -u would not lead down. Give it to an exact search.
     """
 
-    method: str = static(default="polak-ribiere", among=METHODS)
+    method: str = static(default="hestenes-stiefel", among=METHODS)
     _: KW_ONLY
     restart: HyperField = within("(0, inf]", default=0.2)  # infinity: never for this reason
     eta: HyperField = within("(0, inf)", default=0.01)  # of hager-zhang
@@ -103,16 +103,14 @@ class scale_by_cg(JointRule):
         floor = -quotient(jnp.ones_like(size), size)
         return jnp.where(some, jnp.maximum(quotient(sums.y_g, sums.d_y) - less, floor), 0)
 
-    def update_leaf(
-        self, g: Array, slots: CgSlots, p: Any, step: Step
-    ) -> tuple[Array, CgSlots]:
+    def update_leaf(self, g: Array, slots: CgSlots, p: Any, step: Step) -> tuple[Array, CgSlots]:
         u = g + step.shared * slots.direction
         return u, CgSlots(g, u, jnp.ones_like(slots.begun))
 
 
 def nonlinear_cg(
     learning_rate: Hyper = 1.0,
-    method: str = "polak-ribiere",
+    method: str = "hestenes-stiefel",
     *,
     restart: Hyper = 0.2,
     eta: Hyper = 0.01,
