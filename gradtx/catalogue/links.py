@@ -153,8 +153,14 @@ links = (
             "the inverse Hessian that the last steps showed",
             temporary_bytes=20.1,
         ),
-        row(scale_by_cg, "the gradient and its share of the last step"),
-        row(scale_by_newton_cg, "the inverse Hessian, by products with it"),
+        # Temporary: the change of the gradient
+        row(scale_by_cg, "the gradient and a share of the last step", temporary_bytes=4),
+        # Temporary: the four vectors of conjugate gradients
+        row(
+            scale_by_newton_cg,
+            "the inverse Hessian, by products with it",
+            temporary_bytes=16.1,
+        ),
         # Temporary: the old reward, from which the new one is found twice
         row(scale_by_cocob, "bets on the sign of every entry", temporary_bytes=4),
         row(scale_by_madgrad, "dual averaging with cube roots"),

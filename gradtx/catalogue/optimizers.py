@@ -191,13 +191,17 @@ optimizers = (
         "conjugate gradients",
         # Temporary: the base and the direction, which come out of a branch
         row(
-            nonlinear_cg, "a search along steps that do not undo the last", 1.0, temporary_bytes=8.1
+            nonlinear_cg,
+            "a search along steps that do not undo the last",
+            1.0,
+            temporary_bytes=8.1,
         ),
+        # Temporary: the vectors of conjugate gradients
         row(
             newton_cg,
             "a search along the step to where the gradient is zero",
             1.0,
-            temporary_bytes=8.1,
+            temporary_bytes=16.1,
         ),
     )
     | family(

@@ -19,6 +19,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from gradtx.chain import chain
+from gradtx.engine.placement import ordered_after
 from gradtx.rule import Hyper, HyperField, JointRule, Step
 from gradtx.solve.more_thuente import quotient
 from gradtx.solve.search import wolfe
@@ -69,7 +70,7 @@ class scale_by_cg(JointRule):
         return CgSlots(jnp.zeros_like(p), jnp.zeros_like(p), not_begun(p))
 
     def measure_leaf(self, g: Array, slots: CgSlots, p: Any, known: Any) -> CgSums:
-        before, d = slots.gradient, -slots.direction
+        before, u = slots.gradient, slots.direction
         y = jnp.where(slots.begun > 0, g - before, 0)
         return CgSums(
             g_g=inner(g, g),
@@ -77,16 +78,19 @@ class scale_by_cg(JointRule):
             before_before=inner(before, before),
             y_g=inner(y, g),
             y_y=inner(y, y),
-            d_g=inner(d, g),
-            d_y=inner(d, y),
-            d_d=inner(d, d),
+            d_g=-inner(u, g),
+            d_y=-inner(u, y),
+            d_d=inner(u, u),
         )
 
-    def decide(self, sums: CgSums, globals_: Any, t: Array, **extra: Any) -> tuple[Any, Array]:
+    def decide(self, sums: CgSums, globals_: Any, t: Array, **extra: Any) -> tuple[Any, Any]:
         beta = self._beta(sums)
         far = jnp.abs(sums.g_before) < self.restart * sums.g_g
         down = beta * sums.d_g < sums.g_g
-        return globals_, jnp.where(far & down & jnp.isfinite(beta), beta, 0)
+        beta = jnp.where(far & down & jnp.isfinite(beta), beta, 0)
+        # Or the gradient that the new one overwrites would be copied for the products.
+        written = ordered_after(beta, jnp.ones_like(beta))
+        return globals_, (beta, written)
 
     def _beta(self, sums: CgSums) -> Array:
         some = sums.d_y > 0
@@ -104,8 +108,10 @@ class scale_by_cg(JointRule):
         return jnp.where(some, jnp.maximum(quotient(sums.y_g, sums.d_y) - less, floor), 0)
 
     def update_leaf(self, g: Array, slots: CgSlots, p: Any, step: Step) -> tuple[Array, CgSlots]:
-        u = g + step.shared * slots.direction
-        return u, CgSlots(g, u, jnp.ones_like(slots.begun))
+        beta, written = step.shared
+        u = g + beta * slots.direction
+        gradient = jnp.where(written != 0, g, slots.gradient)
+        return u, CgSlots(gradient, u, jnp.ones_like(slots.begun))
 
 
 def nonlinear_cg(
