@@ -42,16 +42,16 @@ class _passed(Rule, called="scale_by_newton_cg"):
 
 
 class scale_by_newton_cg(Clocked):
-    """Multiplies by the inverse Hessian: u solves H u = g by conjugate gradients, all arrays together.
+    """Solves H u = g for the Hessian H by conjugate gradients, all arrays together.
 
     They end where |H u - g| <= min(rtol, |g|^(1/2)) |g|, after `max_cg_steps`, and where H is seen
-    XX `update` needs `grad_fn`, which
-    returns the gradients at given parameters, and which `minimize` supplies; `products` in the
-    state counts products with H, each about two gradients. Dembo, Eisenstat & Steihaug 1982;
-    Nocedal & Wright 2006, algorithm 7.1. Derivatives of u are those of the solution of H u = g.
+    to bend down: with the u found so far, at the first with |g|^2 / |g'Hg| g. `update` needs
+    `grad_fn`, which returns the gradients at given parameters, and which `minimize` supplies;
+    `products` in the state counts products with H, each about two gradients. Derivatives of u are
+    those of a solution. Dembo, Eisenstat & Steihaug 1982; Nocedal & Wright 2006, algorithm 7.1.
     """
 
-    rtol: HyperField = within("(0, 1)", default=0.5)
+    rtol: HyperField = within("(0, 1)", default=0.5)  # of the residual, while |g| is large
     max_cg_steps: HyperField = whole(within="[1, inf)", default=200)
 
     needs: ClassVar[tuple[str, ...]] = ("params", "grad_fn")

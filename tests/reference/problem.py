@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .formula import Arrays, Reference, State, at_step
+from .formula import Arrays, Reference, State, at_step, sqr
 
 STEPS = 100
 SHAPES = {"bias": (), "weight": (2, 3)}
@@ -43,6 +43,24 @@ def value(ps: Arrays) -> Any:
     return sum(SIZES[k] / 2 * xp.sum(xp.log1p((p * p.conj()).real)) for k, p in ps.items())
 
 
+Hessian = Callable[[Arrays, Arrays], Arrays]
+
+
+def hessian(ps: Arrays, vs: Arrays) -> Arrays:
+    """How the gradients above change along `vs`."""
+    found = {}
+    for k, p in ps.items():
+        under = 1 + sqr(p)
+        found[k] = (vs[k] / under - p * 2 * (p.conj() * vs[k]).real / under**2) * SIZES[k]
+    return found
+
+
+def with_hessian(reference: Reference) -> Reference:
+    """Marks a reference as one that needs products with the Hessian, as its argument `hessian`."""
+    NEED_HESSIAN.add(reference)
+    return reference
+
+
 def with_value(reference: Reference) -> Reference:
     """Marks a reference as one that needs the loss, as its argument `value`."""
     NEED_VALUE.add(reference)
@@ -50,6 +68,8 @@ def with_value(reference: Reference) -> Reference:
 
 
 NEED_VALUE: set[Reference] = set()
+NEED_HESSIAN: set[Reference] = set()
+STILL = dict.fromkeys(SHAPES, 0.0)  # no noise
 LOGITS = {"weight": 150.0}  # the argument `max_logits`, which `qk_clip` needs
 
 Run = tuple[list[Arrays], list[Arrays]]
@@ -80,7 +100,8 @@ def trajectory(
     parameters, updates = [], []
     for t in range(1, STEPS + 1):
         gs = gradients(ps, {k: x[t - 1] for k, x in noise.items()})
-        loss = {"value": value(ps)} if reference in NEED_VALUE else {}
+        loss: Any = {"value": value(ps)} if reference in NEED_VALUE else {}
+        loss |= {"hessian": hessian} if reference in NEED_HESSIAN else {}
         if rng is not None:
             gs, loss, states = rounded((gs, loss, states), rng)
         us, states = reference(gs, ps, t, states, **loss, **at_step(hyper, t))
@@ -97,7 +118,8 @@ def run(
 ) -> dict[str, Run | Exception]:
     """The same runs of transformations (pairs of init and update), all in one compiled scan.
 
-    All of them get the loss as `value` and `max_logits`, which those without use for them ignore.
+    All of them get the loss as `value`, `grad_fn` and `max_logits`, which those without use for
+    them ignore.
     One that cannot be built or traced has its exception in the place of a run.
     """
     is_complex = bool(jnp.issubdtype(dtype, jnp.complexfloating))
@@ -105,13 +127,16 @@ def run(
         jax.tree.map(lambda x: jnp.asarray(x, dtype), x[is_complex]) for x in (PARAMS, NOISE)
     )
     txs, failed = {}, {}
+
+    def extra(ps: Any) -> dict[str, Any]:
+        more = {"grad_fn": lambda ps: gradients(ps, STILL), "max_logits": LOGITS}
+        return {"value": value(ps), **more}
+
     for name, build in builders.items():
         try:
             tx = build()
             jax.eval_shape(
-                lambda ps, tx=tx: tx.update(
-                    ps, tx.init(ps), ps, value=value(ps), max_logits=LOGITS
-                ),
+                lambda ps, tx=tx: tx.update(ps, tx.init(ps), ps, **extra(ps)),
                 start,
             )
             txs[name] = tx
@@ -121,9 +146,7 @@ def run(
     def step(carry: Any, noise: Any) -> Any:
         new, seen = {}, {}
         for name, (ps, state) in carry.items():
-            us, state = txs[name].update(
-                gradients(ps, noise), state, ps, value=value(ps), max_logits=LOGITS
-            )
+            us, state = txs[name].update(gradients(ps, noise), state, ps, **extra(ps))
             factor = (along or {}).get(name, 1.0)
             ps = {k: p + factor * us[k] for k, p in ps.items()}
             new[name], seen[name] = (ps, state), (ps, us)

@@ -6,7 +6,7 @@ and is handed its evaluations by `yield`.
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import Any
 
 import numpy as np
@@ -227,17 +227,33 @@ def hager_zhang(
         return ended.args[0]
 
 
-def searching(x, f, g, line, memory_size, learning_rate, cap):
-    """L-BFGS from a start that has been evaluated: yields points, is sent value and gradient."""
-    pairs: list[Any] = []
-    anew = True
+Direction = Callable[[Arrays, Arrays], Arrays]
+
+
+def searching(
+    x: Arrays,
+    f: float,
+    g: Arrays,
+    line: Callable[..., Line],
+    fresh: Callable[[], Direction],
+    first: Callable[..., float],
+    at_first: Callable[[float], float],
+    cap: float,
+) -> Generator[Arrays, tuple[float, Arrays], None]:
+    """A method from a start that has been evaluated: yields points, is sent value and gradient.
+
+    `fresh()` is a method without a memory, which makes directions of points and gradients.
+    `first` makes the first trial of what the last line showed, `at_first` of a length.
+    """
+    direction, anew = fresh(), True
+    last: tuple[float, ...] = ()
     while True:
-        d = {k: -u for k, u in two_loop(g, pairs).items()}
+        d = {k: -u for k, u in direction(x, g).items()}
         slope, size = dot(g, d), np.sqrt(dot(d, d))
         if not slope < 0:  # nothing to descend: it stays
             f, g = yield x
             continue
-        turns = line(f, slope, min(learning_rate / size if anew else learning_rate, cap))
+        turns = line(f, slope, min(at_first(size) if anew else first(*last, f, slope), cap))
         step = next(turns)
         try:
             while True:
@@ -247,12 +263,39 @@ def searching(x, f, g, line, memory_size, learning_rate, cap):
         except StopIteration as done:
             accepted = done.value
         if accepted:
-            pairs = with_pair(pairs, less(point, x), less(slopes, g), memory_size)
-            x, f, g, anew = point, value, slopes, False
+            last, anew = (step, f, slope), False
+            x, f, g = point, value, slopes
         elif not anew:
-            pairs, anew = [], True
+            direction, anew = fresh(), True
         else:  # no lower point: it goes back, and begins there with what it finds
             f, g = yield x
+
+
+def remembering(memory_size: int) -> Direction:
+    """The direction of L-BFGS, which remembers where it was."""
+    pairs: list[Any] = []
+    last: list[Any] = []
+
+    def direction(x: Arrays, g: Arrays) -> Arrays:
+        if last:
+            pairs[:] = with_pair(pairs, less(x, last[0]), less(g, last[1]), memory_size)
+        last[:] = [x, g]
+        return two_loop(g, pairs)
+
+    return direction
+
+
+def searched(
+    gs: Arrays, ps: Arrays, s: State, value: float, begin: Callable[[], Any]
+) -> tuple[Arrays, State]:
+    """The step to the next point of a search that `begin` makes where there is none."""
+    search = s.get("search")
+    if search is None:
+        search = begin()
+        point = next(search)
+    else:
+        point = search.send((value, gs))
+    return less(point, ps), {"search": search}
 
 
 def lbfgs(
@@ -273,13 +316,19 @@ def lbfgs(
         limits = approx_dec_rtol, max_linesearch_steps, max_learning_rate
         return more_thuente(f, slope, first, slope_rtol, curv_rtol, *limits)
 
-    if "search" not in s:
-        search = searching(ps, value, gs, line, memory_size, learning_rate, max_learning_rate)
-        point = next(search)
-    else:
-        search = s["search"]
-        point = search.send((value, gs))
-    return less(point, ps), {"search": search}
+    def begin() -> Any:
+        return searching(
+            ps,
+            value,
+            gs,
+            line,
+            lambda: remembering(memory_size),
+            lambda *seen: learning_rate,
+            lambda size: learning_rate / size,
+            max_learning_rate,
+        )
+
+    return searched(gs, ps, s, value, begin)
 
 
 REFERENCES: dict[str, Reference] = {
