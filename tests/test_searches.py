@@ -295,3 +295,50 @@ def test_backtracking_takes_what_is_low_enough(x64: None) -> None:
             seen.append(float(state.search.step / before.step))
     assert seen
     assert all(0.1 <= x <= 0.5 + 1e-12 for x in seen)
+
+
+def test_hager_zhang_accepts_by_its_conditions(x64: None) -> None:
+    """Lower, or level and not rising much, and less steep; L-BFGS comes to the minimum with it."""
+    lbfgs = gx.chain(gx.scale_by_lbfgs(), gx.scale(-1.0))
+    tx, x, accepted = gx.hager_zhang(lbfgs), jnp.asarray(START), 0
+    state = tx.init(x)
+    for _ in range(50):
+        value, g = slopes(x)
+        before, own, (x, state) = state.search, state.own, tx.step(g, state, x, value=value)
+        if before.step > 0:
+            start, slope = before.base, float(np.vdot(g, own.direction))
+            lower = value <= start.value + 0.1 * before.step * start.slope
+            level = value <= start.value + 1e-6 * abs(start.value)
+            level &= slope <= -0.8 * start.slope
+            taken = bool(state.search.iterations > before.iterations)
+            assert taken == ((lower or level) and slope >= 0.9 * start.slope)
+            accepted += taken
+    assert accepted > 30
+    np.testing.assert_allclose(tx.eval_params(state, x), 1.0, rtol=1e-4)
+
+
+def test_hager_zhang_where_there_is_no_number(x64: None) -> None:
+    """A trial that is not finite makes the step shorter, on the way out and in the interval."""
+
+    def barrier(x: Any) -> Any:
+        return jnp.sum(100 * x - jnp.log(x) - jnp.log(1 - x) + jnp.where(x > 0.6, jnp.nan, 0))
+
+    tx = gx.hager_zhang(gx.sgd(1.0), initial_guess_strategy="keep", learning_rate=5.0)
+    found = gx.minimize(barrier, np.array([0.5, 0.3]), tx, gtol=1e-3, history=300)
+    assert np.isnan(found.history[: int(found.evaluations)]).any()
+    assert found.converged, found
+    now = secants.begin(*(Point(*map(np.float64, (0, 0, -1))), np.float64(1e10)))
+    now, step = secants.retreat(now, np.float64(4.0))
+    np.testing.assert_allclose((step, now.cap), (0.4, 2.0))
+    numbers = Numbers(*map(np.float64, (0.0, 5.0, 0.5, 0.66)))
+    start = Point(*map(np.float64, (0, 0, -1)))
+    low = Point(*map(np.float64, (0.4, -0.4, -1)))
+    now, step = secants.turn(now, low, start, numbers)
+    assert step == 2.0  # five times as far, were there no bound
+    high = Point(*map(np.float64, (2.0, 3.0, -1)))
+    now, step = secants.turn(now, high, start, numbers)
+    assert step == 1.0
+    now, step = secants.retreat(now, np.float64(1.0))
+    assert 0 < step < 1
+    assert now.high.step == 1.0
+    assert now.bisects
