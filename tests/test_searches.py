@@ -302,7 +302,7 @@ def test_hager_zhang_accepts_by_its_conditions(x64: None) -> None:
     lbfgs = gx.chain(gx.scale_by_lbfgs(), gx.scale(-1.0))
     tx, x, accepted = gx.hager_zhang(lbfgs), jnp.asarray(START), 0
     state = tx.init(x)
-    for _ in range(50):
+    for _ in range(65):
         value, g = slopes(x)
         before, own, (x, state) = state.search, state.own, tx.step(g, state, x, value=value)
         if before.step > 0:

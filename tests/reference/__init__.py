@@ -6,6 +6,8 @@ name of its row.
 
 from __future__ import annotations
 
+from typing import Any
+
 from . import (
     adam,
     average,
@@ -45,4 +47,14 @@ REFERENCES: dict[str, Reference] = {
     **solve.REFERENCES,
     **sign.REFERENCES,
     **levers.REFERENCES,
+}
+
+# Other arguments than those of a row, by its name and a dtype, where roundings would hide an error.
+RESOLVED: dict[tuple[str, str], dict[str, Any]] = {
+    **average.RESOLVED,
+    **conjugate.RESOLVED,
+    **matrix.RESOLVED,
+    **parameter_free.RESOLVED,
+    **preconditioned.RESOLVED,
+    **solve.RESOLVED,
 }
