@@ -249,6 +249,29 @@ def test_derivatives_of_a_newton_step(x64: None) -> None:
     np.testing.assert_allclose(by_size, -inverse @ g / 4, rtol=1e-6)
 
 
+def test_derivatives_where_some_are_known_to_be_zero(x64: None) -> None:
+    """Only some gradients depend on a number, or only some steps are looked at; twice too."""
+    p = {"a": jnp.ones(3), "b": jnp.ones(2)}
+    tx = gx.scale_by_newton_cg(1e-13)
+
+    def step(s: Any, r: Any) -> Any:
+        def grads(q: Any) -> Any:
+            total = jnp.sum(q["a"]) + jnp.sum(q["b"])
+            return {"a": 3 * r**2 * q["a"] + total, "b": 5 * q["b"] + total}
+
+        g = {"a": s**2 * p["a"], "b": p["b"]}
+        return jnp.sum(tx.update(g, tx.init(p), p, grad_fn=grads)[0]["b"])
+
+    def exact(s: Any, r: Any) -> Any:
+        h = jnp.diag(jnp.concatenate([3 * r**2 * jnp.ones(3), 5 * jnp.ones(2)])) + 1
+        return jnp.sum(jnp.linalg.solve(h, jnp.concatenate([s**2 * jnp.ones(3), jnp.ones(2)]))[3:])
+
+    for derivative in (jax.grad, jax.jacfwd, jax.hessian, lambda f, k: jax.grad(jax.grad(f, k), k)):
+        for k in (0, 1):
+            found, expected = (derivative(f, k)(1.5, 0.5) for f in (step, exact))
+            np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
 def test_newton_says_what_it_needs() -> None:
     """Without `grad_fn`, or with one of another tree, it says what to pass."""
     p = {"w": jnp.ones(3)}

@@ -6,6 +6,7 @@ The function that gives the gradient is differentiated once more, along one dire
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import KW_ONLY
 from typing import Any, ClassVar, NamedTuple
 
 import jax
@@ -27,7 +28,7 @@ from gradtx.solve.search import wolfe
 from gradtx.struct import value_error, whole, within
 from gradtx.transform import State
 from gradtx.transforms.scale import scale
-from gradtx.tree import Extra, Tree, as_came, dot, global_norm, is_inexact, is_none, root, widened
+from gradtx.tree import Extra, Tree, as_came, dot, global_norm, is_inexact, is_none, root, widest
 
 MOST = 2**31 - 1  # what a count of products can hold
 
@@ -52,6 +53,7 @@ class scale_by_newton_cg(Clocked):
     """
 
     rtol: HyperField = within("(0, 1)", default=0.5)  # of the residual, while |g| is large
+    _: KW_ONLY
     max_cg_steps: HyperField = whole(within="[1, inf)", default=200)
 
     needs: ClassVar[tuple[str, ...]] = ("params", "grad_fn")
@@ -85,11 +87,17 @@ class scale_by_newton_cg(Clocked):
             return [jnp.asarray(news[i]) for i in moved]
 
         here = [jnp.asarray(ps[i]) for i in moved]
-        grads = widened([leaves[i] for i in moved])
+        dtypes = [widest([leaves[i], p]) for i, p in zip(moved, here, strict=True)]
+
+        def wide(arrays: list[Array]) -> list[Array]:
+            pairs = zip(arrays, dtypes, strict=True)
+            return [lax.convert_element_type(x, dtype) for x, dtype in pairs]
+
+        grads = wide([leaves[i] for i in moved])
 
         def times_hessian(x: list[Array]) -> list[Array]:
             along = as_came(_joined(x, grads), here)
-            return _apart(widened(jax.jvp(gradients, (here,), (along,))[1]))
+            return _apart(wide(jax.jvp(gradients, (here,), (along,))[1]))
 
         solution, products = _solved(times_hessian, _apart(grads), numbers)
         news = as_came(_joined(solution, grads), [leaves[i] for i in moved])
@@ -135,6 +143,7 @@ def _solved(
     times: Callable[[list[Array]], list[Array]], b: list[Array], numbers: Any
 ) -> tuple[list[Array], Array]:
     """x where times(x) = b, so far as conjugate gradients get, and how many products that took."""
+    numbers = jax.tree.map(lax.stop_gradient, numbers)  # a solution does not depend on them
 
     def solve(times: Any, b: list[Array]) -> tuple[list[Array], Array]:
         size = global_norm(b)
@@ -174,7 +183,19 @@ def _solved(
         x = [jnp.where(none, r, x * size.astype(x.dtype)) for x, r in zip(done.x, b, strict=True)]
         return x, done.products
 
-    return lax.custom_linear_solve(times, b, solve, symmetric=True, has_aux=True)
+    def tied(x: list[Array]) -> list[Array]:
+        return _tied(times(x))
+
+    x, products = lax.custom_linear_solve(tied, _tied(b), solve, symmetric=True, has_aux=True)
+    return _tied(x), products
+
+
+def _tied(arrays: list[Array]) -> list[Array]:
+    """The arrays; of their derivatives either none or all are known to be zero.
+
+    `custom_linear_solve` of JAX 0.10 raises errors where only some are.
+    """
+    return list(lax.optimization_barrier(tuple(arrays)))
 
 
 def _plus(x: Array, factor: Array, y: Array) -> Array:
@@ -215,7 +236,7 @@ def newton_cg(
     on top. `eval_params` is the best point.
     """
     return wolfe(
-        chain(scale_by_newton_cg(rtol, max_cg_steps), scale(-1.0)),
+        chain(scale_by_newton_cg(rtol, max_cg_steps=max_cg_steps), scale(-1.0)),
         learning_rate=learning_rate,
         scale_init_step=False,
         slope_rtol=slope_rtol,

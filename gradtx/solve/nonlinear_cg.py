@@ -111,13 +111,13 @@ class scale_by_cg(JointRule):
         beta, written = step.shared
         u = g + beta * slots.direction
         gradient = jnp.where(written != 0, g, slots.gradient)
-        return u, CgSlots(gradient, u, jnp.ones_like(slots.begun))
+        return u, CgSlots(gradient, u, jnp.maximum(slots.begun, 1))
 
 
 def nonlinear_cg(
     learning_rate: Hyper = 1.0,
-    method: str = "hestenes-stiefel",
     *,
+    method: str = "hestenes-stiefel",
     restart: Hyper = 0.2,
     eta: Hyper = 0.01,
     initial_guess_strategy: str = "slope",
