@@ -49,10 +49,7 @@ def scipys(name: str) -> Any:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_published_minima(name: str, x64: None) -> None:
-    """The gradient becomes small, or no lower point is found, at a minimum that is published.
-
-    SciPy ends above them on Jennrich-Sampson and Meyer, where a search from a start afresh goes on.
-    """
+    """The gradient becomes small, or no lower point is found, at a minimum that is published."""
     found = ours(name)
     assert found.status in ((1, 5) if name in SOLVED_TO_ROUNDING else (1,)), found
     assert is_minimum(name, found.value, 1e-4), found.value
@@ -84,6 +81,15 @@ def test_rosenbrock(x64: None) -> None:
     assert found.iterations <= 40
     assert found.evaluations <= 50
     assert str(found) == "converged in 37 iterations, 45 evaluations: gradient 3e-08 <= 1e-06"
+
+
+def test_where_others_stop(x64: None) -> None:
+    """E29, E31: above the minimum; and E30: far away from it, after thousands of steps."""
+    found = ours("Jennrich-Sampson")
+    assert found.iterations > 5  # after one unscaled step another is in a flat place, at 2020
+    np.testing.assert_allclose(found.value, 124.362, rtol=1e-5)  # SciPy stops at 214
+    np.testing.assert_allclose(ours("Meyer").value, 87.9458, rtol=1e-5)  # and at 144
+    assert ours("Powell singular").iterations < 60  # others take 12588
 
 
 # What comes back -------------------------------------------------------------------------------

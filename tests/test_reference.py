@@ -23,6 +23,7 @@ from reference import (
     NOISE,
     PARAMS,
     REFERENCES,
+    RESOLVED,
     STEPS,
     Arrays,
     Run,
@@ -32,14 +33,8 @@ from reference import (
     run,
     trajectory,
 )
-from reference.average import RESOLVED as OF_AVERAGES
 from reference.classic import adagrad, add_noise, rmsprop
-from reference.curvature import RESOLVED as OF_HESSIANS
 from reference.levers import private_mean
-from reference.matrix import RESOLVED as OF_MATRICES
-from reference.parameter_free import RESOLVED
-from reference.preconditioned import RESOLVED as OF_SIDES
-from reference.solve import RESOLVED as OF_CURVATURE
 
 import gradtx
 from gradtx import catalogue
@@ -49,14 +44,6 @@ EXACT = 1e-12  # float64, every step on its own
 ROUNDINGS = 2.0**-21  # of float32, that a formula makes between what is rounded in `trajectory`
 
 
-RESOLVED_ALL = {
-    **RESOLVED,
-    **OF_AVERAGES,
-    **OF_MATRICES,
-    **OF_SIDES,
-    **OF_CURVATURE,
-    **OF_HESSIANS,
-}
 AT_RANDOM = (add_noise, private_mean)  # references that are given the random numbers
 
 
@@ -90,7 +77,7 @@ def case(build: Any, reference: Any, theirs: dict[str, Any] | None = None, **hyp
 def of_row(name: str, dtype: str = "float64") -> Case:
     row = ROWS[name]
     rate = {} if row.learning_rate is None else {"learning_rate": row.learning_rate}
-    return case(row.make, name, **{**rate, **RESOLVED_ALL.get((name, dtype), {})})
+    return case(row.make, name, **{**rate, **RESOLVED.get((name, dtype), {})})
 
 
 def falling(start: float, end: float) -> tuple[Any, Any]:
@@ -137,7 +124,14 @@ def chained(learning_rate: float) -> Any:
 DECAY = {"learning_rate": 0.01, "weight_decay": 0.3}
 SPARED = {"weight_decay": {"bias": 0.0, "weight": 0.3}}
 
+LAST_STEP = {"initial_guess_strategy": "keep", "max_linesearch_steps": 2}
+
 VARIANTS: dict[str, Callable[[], Case]] = {
+    **{
+        f"cg by {method}": partial(case, gradtx.scale_by_cg, "scale_by_cg", method=method)
+        for method in ("polak-ribiere", "dai-yuan", "hager-zhang", "fletcher-reeves")
+    },
+    "cg from the last step": partial(case, gradtx.nonlinear_cg, "nonlinear_cg", **LAST_STEP),
     # Arguments that the rows leave at their defaults.
     "momentum 0.5": partial(case, gradtx.sgd, "sgd", learning_rate=0.1, momentum=0.5),
     "nesterov 0.5": partial(

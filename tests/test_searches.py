@@ -11,11 +11,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from reference.solve import lbfgs as coroutine, two_loop
+from reference.solve import (
+    hager_zhang as coroutine_of_hager_zhang,
+    lbfgs as coroutine,
+    two_loop,
+)
 from scipy.optimize._dcsrch import DCSRCH
 
 import gradtx as gx
-from gradtx.solve import more_thuente
+from gradtx.solve import hager_zhang as secants, more_thuente
+from gradtx.solve.hager_zhang import Numbers
 from gradtx.solve.more_thuente import Point
 from gradtx.testing.compare import same
 
@@ -41,6 +46,11 @@ LINES = {  # of Moré & Thuente 1994, section 5, with slopes; the last ones have
 
 def _quintic_slope(a: float) -> float:
     return 5 * (a + 0.004) ** 4 - 8 * (a + 0.004) ** 3
+
+
+@functools.cache
+def secant_turn() -> Any:
+    return jax.jit(secants.turn), jax.jit(secants.exhausted), jax.jit(secants.begin)
 
 
 @functools.cache
@@ -70,6 +80,41 @@ def test_trials_are_those_of_minpack(name: str, x64: None) -> None:
                     wolfe = wolfe and abs(trial.slope) <= -c2 * start.slope
                     assert wolfe or exhausted(interval, trial, start, 1e-3, 0.1) or a == 0
                 interval, a = next_one(interval, trial, start, np.float64(1e-3), np.float64(0.1))
+
+
+@pytest.mark.parametrize("name", LINES)
+def test_trials_are_those_of_hager_and_zhang(name: str, x64: None) -> None:
+    """The same trials as the algorithm as it is printed, in a loop, to where it accepts one.
+
+    There its conditions hold. From first steps of all sizes, with several of its numbers.
+    """
+    function, (next_one, exhausted, begin) = LINES[name], secant_turn()
+    longest = 0
+    for first in (1e-3, 0.1, 1.0, 10.0, 1e3):
+        for delta, sigma in ((0.1, 0.9), (0.01, 0.02), (1e-4, 1e-3)):
+            f0, d0 = function(0.0)
+            search = coroutine_of_hager_zhang(f0, d0, first, delta, sigma, 1e-6, 30, 1e10)
+            steps, accepted = [next(search)], False
+            try:
+                while True:
+                    steps.append(search.send(function(steps[-1])))
+            except StopIteration as done:
+                accepted = done.value
+            assert accepted
+            longest = max(longest, len(steps))
+            start = Point(np.float64(0), np.float64(f0), np.float64(d0))
+            level = f0 + 1e-6 * abs(f0)
+            numbers = Numbers(*map(np.float64, (level, 5.0, 0.5, 0.66)))
+            now, a = begin(start, np.float64(1e10)), np.float64(first)
+            for count, expected in enumerate(steps):
+                np.testing.assert_allclose(a, expected, rtol=1e-7)
+                trial = Point(a, *map(np.float64, function(float(a))))
+                assert not exhausted(now, trial, level)
+                wolfe = trial.value - f0 <= delta * a * d0
+                wolfe |= (2 * delta - 1) * d0 >= trial.slope and trial.value <= level
+                assert (wolfe and trial.slope >= sigma * d0) == (count == len(steps) - 1)
+                now, a = next_one(now, trial, start, numbers)
+    assert longest > 5
 
 
 # The direction ---------------------------------------------------------------------------------
@@ -250,3 +295,50 @@ def test_backtracking_takes_what_is_low_enough(x64: None) -> None:
             seen.append(float(state.search.step / before.step))
     assert seen
     assert all(0.1 <= x <= 0.5 + 1e-12 for x in seen)
+
+
+def test_hager_zhang_accepts_by_its_conditions(x64: None) -> None:
+    """Lower, or level and not rising much, and less steep; L-BFGS comes to the minimum with it."""
+    lbfgs = gx.chain(gx.scale_by_lbfgs(), gx.scale(-1.0))
+    tx, x, accepted = gx.hager_zhang(lbfgs), jnp.asarray(START), 0
+    state = tx.init(x)
+    for _ in range(65):
+        value, g = slopes(x)
+        before, own, (x, state) = state.search, state.own, tx.step(g, state, x, value=value)
+        if before.step > 0:
+            start, slope = before.base, float(np.vdot(g, own.direction))
+            lower = value <= start.value + 0.1 * before.step * start.slope
+            level = value <= start.value + 1e-6 * abs(start.value)
+            level &= slope <= -0.8 * start.slope
+            taken = bool(state.search.iterations > before.iterations)
+            assert taken == ((lower or level) and slope >= 0.9 * start.slope)
+            accepted += taken
+    assert accepted > 30
+    np.testing.assert_allclose(tx.eval_params(state, x), 1.0, rtol=1e-4)
+
+
+def test_hager_zhang_where_there_is_no_number(x64: None) -> None:
+    """A trial that is not finite makes the step shorter, on the way out and in the interval."""
+
+    def barrier(x: Any) -> Any:
+        return jnp.sum(100 * x - jnp.log(x) - jnp.log(1 - x) + jnp.where(x > 0.6, jnp.nan, 0))
+
+    tx = gx.hager_zhang(gx.sgd(1.0), initial_guess_strategy="keep", learning_rate=5.0)
+    found = gx.minimize(barrier, np.array([0.5, 0.3]), tx, gtol=1e-3, history=300)
+    assert np.isnan(found.history[: int(found.evaluations)]).any()
+    assert found.converged, found
+    now = secants.begin(*(Point(*map(np.float64, (0, 0, -1))), np.float64(1e10)))
+    now, step = secants.retreat(now, np.float64(4.0))
+    np.testing.assert_allclose((step, now.cap), (0.4, 2.0))
+    numbers = Numbers(*map(np.float64, (0.0, 5.0, 0.5, 0.66)))
+    start = Point(*map(np.float64, (0, 0, -1)))
+    low = Point(*map(np.float64, (0.4, -0.4, -1)))
+    now, step = secants.turn(now, low, start, numbers)
+    assert step == 2.0  # five times as far, were there no bound
+    high = Point(*map(np.float64, (2.0, 3.0, -1)))
+    now, step = secants.turn(now, high, start, numbers)
+    assert step == 1.0
+    now, step = secants.retreat(now, np.float64(1.0))
+    assert 0 < step < 1
+    assert now.high.step == 1.0
+    assert now.bisects

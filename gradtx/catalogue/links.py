@@ -57,6 +57,8 @@ from gradtx.optimizers.sign import scale_by_lion, scale_by_rprop, scale_by_sign,
 from gradtx.solve.bfgs import scale_by_bfgs
 from gradtx.solve.lbfgs import scale_by_lbfgs
 from gradtx.solve.lbfgsb import scale_by_lbfgsb
+from gradtx.solve.newton_cg import scale_by_newton_cg
+from gradtx.solve.nonlinear_cg import scale_by_cg
 from gradtx.transform import identity
 from gradtx.transforms.clip import clip, clip_by_global_norm, clip_by_norm
 from gradtx.transforms.decay import (
@@ -171,6 +173,14 @@ links = (
             scale_by_lbfgsb,
             "the way to the minimum of a model in a box",
             temporary_bytes=425,
+        ),
+        # Temporary: the change of the gradient
+        row(scale_by_cg, "the gradient and a share of the last step", temporary_bytes=4),
+        # Temporary: the four vectors of conjugate gradients
+        row(
+            scale_by_newton_cg,
+            "the inverse Hessian, by products with it",
+            temporary_bytes=16.1,
         ),
         # Temporary: a curvature made in the step, for the sum that tells if it is finite
         row(scale_by_sophia, "momentum over curvature, clipped", temporary_bytes=4),

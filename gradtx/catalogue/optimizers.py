@@ -40,6 +40,8 @@ from gradtx.rule import Hyper
 from gradtx.solve.bfgs import bfgs
 from gradtx.solve.lbfgs import lbfgs
 from gradtx.solve.lbfgsb import lbfgsb
+from gradtx.solve.newton_cg import newton_cg
+from gradtx.solve.nonlinear_cg import nonlinear_cg
 from gradtx.wrappers.mechanic import mechanic
 
 
@@ -201,6 +203,23 @@ optimizers = (
             "Adam with the Hessian's diagonal for its squares",
             0.1,
             temporary_bytes=4,
+        ),
+    )
+    | family(
+        "conjugate gradients",
+        # Temporary: the base and the direction, which come out of a branch
+        row(
+            nonlinear_cg,
+            "a search along steps that do not undo the last",
+            1.0,
+            temporary_bytes=8.1,
+        ),
+        # Temporary: the vectors of conjugate gradients
+        row(
+            newton_cg,
+            "a search along the step to where the gradient is zero",
+            1.0,
+            temporary_bytes=16.1,
         ),
     )
     | family(

@@ -5,7 +5,7 @@ from functools import partial
 from gradtx.catalogue.row import family, row
 from gradtx.optimizers.adam import adam
 from gradtx.optimizers.diloco import diloco
-from gradtx.solve.search import backtracking, wolfe
+from gradtx.solve.search import backtracking, hager_zhang, wolfe
 from gradtx.wrappers.accumulate import accumulate
 from gradtx.wrappers.average import ema, lookahead, polyak_average
 from gradtx.wrappers.conditional import conditionally_mask, conditionally_transform, every
@@ -59,6 +59,8 @@ wrappers = family(
     row(partial(asam, adam(0.1)), "the same, as far as the parameters", temporary_bytes=4),
     # Temporary: the base and the direction, which come out of a branch
     row(partial(wolfe, adam(0.1)), "searches along the step", temporary_bytes=8.1),
+    # Temporary: as wolfe
+    row(partial(hager_zhang, adam(0.1)), "searches along it by secants", temporary_bytes=8.1),
     # Temporary: as wolfe
     row(partial(backtracking, adam(0.1)), "goes back along the step", temporary_bytes=8.1),
     row(partial(opaque_sam, adam(0.1)), "asks for the gradient from uphill"),

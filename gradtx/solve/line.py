@@ -30,9 +30,10 @@ from gradtx.rule import (
     register_for_export,
 )
 from gradtx.solve.box import Box, box_of, is_bounded, is_within, refuse_crossed, room
+from gradtx.solve.hager_zhang import Bracket
 from gradtx.solve.more_thuente import Interval, Point, quotient
 from gradtx.solve.points import Line, LineSums, aimed_along, taken
-from gradtx.struct import converted, value_error, whole, within
+from gradtx.struct import converted, static, value_error, whole, within
 from gradtx.transform import GradientTransformation, State
 from gradtx.tree import Extra, Tree, as_came, is_inexact, real_dtype_of, widened
 from gradtx.wrappers.base import Turn, Wrapper
@@ -54,7 +55,7 @@ class Search(NamedTuple):
 
 
 declare(Search, dict.fromkeys(Search._fields, Declared("number")))
-for _state in (Point, Interval, Search):  # what `jax.export` finds inside of a state
+for _state in (Point, Interval, Bracket, Search):  # what `jax.export` finds inside of a state
     register_for_export(_state)
 
 
@@ -112,6 +113,9 @@ class LineSearch(Wrapper):
     # None: there are none.
     lower: Any = converted(converter=_as_bound, default=None, hyperparameter=False)
     upper: Any = converted(converter=_as_bound, default=None, hyperparameter=False)
+    # Whether `learning_rate` is a length at first; False where updates have the right one, and only
+    # the steepest descent has not.
+    scale_init_step: bool = static(default=True)
 
     Own = SearchOwn
     kinds: ClassVar[Mapping[str, str]] = {"search": "state"}
@@ -142,8 +146,8 @@ class LineSearch(Wrapper):
     def retreat(self, search: Search) -> tuple[Any, Array]:
         """The same after a trial that was not finite."""
 
-    def usual(self, numbers: Any, trial: Point) -> Array:
-        """The first trial of a line that begins where `trial` was accepted."""
+    def usual(self, numbers: Any, before: Search, trial: Point, slope: Array) -> Array:
+        """The first trial of a line of this slope, which begins where `trial` was accepted."""
         return numbers.learning_rate
 
     # What follows from it.
@@ -321,13 +325,15 @@ class LineSearch(Wrapper):
         slope, length = sums.against, sums.size
         emptied = resting | ~descends
         of_length = quotient(numbers.learning_rate, length)
+        if not self.scale_init_step:
+            of_length = jnp.where(descends, numbers.learning_rate, of_length)
         if seen.box is not None:
             # A longer step would leave it. Where no way is long the whole way is tried.
             most = jnp.where(emptied, 1, room(seen.box, own.base, own.direction).astype(real))
             most = jnp.minimum(numbers.max_learning_rate, most)
             numbers = numbers.with_fields(max_learning_rate=most)
             of_length = jnp.where(is_bounded(seen.box), most, of_length)
-        first = jnp.where(emptied, of_length, self.usual(numbers, trial))
+        first = jnp.where(emptied, of_length, self.usual(numbers, search, trial, slope))
         first = jnp.minimum(first, numbers.max_learning_rate)
         first = jnp.where(jnp.isfinite(first) & jnp.isfinite(slope) & (slope < 0), first, 0)
         start = Point(

@@ -91,8 +91,8 @@ def turn(
 
     higher = seen(trial).value > seen(now.best).value
     turned = seen(trial).slope * jnp.sign(seen(now.best).slope) < 0
-    other = _pick(higher, trial, _pick(turned, now.best, now.other))
-    best = _pick(higher, now.best, trial)
+    other = pick(higher, trial, pick(turned, now.best, now.other))
+    best = pick(higher, now.best, trial)
     width = jnp.abs(other.step - best.step)
     slow = bracketed & (width >= SHRINKS * now.width_before)
     step = jnp.where(slow, best.step + (other.step - best.step) / 2, step)
@@ -118,7 +118,7 @@ def retreat(now: Interval, step: Array) -> tuple[Interval, Array]:
     return now._replace(lower=lower, upper=jnp.minimum(upper, cap), cap=cap), near
 
 
-def _pick(which: Array, yes: Point, no: Point) -> Point:
+def pick(which: Array, yes: Point, no: Point) -> Point:
     return Point(*(jnp.where(which, a, b) for a, b in zip(yes, no, strict=True)))
 
 

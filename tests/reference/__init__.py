@@ -6,10 +6,13 @@ name of its row.
 
 from __future__ import annotations
 
+from typing import Any
+
 from . import (
     adam,
     average,
     classic,
+    conjugate,
     curvature,
     factored,
     layerwise,
@@ -37,6 +40,7 @@ REFERENCES: dict[str, Reference] = {
     **adam.REFERENCES,
     **average.REFERENCES,
     **classic.REFERENCES,
+    **conjugate.REFERENCES,
     **curvature.REFERENCES,
     **factored.REFERENCES,
     **layerwise.REFERENCES,
@@ -47,4 +51,15 @@ REFERENCES: dict[str, Reference] = {
     **solve.REFERENCES,
     **sign.REFERENCES,
     **levers.REFERENCES,
+}
+
+# Other arguments than those of a row, by its name and a dtype, where roundings would hide an error.
+RESOLVED: dict[tuple[str, str], dict[str, Any]] = {
+    **average.RESOLVED,
+    **conjugate.RESOLVED,
+    **curvature.RESOLVED,
+    **matrix.RESOLVED,
+    **parameter_free.RESOLVED,
+    **preconditioned.RESOLVED,
+    **solve.RESOLVED,
 }

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .formula import Arrays, Reference, State, at_step
+from .formula import Arrays, Reference, State, at_step, sqr
 
 STEPS = 100
 SHAPES = {"bias": (), "weight": (2, 3)}
@@ -60,6 +60,24 @@ def with_curvature(reference: Reference) -> Reference:
     return reference
 
 
+Hessian = Callable[[Arrays, Arrays], Arrays]
+
+
+def hessian(ps: Arrays, vs: Arrays) -> Arrays:
+    """How the gradients above change along `vs`."""
+    found = {}
+    for k, p in ps.items():
+        under = 1 + sqr(p)
+        found[k] = (vs[k] / under - p * 2 * (p.conj() * vs[k]).real / under**2) * SIZES[k]
+    return found
+
+
+def with_hessian(reference: Reference) -> Reference:
+    """Marks a reference as one that needs products with the Hessian, as its argument `hessian`."""
+    NEED_HESSIAN.add(reference)
+    return reference
+
+
 def with_value(reference: Reference) -> Reference:
     """Marks a reference as one that needs the loss, as its argument `value`."""
     NEED_VALUE.add(reference)
@@ -68,12 +86,19 @@ def with_value(reference: Reference) -> Reference:
 
 NEED_VALUE: set[Reference] = set()
 NEED_CURVATURE: set[Reference] = set()
+NEED_HESSIAN: set[Reference] = set()
+STILL = dict.fromkeys(SHAPES, 0.0)  # no noise
 LOGITS = {"weight": 150.0}  # the argument `max_logits`, which `qk_clip` needs
 
 
 def arguments(ps: Arrays) -> dict[str, Any]:
     """What some transformations need besides."""
-    return {"value": value(ps), "max_logits": LOGITS, "hessian_diag": curvature(ps)}
+    return {
+        "value": value(ps),
+        "grad_fn": lambda ps: gradients(ps, STILL),
+        "hessian_diag": curvature(ps),
+        "max_logits": LOGITS,
+    }
 
 
 Run = tuple[list[Arrays], list[Arrays]]
@@ -107,6 +132,8 @@ def trajectory(
         loss: dict[str, Any] = {"value": value(ps)} if reference in NEED_VALUE else {}
         if reference in NEED_CURVATURE:
             loss["hessian_diag"] = curvature(ps)
+        if reference in NEED_HESSIAN:
+            loss["hessian"] = hessian
         if rng is not None:
             gs, loss, states = rounded((gs, loss, states), rng)
         us, states = reference(gs, ps, t, states, **loss, **at_step(hyper, t))
@@ -131,6 +158,7 @@ def run(
         jax.tree.map(lambda x: jnp.asarray(x, dtype), x[is_complex]) for x in (PARAMS, NOISE)
     )
     txs, failed = {}, {}
+
     for name, build in builders.items():
         try:
             tx = build()

@@ -6,7 +6,7 @@ and is handed its evaluations by `yield`.
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import Any
 
 import numpy as np
@@ -155,18 +155,106 @@ def more_thuente(f0, d0, first, c1, c2, eps, most, cap, tolerance=0.1) -> Line:
     return False
 
 
-def searching(x, f, g, line, direction, learning_rate, cap):
-    """A search from a start that has been evaluated: yields points, is sent value and gradient."""
-    before: State = {}
-    anew = True
+class _Ended(Exception):  # noqa: N818 - no error
+    """A trial that ends a search: whether it is accepted."""
+
+
+def hager_zhang(
+    f0, d0, first, delta, sigma, eps, most, cap, rho=5.0, theta=0.5, gamma=0.66
+) -> Line:
+    """Hager & Zhang 2005, section 4, with the names of its parts; yields and returns as above."""
+    known = {0.0: (f0, d0)}
+    level = f0 + eps * abs(f0)
+
+    def evaluated(c: float) -> Generator[float, tuple[float, float], None]:
+        f, d = known[c] = yield c
+        t1 = f - f0 <= delta * c * d0 and d >= sigma * d0
+        t2 = (2 * delta - 1) * d0 >= d >= sigma * d0 and f <= level
+        if t1 or t2:
+            raise _Ended(True)
+        if len(known) > most or (c >= cap and d < 0 and f <= level):
+            raise _Ended(f < f0)
+
+    def bisected(a: float, b: float) -> Any:  # U3
+        while True:
+            d = (1 - theta) * a + theta * b
+            yield from evaluated(d)
+            if known[d][1] >= 0:
+                return a, d
+            a, b = (d, b) if known[d][0] <= level else (a, d)
+
+    def updated(a: float, b: float, c: float) -> Any:
+        if not a < c < b:  # U0
+            return a, b
+        yield from evaluated(c)
+        if known[c][1] >= 0:  # U1
+            return a, c
+        if known[c][0] <= level:  # U2
+            return c, b
+        return (yield from bisected(a, c))
+
+    def secant(a: float, b: float) -> float:
+        da, db = known[a][1], known[b][1]
+        return (a * db - b * da) / (db - da) if da != db else np.nan
+
+    def secant2(a: float, b: float) -> Any:
+        c = secant(a, b)
+        one, other = yield from updated(a, b, c)
+        if c == other != b:
+            return (yield from updated(one, other, secant(b, other)))
+        if c == one != a:
+            return (yield from updated(one, other, secant(a, one)))
+        return one, other
+
+    def bracketed(c: float) -> Any:
+        low = 0.0
+        while True:
+            yield from evaluated(c)
+            if known[c][1] >= 0:
+                return low, c
+            if known[c][0] > level:
+                return (yield from bisected(0.0, c))
+            low, c = c, min(rho * c, cap)
+
+    try:
+        a, b = yield from bracketed(first)
+        while True:
+            one, other = yield from secant2(a, b)
+            if other - one > gamma * (b - a):
+                one, other = yield from updated(one, other, (one + other) / 2)
+            a, b = one, other
+    except _Ended as ended:
+        return ended.args[0]
+
+
+Direction = Callable[[Arrays, Arrays], Arrays]
+
+
+def searching(
+    x: Arrays,
+    f: float,
+    g: Arrays,
+    line: Callable[..., Line],
+    fresh: Callable[[], Direction],
+    first: Callable[..., float],
+    at_first: Callable[[float], float],
+    cap: float,
+) -> Generator[Arrays, tuple[float, Arrays], None]:
+    """A method from a start that has been evaluated: yields points, is sent value and gradient.
+
+    `fresh()` is a method without a memory, which makes directions of points and gradients.
+    `first` makes the first trial of what the last line showed, `at_first` of a length.
+    """
+    direction, anew, afresh = fresh(), True, False
+    last: tuple[float, ...] = ()
     while True:
-        u, before = direction(g, x, before)
-        d = {k: -u for k, u in u.items()}
+        d = {k: -u for k, u in (g if afresh else direction(x, g)).items()}
+        afresh = False
         slope, size = dot(g, d), np.sqrt(dot(d, d))
         if not slope < 0:  # nothing to descend: it stays
             f, g = yield x
             continue
-        turns = line(f, slope, min(learning_rate / size if anew else learning_rate, cap))
+        turns = line(f, slope, min(at_first(size) if anew else first(*last, f, slope), cap))
         step = next(turns)
         try:
             while True:
@@ -176,11 +264,39 @@ def searching(x, f, g, line, direction, learning_rate, cap):
         except StopIteration as done:
             accepted = done.value
         if accepted:
-            x, f, g, anew = point, value, slopes, False
-        elif not anew:
-            before, anew = {}, True
+            last, anew = (step, f, slope), False
+            x, f, g = point, value, slopes
+        elif not anew:  # down steepest, and the next direction is the first of all
+            direction, anew, afresh = fresh(), True, True
         else:  # no lower point: it goes back, and begins there with what it finds
             f, g = yield x
+
+
+def remembering(memory_size: int) -> Direction:
+    """The direction of L-BFGS, which remembers where it was."""
+    pairs: list[Any] = []
+    last: list[Any] = []
+
+    def direction(x: Arrays, g: Arrays) -> Arrays:
+        if last:
+            pairs[:] = with_pair(pairs, less(x, last[0]), less(g, last[1]), memory_size)
+        last[:] = [x, g]
+        return two_loop(g, pairs)
+
+    return direction
+
+
+def searched(
+    gs: Arrays, ps: Arrays, s: State, value: float, begin: Callable[[], Any]
+) -> tuple[Arrays, State]:
+    """The step to the next point of a search that `begin` makes where there is none."""
+    search = s.get("search")
+    if search is None:
+        search = begin()
+        point = next(search)
+    else:
+        point = search.send((value, gs))
+    return less(point, ps), {"search": search}
 
 
 def lbfgs(
@@ -196,22 +312,25 @@ def lbfgs(
     approx_dec_rtol: float = 0.0,
     max_linesearch_steps: int = 20,
     max_learning_rate: float = 1e10,
-    direction: Any = None,
+    fresh: Callable[[], Direction] | None = None,
 ) -> tuple[Arrays, State]:
-    def along(g: Arrays, x: Arrays, before: State) -> tuple[Arrays, State]:
-        return (direction or scale_by_lbfgs)(g, x, t, before, memory_size)
-
     def line(f: float, slope: float, first: float) -> Line:
         limits = approx_dec_rtol, max_linesearch_steps, max_learning_rate
         return more_thuente(f, slope, first, slope_rtol, curv_rtol, *limits)
 
-    if "search" not in s:
-        search = searching(ps, value, gs, line, along, learning_rate, max_learning_rate)
-        point = next(search)
-    else:
-        search = s["search"]
-        point = search.send((value, gs))
-    return less(point, ps), {"search": search}
+    def begin() -> Any:
+        return searching(
+            ps,
+            value,
+            gs,
+            line,
+            fresh or (lambda: remembering(memory_size)),
+            lambda *seen: learning_rate,
+            lambda size: learning_rate / size,
+            max_learning_rate,
+        )
+
+    return searched(gs, ps, s, value, begin)
 
 
 def real_vector(arrays: Arrays) -> Any:
@@ -288,14 +407,16 @@ def _broyden(inverse, s, y, r, b):
 
 
 def bfgs(gs, ps, t, s, value, slope_rtol=1e-4, scaling="initial", **numbers):
-    def direction(g, x, before, *_):
-        found, new = _dense(g, x, before.get("all"), scaling, EPS)
-        return found, {"all": new}
+    def fresh() -> Direction:
+        last = [None]
 
-    def along(g, x, t, before, memory_size):
-        return direction(g, x, before)
+        def direction(x: Arrays, g: Arrays) -> Arrays:
+            found, last[0] = _dense(g, x, last[0], scaling, EPS)
+            return found
 
-    return lbfgs(gs, ps, t, s, value, slope_rtol=slope_rtol, direction=along, **numbers)
+        return direction
+
+    return lbfgs(gs, ps, t, s, value, slope_rtol=slope_rtol, fresh=fresh, **numbers)
 
 
 def scale_by_lbfgsb(gs, ps, t, s, memory_size=10, eps=EPS):
