@@ -271,10 +271,7 @@ from gradtx.optimizers.hessian import (
 )
 from gradtx.solve.lbfgs import lbfgs as lbfgs, scale_by_lbfgs as scale_by_lbfgs
 from gradtx.solve.lbfgsb import lbfgsb as lbfgsb, scale_by_lbfgsb as scale_by_lbfgsb
-from gradtx.solve.newton_cg import (
-    newton_cg as newton_cg,
-    scale_by_newton_cg as scale_by_newton_cg,
-)
+from gradtx.solve.newton_cg import newton_cg as newton_cg, scale_by_newton_cg as scale_by_newton_cg
 from gradtx.solve.nonlinear_cg import nonlinear_cg as nonlinear_cg, scale_by_cg as scale_by_cg
 from gradtx.solve.search import (
     backtracking as backtracking,

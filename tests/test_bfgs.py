@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from problems_mgh import loss
-from reference.solve import scale_by_bfgs as dense
+from reference.dense import scale_by_bfgs as dense
 
 import gradtx as gx
 from gradtx.testing.compare import three_parts

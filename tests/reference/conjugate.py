@@ -88,7 +88,7 @@ def nonlinear_cg(
             wolfe(slope_rtol, curv_rtol, approx_dec_rtol, max_linesearch_steps, max_learning_rate),
             lambda: conjugate(method, restart, eta),
             first,
-            lambda size: learning_rate / size,
+            lambda size, _: learning_rate / size,
             max_learning_rate,
         )
 
@@ -158,7 +158,7 @@ def newton_cg(
             wolfe(slope_rtol, curv_rtol, approx_dec_rtol, max_linesearch_steps, max_learning_rate),
             lambda: direction,
             lambda *seen: learning_rate,
-            lambda size: learning_rate,
+            lambda size, afresh: learning_rate / (size if afresh else 1),
             max_learning_rate,
         )
 
