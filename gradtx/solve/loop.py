@@ -133,6 +133,7 @@ def _judged(
     real = value.dtype
     number = functools.partial(jnp.asarray, dtype=real)
     gtol, ftol, xtol, floor = map(number, tolerances[:4])
+    most = jnp.asarray(tolerances.max_evaluations)
     size = _largest(grads, real)
     params, state = tx.step(grads, now.state, now.params, value=value, grad=grads, **asked)
     before, first = now.best, now.best.evaluations == 0
@@ -157,7 +158,7 @@ def _judged(
     )
     best = picked._replace(iterations=iterations, evaluations=seen)
     endings = (
-        (minimum.USED_UP, seen >= jnp.asarray(tolerances.max_evaluations), None),
+        (minimum.USED_UP, seen.astype(most.dtype) >= most, None),
         (minimum.NO_LOWER, stalled, None),
         (minimum.CHANGE_OF_PARAMS, near, xtol),
         (minimum.CHANGE_OF_VALUE, still, ftol),
@@ -255,6 +256,9 @@ def _stopped(now: _Carry, wanted: Array) -> _Carry:
 def _standing(settings: Settings, before: _Carry, now: _Carry) -> tuple[Any, ...]:
     """What there is to say of a run after an evaluation."""
     every = 0 if settings.progress is True else settings.progress
-    best = now.best
-    going, ended = before.status == RUNNING, now.status != RUNNING
-    return jnp.int32(every), going, best.evaluations, best.value, best.grad_norm, ended
+    going = before.status == RUNNING
+    ended = ~going | (now.status != RUNNING)
+    # Under `vmap` a run that has ended is evaluated with the others, and nothing becomes of it.
+    new, old = ((x.evaluations, x.value, x.grad_norm) for x in (now.best, before.best))
+    seen = [jnp.where(going, a, b) for a, b in zip(new, old, strict=True)]
+    return jnp.int32(every), going, *seen, ended

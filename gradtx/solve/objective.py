@@ -73,10 +73,12 @@ def answer(settings: Settings, best: Any) -> Array:
         said = settings.callback(best)
     except (ConcretizationTypeError, TracerArrayConversionError) as error:
         raise _untraceable("the callback", error, settings.jit) from error
+    if said is None:
+        return jnp.zeros((), bool)
     if jnp.ndim(said) != 0:
         seen = f"the callback returns an array of shape {list(jnp.shape(said))}"
         raise value_error("minimize", seen, "Return whether to end, or nothing")
-    return jnp.asarray(False if said is None else said, bool)
+    return jnp.asarray(said, bool)
 
 
 def _floating(p: Any, g: Any) -> Any:
