@@ -7,6 +7,7 @@ becomes of an evaluation is the same function in both.
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -62,7 +63,7 @@ def compiled(
 ) -> Minimum:
     """The whole run as one program."""
     evaluate = objective(settings, args)
-    asked = _asked_for(tx, evaluate)
+    asked = functions_for(tx, lambda p: evaluate(p).value, lambda p: evaluate(p).grads)
 
     def turn(now: _Carry) -> _Carry:
         # Nothing is fused across, so that numbers are those of the loop in Python.
@@ -96,7 +97,7 @@ def in_python(
             seen = f"with jit=False {name} has numbers that are not known, under jit, vmap or grad"
             raise value_error("minimize", seen, "Call it outside of these, or leave jit=False out")
     evaluate = objective(settings, args)
-    asked = _asked_for(tx, evaluate)
+    asked = functions_for(tx, lambda p: evaluate(p).value, lambda p: evaluate(p).grads)
     judged = _judged if asked else _judged_compiled
     now = _start_compiled(settings.history, tx, params)
     while int(now.status) == RUNNING:
@@ -198,7 +199,11 @@ def _minimum(settings: Settings, last: _Carry) -> Minimum:
     )
 
 
-def _asked_for(tx: GradientTransformation, evaluate: Any) -> dict[str, Any]:
+def functions_for(
+    tx: GradientTransformation,
+    value_fn: Callable[[Tree], Array],
+    grad_fn: Callable[[Tree], Tree] | None = None,
+) -> dict[str, Any]:
     """The functions that a part of `tx` calls itself: one of Optax may, a search of ours need not.
 
     With `value_fn` a search of ours would make all its evaluations in one step, uncounted.
@@ -208,9 +213,9 @@ def _asked_for(tx: GradientTransformation, evaluate: Any) -> dict[str, Any]:
     takes_any = any(part.own_extras() is None for part in parts) and not searches
     asked: dict[str, Any] = {}
     if takes_any or any("value_fn" in part.needs for part in parts):
-        asked["value_fn"] = lambda p: evaluate(p).value
-    if any("grad_fn" in (*part.needs, *part.wants) for part in parts):
-        asked["grad_fn"] = lambda p: evaluate(p).grads  # Optax's searches refuse such arguments
+        asked["value_fn"] = value_fn
+    if grad_fn and any("grad_fn" in (*part.needs, *part.wants) for part in parts):
+        asked["grad_fn"] = grad_fn  # Optax's searches refuse such arguments
     return asked
 
 
