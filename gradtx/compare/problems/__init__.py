@@ -28,7 +28,7 @@ SUITES = {
         "text-gru": 72,
         "text-transformer": 48,
         "pendulum": 96,
-        "gaussian-process": 100,
+        "gaussian-process": 60,
         "pinn": 300,
     },
 }

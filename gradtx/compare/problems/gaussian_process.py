@@ -9,7 +9,7 @@ from jax.scipy.linalg import solve_triangular
 from .problem import Data, Params, Problem
 from .split import split
 
-ROWS = 160  # of the data set, as the time of a step grows with the third power
+ROWS = 100  # of the data set, as the time of a step grows with the third power
 JITTER = 1e-4  # of the variance: so much noise there is always, or float32 finds no Cholesky factor
 
 
@@ -33,14 +33,14 @@ def gaussian_process() -> Problem:
         loss=lambda params, batch, key: surprise(params, batch),
         train=train,
         held_out=held_out,
-        steps=200,
+        steps=100,
         batch_size=None,
         target=TARGET,
         rates=9,
     )
 
 
-TARGET = 1.11  # the minimum is 1.1011
+TARGET = 1.135  # the minimum is 1.1267
 
 
 def draw(key: Array) -> dict[str, Array]:
@@ -55,7 +55,7 @@ def draw(key: Array) -> dict[str, Array]:
 
 def covariance(params: Params, x: Array) -> Array:
     """That of the values at `x`: v exp(-|x - x'|^2 / 2), lengths taken in their scales."""
-    scaled = x * jnp.exp(-params["lengths"])
+    scaled = x * jnp.exp(-params["lengths"])[None, :]
     squares = jnp.sum(scaled**2, axis=1)
     between = squares[:, None] + squares[None, :] - 2 * scaled @ scaled.T
     variance, noise = jnp.exp(params["variance"]), jnp.exp(params["noise"])
