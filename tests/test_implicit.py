@@ -173,3 +173,33 @@ def test_it_says_how_well_the_system_is_solved(x64: None) -> None:
     with pytest.raises(ValueError, match="jit=False") as raised:
         gx.minimize(ridge, jnp.zeros(5), args=(0.1,), implicit=True, jit=False)
     three_parts(raised.value, "jit=False")
+
+
+@pytest.mark.slow
+def test_through_the_steps_of_a_search(x64: None) -> None:
+    """First and second derivatives of the value after some steps, beside finite differences.
+
+    The branch that each step takes does not change with the number.
+    """
+
+    def loss(x: Any, a: Any) -> Any:
+        return 100 * (x[1] - x[0] ** 2) ** 2 + (a - x[0]) ** 2
+
+    def last(a: Any) -> Any:
+        tx, x = gx.lbfgs(), jnp.array([-1.2, 1.0])
+
+        def step(carry: Any, _: Any) -> Any:
+            x, state = carry
+            value, grads = jax.value_and_grad(loss)(x, a)
+            return tx.step(grads, state, x, value=value), None
+
+        (x, state), _ = jax.lax.scan(step, (x, tx.init(x)), None, 8)
+        return loss(tx.eval_params(state, x), a)
+
+    at, h = 0.7, 1e-5
+    value, slope = jax.jit(last), jax.jit(jax.grad(last))
+    first = (value(at + h) - value(at - h)) / (2 * h)
+    np.testing.assert_allclose(slope(at), first, rtol=1e-6)
+    second = (slope(at + h) - slope(at - h)) / (2 * h)
+    for twice in (jax.grad(jax.grad(last)), jax.jacfwd(jax.jacfwd(last))):
+        np.testing.assert_allclose(jax.jit(twice)(at), second, rtol=1e-5)
