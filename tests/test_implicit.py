@@ -12,6 +12,7 @@ import pytest
 import gradtx as gx
 from gradtx.solve import implicit
 from gradtx.testing.compare import three_parts
+from gradtx.tree import cube_root, root
 
 RANDOM = np.random.default_rng(0)
 A, Y = RANDOM.normal(size=(20, 5)), RANDOM.normal(size=20)
@@ -175,6 +176,15 @@ def test_it_says_how_well_the_system_is_solved(x64: None) -> None:
     three_parts(raised.value, "jit=False")
 
 
+@pytest.mark.parametrize("function", [root, cube_root])
+def test_roots_in_a_scan_have_second_derivatives_at_zero(function: Any) -> None:
+    def last(a: Any) -> Any:
+        return jax.lax.scan(lambda x, _: (function(x * a) + a, None), 0.0, None, 3)[0]
+
+    for twice in (jax.hessian(last), jax.grad(jax.grad(last)), jax.jacfwd(jax.jacfwd(last))):
+        assert np.isfinite(jax.jit(twice)(0.7))
+
+
 @pytest.mark.slow
 def test_through_the_steps_of_a_search(x64: None) -> None:
     """First and second derivatives of the value after some steps, beside finite differences.
@@ -201,5 +211,5 @@ def test_through_the_steps_of_a_search(x64: None) -> None:
     first = (value(at + h) - value(at - h)) / (2 * h)
     np.testing.assert_allclose(slope(at), first, rtol=1e-6)
     second = (slope(at + h) - slope(at - h)) / (2 * h)
-    for twice in (jax.grad(jax.grad(last)), jax.jacfwd(jax.jacfwd(last))):
+    for twice in (jax.hessian(last), jax.grad(jax.grad(last)), jax.jacfwd(jax.jacfwd(last))):
         np.testing.assert_allclose(jax.jit(twice)(at), second, rtol=1e-5)
