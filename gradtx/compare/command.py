@@ -81,7 +81,8 @@ def run(plan: Plan, ctrl_c: CtrlC) -> Results:
         courses=[],
     )
     try:
-        with Ticker(sum(len(plan.entrants_for(problem)) for problem in plan.problems)) as ticker:
+        number = sum(len(plan.entrants_for(problem)) for problem in plan.problems)
+        with machine.one_thread_a_matrix(), Ticker(number) as ticker:
 
             def advance(part: float) -> None:
                 ctrl_c.check()

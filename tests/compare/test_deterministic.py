@@ -9,10 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy.stats import multivariate_normal
+from threadpoolctl import threadpool_info
 
 import gradtx as gx
 from gradtx.compare import parse, wording
 from gradtx.compare.cli import _options
+from gradtx.compare.machine import one_thread_a_matrix
 from gradtx.compare.plan import CLASSICS, public, read
 from gradtx.compare.problems import gaussian_process, pinn
 from gradtx.compare.summary import summarize_all
@@ -109,6 +111,17 @@ def test_the_known_solution_solves_the_equation(x64: None):
     np.testing.assert_allclose(pinn.solution(points[edge]), 0, atol=1e-12)
     inner = pinn.truth()[0]
     assert not set(map(tuple, inner)) & set(map(tuple, pinn.conditions()[0]))
+
+
+def test_small_matrices_have_one_thread():
+    """With several a Cholesky factor of 60 rows takes up to a hundred times as long."""
+
+    def threads() -> list[int]:
+        return [one["num_threads"] for one in threadpool_info() if one["user_api"] == "blas"]
+
+    with one_thread_a_matrix():
+        assert threads()
+        assert set(threads()) == {1}
 
 
 @pytest.mark.slow
