@@ -35,7 +35,7 @@ U = TypeVar("U")  # the type of updates, which an update keeps
 @jax.custom_jvp
 def root(x: Array) -> Array:
     """Square root whose derivative at zero is zero instead of infinite."""
-    return _safe(lax.sqrt, x)
+    return lax.sqrt(x)
 
 
 @root.defjvp
@@ -49,13 +49,7 @@ def _root_jvp(primals: Any, tangents: Any) -> Any:
 @jax.custom_jvp
 def cube_root(x: Array) -> Array:
     """Cube root whose derivative at zero is zero instead of infinite."""
-    return _safe(jnp.cbrt, x)
-
-
-def _safe(function: Callable[[Array], Array], x: Array) -> Array:
-    """`function`, zero at zero: JAX forgets the rule below in second derivatives inside a scan."""
-    some = x != 0
-    return jnp.where(some, function(jnp.where(some, x, 1)), 0)
+    return jnp.cbrt(x)
 
 
 @cube_root.defjvp

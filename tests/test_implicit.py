@@ -12,7 +12,6 @@ import pytest
 import gradtx as gx
 from gradtx.solve import implicit
 from gradtx.testing.compare import three_parts
-from gradtx.tree import cube_root, root
 
 RANDOM = np.random.default_rng(0)
 A, Y = RANDOM.normal(size=(20, 5)), RANDOM.normal(size=20)
@@ -174,15 +173,6 @@ def test_it_says_how_well_the_system_is_solved(x64: None) -> None:
     with pytest.raises(ValueError, match="jit=False") as raised:
         gx.minimize(ridge, jnp.zeros(5), args=(0.1,), implicit=True, jit=False)
     three_parts(raised.value, "jit=False")
-
-
-@pytest.mark.parametrize("function", [root, cube_root])
-def test_roots_in_a_scan_have_second_derivatives_at_zero(function: Any) -> None:
-    def last(a: Any) -> Any:
-        return jax.lax.scan(lambda x, _: (function(x * a) + a, None), 0.0, None, 3)[0]
-
-    for twice in (jax.hessian(last), jax.grad(jax.grad(last)), jax.jacfwd(jax.jacfwd(last))):
-        assert np.isfinite(jax.jit(twice)(0.7))
 
 
 @pytest.mark.slow
