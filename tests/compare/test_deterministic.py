@@ -127,7 +127,7 @@ def test_small_matrices_have_one_thread():
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["gaussian-process", "pinn", "logistic"])
 def test_lbfgs_reaches_the_target(name: str):
-    steps = {"gaussian-process": 60, "pinn": 400, "logistic": 60}[name]
+    steps = {"gaussian-process": 60, "pinn": 600, "logistic": 60}[name]
     found = race(name, steps, [0, 1]).run(lbfgs(), np.ones(1), lambda n: None)
     target = problem(name).target
     assert target is not None
