@@ -16,7 +16,7 @@ from .entrant import SCHEDULES
 from .interrupt import CtrlC
 from .objects import entrants_of
 from .own import checked, load
-from .plan import CLASSICS, SEEDS, Plan, asked, public
+from .plan import CLASSICS, SEEDS, Plan, asked, public, searches
 from .problems import PROBLEMS, Problem
 from .report import PAGE, files_of, summaries_of, write
 from .results import Results
@@ -78,7 +78,8 @@ def run(
 
     Problems are names or `Problem` objects. `optimizers` are names and expressions as at the
     command line, functions of the learning rate, or transformations that are ready, of Optax too;
-    a mapping gives them names. Without `learning_rates` they are chosen around the typical one of
+    a mapping gives them names. Without any, L-BFGS runs beside the classics where the batch is the
+    whole training set. Without `learning_rates` they are chosen around the typical one of
     each optimizer, with a finer second round. `sweep={"b1": [0.8, 0.9]}` puts one optimizer a value
     in the place of every expression that has a `b1`. `batch_size` ("full" for all examples) and
     `steps` are the problem's own if they are not given. Raises `ValueError` for what cannot be
@@ -97,6 +98,7 @@ def run(
             schedule=parse.choose("schedule", schedule, SCHEDULES),
             seeds=parse.seeds(str(seeds)),
             output=None,
+            searches=searches(optimizers),
         )
     except parse.BadInput as error:
         raise ValueError(f"gradtx.compare.run: {error}") from error

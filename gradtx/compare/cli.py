@@ -103,7 +103,7 @@ def _parsers() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
         nargs="+",
         metavar="NAME",
         help='names or calls such as "ema(adam(b1=0.95), 0.99)", without a learning rate, or "all" '
-        "(default: the eight classics)",
+        "(default: the eight classics, and lbfgs where the batch is the whole problem)",
     )
     add(
         "--learning-rates",

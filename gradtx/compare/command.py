@@ -81,7 +81,8 @@ def run(plan: Plan, ctrl_c: CtrlC) -> Results:
         courses=[],
     )
     try:
-        with Ticker(len(plan.problems) * len(plan.entrants)) as ticker:
+        number = sum(len(plan.entrants_for(problem)) for problem in plan.problems)
+        with machine.one_thread_a_matrix(), Ticker(number) as ticker:
 
             def advance(part: float) -> None:
                 ctrl_c.check()
@@ -91,7 +92,7 @@ def run(plan: Plan, ctrl_c: CtrlC) -> Results:
                 schedule = SCHEDULES[plan.schedule]
                 race = Race(problem, plan.seeds, schedule, plan.finer, plan.looks)
                 course = race.course()
-                for entrant in plan.entrants:
+                for entrant in plan.entrants_for(problem):
                     ticker.begin(f"{problem.name}: {entrant.label}")
                     rates = plan.rates_for(problem, entrant)
                     try:

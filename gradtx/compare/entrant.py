@@ -33,7 +33,8 @@ OWN = "your own"
 class Entrant:
     """`make(learning_rate)` is the optimizer; `centre` is where its default sweep lies.
 
-    What has no open learning rate is not `swept`: it runs once, under the learning rate 1.
+    What has no open learning rate is not `swept`: it runs once, under the learning rate 1. A search
+    is not either, since it finds its steps by itself.
     """
 
     label: str

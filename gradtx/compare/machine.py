@@ -2,7 +2,9 @@
 
 import os
 import platform
+from contextlib import AbstractContextManager
 from importlib.metadata import PackageNotFoundError, version
+from typing import Any
 
 import jax
 
@@ -21,3 +23,14 @@ def describe() -> str:
     kind = jax.devices()[0].device_kind
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return f"{platform.system()} {platform.machine()}, {cores} cores, JAX on {kind}"
+
+
+def one_thread_a_matrix() -> AbstractContextManager[Any]:
+    """Lets the linear algebra of LAPACK use one thread: of small matrices several take far longer.
+
+    There are stacks of such matrices in a comparison, and each would wait for all threads.
+    """
+    import scipy.linalg  # noqa: F401 - whose LAPACK JAX calls, and which is found once it is loaded
+    from threadpoolctl import threadpool_limits  # scikit-learn brings it
+
+    return threadpool_limits(limits=1, user_api="blas")

@@ -2,9 +2,11 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+
+from gradtx.solve.line import LineSearch
 
 from . import expression
 from .entrant import OWN, Entrant
@@ -37,14 +39,25 @@ def entrants(
 
 def _entrant(found: Expression) -> Entrant:
     row = found.row
-    found(found.centre)  # so that impossible values show at once
+    made = found(found.centre)  # so that impossible values show at once
+    searches = isinstance(made, LineSearch)
     return Entrant(
         label=found.label,
-        make=found,
+        make=_Searching(found) if searches else found,
         family=row.family if row else OWN,
         about=row.about if row else found.label,
-        centre=found.centre,
+        centre=1.0 if searches else found.centre,
+        swept=not searches,
     )
+
+
+class _Searching(NamedTuple):
+    """Makes a search, whose first step has length 1: it has no learning rate, nor a schedule."""
+
+    expression: Expression
+
+    def __call__(self, _: Any) -> Any:
+        return self.expression(1.0)
 
 
 def _swept(found: Sequence[Expression], sweep: str) -> list[Expression]:

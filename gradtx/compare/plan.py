@@ -25,6 +25,9 @@ CLASSICS = (
     "sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adadelta", "adam", "adamw",
 )  # fmt: skip
 
+SEARCH = "lbfgs"
+"""What runs beside them where all steps have the same function."""
+
 SEEDS = 12
 
 
@@ -39,6 +42,11 @@ class Plan:
     seeds: list[int]
     output: Path | None  # None: nothing is written on the way
     looks: int = LOOKS
+    # Those that are compared beside the others where the problem is deterministic.
+    searches: Sequence[Entrant] = ()
+
+    def entrants_for(self, problem: Problem) -> list[Entrant]:
+        return [*self.entrants, *(self.searches if problem.deterministic else ())]
 
     @property
     def finer(self) -> bool:
@@ -80,6 +88,7 @@ def read(options: argparse.Namespace) -> Plan:
         seeds=seeds,
         output=output,
         looks=SUITE_LOOKS if suite else LOOKS,
+        searches=searches(options.optimizers),
     )
 
 
@@ -122,6 +131,12 @@ def _optimizers(typed: Sequence[str] | None) -> Sequence[str]:
         if text in PROBLEMS:
             raise BadInput(f"{text!r} is a problem: name problems before --optimizers.")
     return typed
+
+
+def searches(given: object) -> list[Entrant]:
+    """What is compared on deterministic problems if no optimizers were given."""
+    chosen = given is None or given is CLASSICS
+    return parse.entrants([SEARCH], catalogue.optimizers, public()) if chosen else []
 
 
 def _try(entrant: Entrant, schedule: str) -> None:

@@ -17,6 +17,7 @@ import numpy as np
 from jax import Array
 
 from gradtx.curvature import hutchinson
+from gradtx.solve.loop import functions_for
 from gradtx.transform import GradientTransformation
 from gradtx.tree import Tree
 
@@ -70,6 +71,7 @@ class Race:
             score=problem.score and problem.score.name,
             held_out=0 if problem.held_out is None else len(jax.tree.leaves(self._held_out)[0]),
             judged_on_train=problem.judged_on_train,
+            deterministic=problem.deterministic,
         )
 
     def run(self, entrant: Entrant, rates: np.ndarray, progress: Progress) -> Trial:
@@ -185,8 +187,10 @@ class Race:
             (value, new), grads = jax.value_and_grad(loss, has_aux=True)(params)
             params, state = tx.step(
                 grads, state, params, value=value, grad=grads, key=chance,
-                value_fn=lambda params: loss(params)[0],
-                hessian_diag_fn=lambda key: hutchinson(loss, params, key, has_aux=True),
+                **functions_for(
+                    tx, params, lambda params: loss(params)[0],
+                    diagonal=lambda params, key: hutchinson(loss, params, key, has_aux=True),
+                ),
             )  # fmt: skip
             return (params, state, new), self._watch(params)
 

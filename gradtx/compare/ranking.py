@@ -75,11 +75,11 @@ def _columns(course: Course, summaries: list[Summary]) -> tuple[list[Column], li
     if course.target is not None:
         first = best["steps_to_target"]
         add(
-            Column(["steps to", wording.number(course.target)]),
+            Column([f"{course.unit}s to", wording.number(course.target)]),
             _told(summaries, first, wording.to_target, lambda s: s.steps_to_target),
         )
     unit, times = _times(summaries)
-    add(Column(["time a", f"step, {unit}"]), times)
+    add(Column(["time", f"{wording.a_step(course)}, {unit}"]), times)
     size = [s.state_bytes_per_parameter for s in summaries]
     add(Column(["state bytes", "a parameter"]), [Cell(f"{x:.1f}", x) for x in size])
     return columns, cells

@@ -85,10 +85,11 @@ def _section(course: Course, summaries: list[Summary]) -> dict[str, Any]:
     size = course.batch_size
     batch = f"mini-batches of {size}." if size else "all of them at every step."
     data = "" if course.judged_on_train else f" {course.examples:,} training examples, {batch}"
+    length = f"{course.parameters:,} parameters, {course.steps:,} {course.unit}s."
     return {
         "id": course.name,
         "title": course.title,
-        "about": f"{course.about}{data} {course.parameters:,} parameters, {course.steps:,} steps.",
+        "about": f"{course.about}{data} {length}",
         "verdict": _unbroken(wording.verdict(summaries, course)),
         "table": ranking(course, summaries),
         "notes": _notes(course),

@@ -67,8 +67,14 @@ class Course:
     score: str | None
     held_out: int  # examples, which the score is a share of
     judged_on_train: bool
+    deterministic: bool = False  # so that a step is one evaluation of the problem, and no more
     trials: list[Trial] = dataclasses.field(default_factory=list)
     failures: dict[str, str] = dataclasses.field(default_factory=dict)  # optimizer: what it said
+
+    @property
+    def unit(self) -> str:
+        """What a step is called."""
+        return "evaluation" if self.deterministic else "step"
 
     @property
     def judged(self) -> str:

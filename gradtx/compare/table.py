@@ -18,8 +18,9 @@ _NAME = "\noptimizer"
 # Which columns are left out first where there is no room: the least important.
 _SPARED = (
     "bytes a\nparameter",
-    "time\na step",
+    "time\na",
     "steps to",
+    "evaluations to",
     "usable\ndecades",
     "held-out",
     "training",
@@ -103,7 +104,7 @@ def wrapped(name: str, width: int) -> str:
 
 def _table(course: Course, columns: dict[str, list[str]], summaries: list[Summary]) -> Table:
     table = Table(
-        title=f"{course.title}, {course.steps:,} steps",
+        title=f"{course.title}, {course.steps:,} {course.unit}s",
         box=box.SIMPLE_HEAD,
         show_edge=False,
         title_justify="left",

@@ -50,8 +50,19 @@ def place(summary: Summary) -> str:
 def heads(course: Course) -> list[str]:
     """Over the columns of the terminal, in two lines each."""
     held_out = [] if course.judged_on_train else [f"held-out\n{course.judged}"]
-    timed = [] if course.target is None else [f"steps to\n{number(course.target)}"]
-    return ["best\nrate", "training\nloss", *held_out, "usable\ndecades", *timed, "time\na step"]
+    timed = [] if course.target is None else [f"{course.unit}s to\n{number(course.target)}"]
+    return [
+        "best\nrate",
+        "training\nloss",
+        *held_out,
+        "usable\ndecades",
+        *timed,
+        f"time\n{a_step(course)}",
+    ]
+
+
+def a_step(course: Course) -> str:
+    return "an evaluation" if course.deterministic else "a step"
 
 
 def seconds(value: float) -> str:

@@ -12,8 +12,6 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jax import Array, lax
 
-from gradtx.tree import root
-
 NEAREST, FARTHEST = 1.1, 4.0  # how far a trial goes beyond the last one, while none is too far
 SHRINKS = 0.66  # what of the interval may be left after two turns
 SPOILT = 0.1, 0.5  # of the way to a trial that is not finite: the next one, and the new bound
@@ -45,6 +43,16 @@ def quotient(x: Array, y: Array) -> Array:
     """x / y, and zero for y = 0, with a derivative that is finite there."""
     some = y != 0
     return jnp.where(some, x / jnp.where(some, y, 1), 0)
+
+
+def _root(x: Array) -> Array:
+    """The square root, with derivatives that are finite at zero.
+
+    Those of `gradtx.tree.root` are not where JAX differentiates it twice inside a scan: there it
+    forgets the rule of a function for derivatives.
+    """
+    some = x != 0
+    return jnp.where(some, lax.sqrt(jnp.where(some, x, 1)), 0)
 
 
 def begin(start: Point, first: Array, cap: Array) -> Interval:
@@ -129,7 +137,7 @@ def _cubic(a: Point, b: Point) -> tuple[Array, Array]:
     size = jnp.maximum(jnp.abs(theta), jnp.maximum(jnp.abs(a.slope), jnp.abs(b.slope)))
     part = quotient(theta, size)
     square = part * part - quotient(a.slope, size) * quotient(b.slope, size)
-    gamma = jnp.sign(gap) * size * root(jnp.maximum(square, 0))
+    gamma = jnp.sign(gap) * size * _root(jnp.maximum(square, 0))
     share = quotient(gamma - a.slope + theta, 2 * gamma - a.slope + b.slope)
     return share, gamma != 0
 

@@ -56,7 +56,7 @@ def pictures(course: Course, summaries: list[Summary]) -> list[Picture]:
     if all(trial.path is not None for trial in trials):
         kinds["paths"] = {"": partial(plane, course)}
     kinds["curves"] = {
-        "steps": partial(curves, course, summaries),
+        f"{course.unit}s": partial(curves, course, summaries),
         "time": partial(curves, course, summaries, timed=True),
     }
     kinds["sensitivity"] = {"training loss": partial(sensitivity, course, summaries)}

@@ -157,7 +157,9 @@ def _curve(trial: Trial, values: np.ndarray, course: Course) -> Curve | None:
 
 
 def _steps(course: Course) -> Across:
-    return Across([t.steps for t in course.trials], course.steps, "step {}", "steps")
+    return Across(
+        [t.steps for t in course.trials], course.steps, f"{course.unit} {{}}", f"{course.unit}s"
+    )
 
 
 def _time(course: Course, summaries: list[Summary], shown: Sequence[int]) -> Across:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from . import digits, logistic, pendulum, surfaces, text
+from . import digits, gaussian_process, logistic, pendulum, pinn, surfaces, text
 from .problem import Problem as Problem, Score as Score
 
 PROBLEMS: dict[str, Callable[[], Problem]] = {
@@ -14,6 +14,8 @@ PROBLEMS: dict[str, Callable[[], Problem]] = {
     "text-gru": text.text_gru,
     "text-transformer": text.text_transformer,
     "pendulum": pendulum.pendulum,
+    "gaussian-process": gaussian_process.gaussian_process,
+    "pinn": pinn.pinn,
 }
 
 SUITES = {
@@ -26,6 +28,8 @@ SUITES = {
         "text-gru": 72,
         "text-transformer": 48,
         "pendulum": 96,
+        "gaussian-process": 60,
+        "pinn": 300,
     },
 }
 """Problems that are run together, and how many steps each takes."""

@@ -60,6 +60,12 @@ class Problem:
         return self.held_out is None
 
     @property
+    def deterministic(self) -> bool:
+        """Whether every step has the same function: the loss on all examples."""
+        made = callable(self.train) or hasattr(self.train, "__next__")
+        return self.batch_size is None and not made
+
+    @property
     def examples(self) -> int:
         """The training examples; none where batches are made or read."""
         if callable(self.train) or hasattr(self.train, "__next__"):
