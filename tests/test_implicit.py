@@ -128,7 +128,7 @@ def test_what_a_bound_holds_does_not_move(x64: None) -> None:
     tx = gx.lbfgsb(lower=-10.0, upper=float(upper))
 
     def best(penalty: Any) -> Any:
-        return gx.minimize(ridge, jnp.zeros(5), tx, args=(penalty,), implicit=True, gtol=1e-9)
+        return gx.minimize(ridge, jnp.zeros(5), tx, args=(penalty,), implicit=True, gtol=1e-11)
 
     hessian = A.T @ A + PENALTY * np.eye(5)
     free = np.flatnonzero(~held)
