@@ -35,6 +35,8 @@ test-oldest: $(OLDEST)/test
 
 bench: $(VENV)/test
 	$(VENV)/bin/python -m benchmarks $(ARGS)
+	$(VENV)/bin/python -m benchmarks.searches
+	$(VENV)/bin/python -m benchmarks.minima
 
 notebook: $(VENV)/test
 	$(VENV)/bin/jupyter nbconvert --to notebook --execute --inplace notebooks/*.ipynb

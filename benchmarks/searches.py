@@ -1,8 +1,7 @@
-"""Prints evaluations of L-BFGS on published problems beside SciPy and Optax, times beside SciPy.
+"""Prints evaluations on published problems beside SciPy and Optax; see `minima.py` for times.
 
 `python -m benchmarks.searches`. The gradient is to be at most 1e-6 in every entry, in float64, with
-ten pairs in memory. Optax's objective counts how often it is evaluated. SciPy has one thread:
-several take up to a hundred times as long on small problems.
+ten pairs in memory. Optax's objective counts how often it is evaluated.
 """
 
 from __future__ import annotations
@@ -11,6 +10,8 @@ import os
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
+import functools
+import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -23,11 +24,10 @@ from rich.console import Console
 from rich.table import Table
 
 import gradtx as gx
-from benchmarks.measure import Ratio, seconds
+from tests.problems_bounded import BOUNDED
 from tests.problems_mgh import BADLY_SCALED, NAMES, PROBLEMS, any_loss, long_start, loss
 
 GTOL, MOST = 1e-6, 2000
-LARGE = 1000
 both = jax.jit(jax.value_and_grad(any_loss))
 
 
@@ -48,14 +48,28 @@ def ours(name: str) -> Found:
     return Found(*counts, float(found.value), float(found.grad_norm))
 
 
-def scipys(function: Callable[[Any], Any], start: Any) -> Found:
+def scipys(
+    function: Callable[[Any], Any],
+    start: Any,
+    bounds: Any = None,
+    method: str = "L-BFGS-B",
+    gtol: float = GTOL,
+) -> Found:
     def evaluate(x: Any) -> tuple[float, Any]:
         value, slope = function(x)
         return float(value), np.asarray(slope)
 
-    options = {"gtol": GTOL, "ftol": 0.0, "maxcor": 10, "maxfun": 20000, "maxiter": 20000}
-    found = scipy.optimize.minimize(evaluate, start, jac=True, method="L-BFGS-B", options=options)
-    return Found(found.nit, found.nfev, float(found.fun), float(np.abs(found.jac).max()))
+    options: dict[str, Any] = {"gtol": gtol, "maxiter": 20000}
+    if method == "L-BFGS-B":
+        options |= {"ftol": 0.0, "maxcor": 10, "maxfun": 20000}
+    more = {"method": method, "bounds": bounds, "options": options}
+    with warnings.catch_warnings(action="ignore"):
+        found = scipy.optimize.minimize(evaluate, start, jac=True, **more)
+    slope = found.jac
+    if bounds is not None:
+        lower, upper = np.transpose(bounds)
+        slope = np.clip(found.x - slope, lower, upper) - found.x
+    return Found(found.nit, found.nfev, float(found.fun), float(np.abs(slope).max()))
 
 
 def optaxs(name: str) -> Found:
@@ -117,31 +131,65 @@ def counts(console: Console) -> Table:
     return table
 
 
-def times(console: Console, rounds: int = 15) -> Table:
-    table = Table(
-        title=f"time to the minimum at n = {LARGE}, SciPy with the same jitted value and gradient",
-        caption="medians of rounds taken in turn; in brackets the quartiles of the ratio",
-    )
-    for heading in ("problem", "gradtx", "SciPy", "gradtx ms", "SciPy ms", "ratio", ""):
-        table.add_column(heading)
-    for name in ("extended Rosenbrock", "Broyden tridiagonal"):
-        start = np.tile(PROBLEMS[name].start[:2], LARGE // 2)
+def bounded(console: Console) -> Table:
+    table = Table(title="within bounds: iterations/evaluations", caption="as above")
+    for heading in ("problem (n)", "SciPy", "gradtx", "value", "published"):
+        table.add_column(heading, justify="left" if heading == "problem (n)" else "right")
+    totals = np.zeros(2, int)
+    for name, problem in BOUNDED.items():
+        start, lower, upper = (
+            np.asarray(x, float) for x in (problem.start, problem.lower, problem.upper)
+        )
+        slopes = jax.jit(jax.value_and_grad(problem.function))
+        tx = gx.lbfgsb(lower=lower, upper=upper)
+        one = gx.minimize(None, start, tx, value_and_grad=slopes, gtol=GTOL, max_evaluations=MOST)
+        counts = int(one.iterations), int(one.evaluations)
+        here = Found(*counts, float(one.value), float(one.grad_norm))
+        there = scipys(slopes, start, list(zip(lower, upper, strict=True)))
+        totals += there.evaluations, here.evaluations
+        numbers = str(there), str(here), f"{here.value:.6g}", f"{problem.minimum:.6g}"
+        table.add_row(f"{name} ({start.size})", *numbers)
+        console.log(f"{name}: {there}, {here}", highlight=False)
+    table.add_section()
+    table.add_row("evaluations", *map(str, totals), "", "")
+    return table
+
+
+DIRECTIONS = {
+    "lbfgs, wolfe": gx.lbfgs(),
+    "lbfgs, hager_zhang": gx.hager_zhang(gx.chain(gx.scale_by_lbfgs(), gx.scale(-1.0))),
+    "lbfgs, backtracking": gx.backtracking(gx.chain(gx.scale_by_lbfgs(), gx.scale(-1.0))),
+    "bfgs": gx.bfgs(),
+    "bfgs, al-baali": gx.bfgs(scaling="al-baali"),
+    "bfgs, broyden": gx.bfgs(scaling="broyden"),
+    "nonlinear_cg": gx.nonlinear_cg(),
+    "newton_cg": gx.newton_cg(),
+}
+OF_SCIPY = ("L-BFGS-B", "BFGS", "CG")
+
+
+def directions(console: Console) -> Table:
+    """All methods on the problems that are scaled well, from 3000 evaluations on given up."""
+    table = Table(title="evaluations on the 28 problems that are scaled well", caption="as above")
+    for heading in ("method", "evaluations", "solved"):
+        table.add_column(heading, justify="left" if heading == "method" else "right")
+    names = [name for name in NAMES if name not in BADLY_SCALED]
+    found: dict[str, list[Found]] = {name: [] for name in (*OF_SCIPY, *DIRECTIONS)}
+    for name in names:
+        start = PROBLEMS[name].start
         slopes = jax.jit(jax.value_and_grad(lambda x, name=name: loss(x, name)))
-
-        def here(start: Any = start, slopes: Any = slopes) -> Any:
-            return jax.block_until_ready(gx.minimize(None, start, value_and_grad=slopes, gtol=GTOL))
-
-        def there(start: Any = start, slopes: Any = slopes) -> Found:
-            return scipys(slopes, start)
-
-        one, other = here(), there()
-        pairs = [(seconds(here), seconds(there)) for _ in range(rounds)]
-        r = Ratio.of(*zip(*pairs, strict=True))
-        spread = f"\\[{r.low:.2f}, {r.high:.2f}]"
-        ending = f"{int(one.iterations)}/{int(one.evaluations)}"
-        numbers = f"{r.ours * 1e3:.3g}", f"{r.theirs * 1e3:.3g}", f"{r.median:.2f}"
-        table.add_row(name, ending, str(other), *numbers, spread)
-        console.log(f"{r.median:.2f}  {name}", highlight=False)
+        for method in OF_SCIPY:
+            found[method].append(scipys(slopes, start, method=method))
+        for method, tx in DIRECTIONS.items():
+            function = functools.partial(loss, name=name)
+            one = gx.minimize(function, start, tx, gtol=GTOL, max_evaluations=3000)
+            counts = int(one.iterations), int(one.evaluations)
+            found[method].append(Found(*counts, float(one.value), float(one.grad_norm)))
+        console.log(name, highlight=False)
+    for method, ends in found.items():
+        solved = sum(end.gradient <= GTOL for end in ends)
+        title = f"SciPy {method}" if method in OF_SCIPY else method
+        table.add_row(title, str(sum(end.evaluations for end in ends)), f"{solved} of {len(ends)}")
     return table
 
 
@@ -149,7 +197,7 @@ def main() -> None:
     jax.config.update("jax_enable_x64", True)
     console = Console()
     console.width = max(console.width, 110)
-    tables = [times(console), counts(console)]
+    tables = [counts(console), bounded(console), directions(console)]
     for table in tables:
         console.print(table)
 

@@ -50,6 +50,14 @@ class chain(Clocked):
             raise value_error(
                 "chain", "a part is named 'count'", "Name it otherwise: that is the step count"
             )
+        for name in list(self.parts)[:-1]:
+            if self.parts[name].searches:
+                raise value_error(
+                    "chain",
+                    f"{name!r} is a search, and what comes after it changes the points that it "
+                    "asks for",
+                    "Put it last, and what makes directions inside: wolfe(chain(...))",
+                )
         skipping = None
         for name, part in self.parts.items():
             if skipping is not None and _ticks(part):

@@ -130,6 +130,11 @@ class GradientTransformation(Struct, abc.ABC):
         """Whether it, or a part of it, makes zero updates in calls that are no steps."""
         return any(part.skips_steps for part in self._inside())
 
+    @property
+    def searches(self) -> bool:
+        """Whether it, or a part of it, looks for a lower loss, which nothing else may change."""
+        return any(part.searches for part in self._inside())
+
     def frozen(self, params: Tree) -> list[bool]:
         """Which leaves of `params` (`None` counts as one) it never moves, whatever the numbers.
 

@@ -23,6 +23,7 @@ from gradtx.tree import Tree
 
 from .batches import Batches
 from .entrant import Entrant, Schedule
+from .grid import Grid, grid, rows_for
 from .problems import Problem
 from .results import Course, Trial
 from .summary import FIRST, best_rate
@@ -76,35 +77,39 @@ class Race:
 
     def run(self, entrant: Entrant, rates: np.ndarray, progress: Progress) -> Trial:
         """Train `entrant` with every one of `rates`, and some around the best with all seeds."""
-        if not self.finer:
-            return self._round(entrant, rates, self.seeds, progress)
+        programs = _Programs(self)
+        if not self.finer or len(rates) == 1:
+            whole = grid(np.asarray(rates, np.float32), self.seeds, len(self.seeds))
+            return self._round(entrant, whole, self.seeds, programs, progress)
         few = self.seeds[:FIRST]
+        columns, rows = len(few), rows_for(len(rates), len(self.seeds), len(few))
 
         def half(part: float) -> None:
             progress(part / 2)
 
-        first = self._round(entrant, rates, few, half)
-        second = self._round(entrant, around(first.rates, best_rate(first)[0]), self.seeds, half)
-        return merged(first, second)
+        some = grid(np.asarray(rates, np.float32), few, columns, rows)
+        first = self._round(entrant, some, few, programs, half)
+        finer = around(first.rates, best_rate(first)[0])
+        more = grid(finer, self.seeds, columns, rows)
+        return merged(first, self._round(entrant, more, self.seeds, programs, half))
 
     def _round(
-        self, entrant: Entrant, rates: np.ndarray, chosen: Sequence[int], progress: Progress
+        self,
+        entrant: Entrant,
+        of: Grid,
+        chosen: Sequence[int],
+        programs: "_Programs",
+        progress: Progress,
     ) -> Trial:
-        problem = self.problem
-        rates = np.asarray(rates, np.float32)
-        txs = jax.vmap(lambda rate: entrant.make(self.schedule(rate, problem.steps)))(rates)
-        seeds = jnp.asarray(chosen, jnp.int32)
+        problem, rates = self.problem, of.runs(of.rates[:, None])[:, 0]
+        txs = jax.vmap(lambda rate: entrant.make(self.schedule(rate, problem.steps)))(of.rates)
+        seeds = jnp.asarray(of.seeds)
         began = time.perf_counter()
-        carry = jax.jit(_stack(self._start))(txs, seeds)
+        carry = programs.start(txs, seeds)
         lengths = _chunks(problem.steps, self.looks)
-        advance = {
-            length: jax.jit(_stack(partial(self._advance, length), 0, None, None), donate_argnums=2)
-            .lower(txs, seeds, carry, jnp.int32(0), self._batches.data)
-            .compile()
-            for length in dict.fromkeys(lengths)
-        }
-        view = jax.jit(_stack(_shown, 0))
-        looks = [self._look(view(txs, seeds, carry))]
+        for length in dict.fromkeys(lengths):
+            programs.prepare(length, txs, seeds, carry)
+        looks = [self._look(programs.view(txs, seeds, carry))]
         paths = [jax.vmap(jax.vmap(self._watch))(carry[0])[:, :, None]]
         compile_seconds = time.perf_counter() - began
 
@@ -112,16 +117,18 @@ class Race:
         for length in lengths:
             began = time.perf_counter()
             carry, points = jax.block_until_ready(
-                advance[length](txs, seeds, carry, jnp.int32(done[-1]), self._batches.data)
+                programs.advance(length, txs, seeds, carry, done[-1])
             )
-            spent.append((time.perf_counter() - began) / length / (len(rates) * len(chosen)))
-            looks.append(self._look(view(txs, seeds, carry)))
+            spent.append((time.perf_counter() - began) / length / seeds.size)
+            looks.append(self._look(programs.view(txs, seeds, carry)))
             paths.append(points)
             done.append(done[-1] + length)
             progress(length / problem.steps)
 
-        train_loss, held_loss, score = (np.stack([look[i] for look in looks], -1) for i in range(3))
-        state = jax.eval_shape(self._start, jax.tree.map(lambda a: a[0], txs), seeds[0])[1]
+        train_loss, held_loss, score = (
+            np.stack([of.runs(look[i]) for look in looks], -1) for i in range(3)
+        )
+        state = jax.eval_shape(self._start, jax.tree.map(lambda a: a[0], txs), seeds[0, 0])[1]
         # Counters are no memory of the parameters.
         kept = [x for x in jax.tree.leaves(state) if x.ndim or jnp.issubdtype(x.dtype, jnp.inexact)]
         size = sum(leaf.size * leaf.dtype.itemsize for leaf in kept)
@@ -145,8 +152,9 @@ class Race:
             swept=entrant.swept,
         )
         best, survived = best_rate(found)
-        final, _ = jax.tree.map(lambda a: a[best], view(txs, seeds, carry))
-        path = np.concatenate(paths, 2)[best, np.argmax(survived)] if problem.watch else None
+        final, _ = jax.tree.map(lambda a: a[best], of.runs(programs.view(txs, seeds, carry)))
+        way = of.runs(np.concatenate(paths, 2))
+        path = way[best, np.argmax(survived)] if problem.watch else None
         trace = np.asarray(jax.vmap(problem.show)(final)) if problem.show else None
         return dataclasses.replace(found, path=path, trace=trace)
 
@@ -219,6 +227,29 @@ class Race:
         return self.problem.watch(params) if self.problem.watch else jnp.zeros((0,))
 
 
+class _Programs:
+    """What a trial compiles: its parts, for every shape once."""
+
+    def __init__(self, race: Race) -> None:
+        self._race, self._advance = race, {}
+        self.start = jax.jit(_stack(race._start))
+        self.view = jax.jit(_stack(_shown, 0))
+
+    def prepare(self, length: int, txs: Any, seeds: Array, carry: Any) -> None:
+        """Compiles the program of so many steps."""
+        if (length, seeds.shape) in self._advance:
+            return
+        stacked = _stack(partial(self._race._advance, length), 0, None, None)
+        lowered = jax.jit(stacked, donate_argnums=2).lower(
+            txs, seeds, carry, jnp.int32(0), self._race._batches.data
+        )
+        self._advance[length, seeds.shape] = lowered.compile()
+
+    def advance(self, length: int, txs: Any, seeds: Array, carry: Any, done: int) -> Any:
+        program = self._advance[length, seeds.shape]
+        return program(txs, seeds, carry, jnp.int32(done), self._race._batches.data)
+
+
 def _shown(tx: GradientTransformation, _: Array, carry: Any) -> tuple[Tree, Any]:
     """The parameters to evaluate with, and what else the model has."""
     params, state, aux = carry
@@ -274,10 +305,10 @@ def default_rates(problem: Problem, centre: float) -> np.ndarray:
 
 
 def _stack(function: Callable[..., Any], *rest: int | None) -> Callable[..., Any]:
-    """`function(tx, seed, ...)` for all rates of a stacked `tx` and all seeds, the axis 0 or None
-    of whatever else it takes being that of `rest`.
+    """`function(tx, seed, ...)` for every row of a stacked `tx` and the seeds in it, the axis 0 or
+    None of whatever else it takes being that of `rest`.
     """
-    return jax.vmap(jax.vmap(function, (None, 0, *rest)), (0, None, *rest))
+    return jax.vmap(jax.vmap(function, (None, 0, *rest)), (0, 0, *rest))
 
 
 def _chunks(steps: int, looks: int = LOOKS) -> list[int]:

@@ -152,6 +152,10 @@ class LineSearch(Wrapper):
 
     # What follows from it.
 
+    @property
+    def searches(self) -> bool:
+        return True
+
     def check(self) -> None:
         refuse_crossed(self, self.lower, self.upper)
 

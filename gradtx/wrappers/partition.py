@@ -74,6 +74,16 @@ class partition(Clocked):
                     f"an entry is named {name!r}, as a step count in the state is",
                     f'Name it otherwise: the pattern "*/{name}" fits the same arrays',
                 )
+        searching = [key for key, tx in self.transforms.items() if tx.searches]
+        moving = [key for key, tx in self.transforms.items() if not isinstance(tx, freeze)]
+        if searching and len(moving) > 1:
+            other = next(key for key in moving if key != searching[0])
+            raise value_error(
+                "partition",
+                f"{searching[0]!r} is a search for a lower loss, which the steps of {other!r} "
+                "change meanwhile",
+                "Freeze the other arrays, or fit the parts in turn",
+            )
 
     @property
     def _part_names(self) -> tuple[Any, ...]:  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -176,6 +186,11 @@ class masked(Transparent):
     mask: Labels = static()
     _: KW_ONLY
     outside: str = static(default="zero", among=("zero", "pass"))
+
+    def check(self) -> None:
+        if self.inner.searches and self.outside == "pass":
+            seen = "inner is a search for a lower loss, which the updates outside change meanwhile"
+            raise value_error("masked", seen, 'Leave outside="pass" out')
 
     def init_part(self, params: Tree, at: At) -> State:
         if at.whole:
