@@ -48,7 +48,7 @@ def test_a_search_for_some_arrays(around: Any, x64: None) -> None:
 
 
 def test_wrappers_around_a_search(x64: None) -> None:
-    """`monitor`, a clip before it, and hyperparameters in the state walk the same points."""
+    """`monitor`, a clip before it, and hyperparameters in the state: the same points, to rounding."""
     plain = fitted(gx.lbfgs(), history=60)
     for tx in (
         gx.monitor(gx.lbfgs()),
@@ -56,7 +56,8 @@ def test_wrappers_around_a_search(x64: None) -> None:
         gx.inject_hyperparams(gx.lbfgs()),
     ):
         found = fitted(tx, history=60)
-        np.testing.assert_array_equal(found.history, plain.history)
+        assert found.evaluations == plain.evaluations
+        np.testing.assert_allclose(found.history, plain.history, rtol=1e-6, atol=1e-12)
 
 
 @pytest.mark.parametrize("kind", ["bfloat16", "int8"])
@@ -64,7 +65,7 @@ def test_a_memory_in_few_bits(kind: str) -> None:
     """`store` keeps the pairs of L-BFGS narrow; a search corrects what that costs."""
     tx = gx.lbfgs()
     narrow = gx.store(tx, {"steps": kind, "changes": kind})
-    start = np.tile(np.float32([-1.2, 1.0]), 64)
+    start = np.tile(np.float32([-1.2, 1.0]), 512)
 
     def long(x: Any) -> Any:
         return jnp.sum(100 * (x[1::2] - x[::2] ** 2) ** 2 + (1 - x[::2]) ** 2)

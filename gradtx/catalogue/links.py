@@ -165,7 +165,7 @@ links = (
         row(
             scale_by_bfgs,
             "a dense inverse Hessian of every array",
-            temporary_bytes=8.3,
+            temporary_bytes=12.3,
             entries=2**9,
         ),
         # Temporary: the memory, sorted by where entries meet their bounds, and its sums

@@ -19,10 +19,11 @@ class Grid(NamedTuple):
     def runs(self, values: Any) -> Any:
         """Arrays [learning rates, seeds, ...] of arrays [rows, columns, ...]."""
         rates, seeds = self.wanted
-        rows = rates * -(-seeds // self.seeds.shape[1])
+        blocks = -(-seeds // self.seeds.shape[1])
 
         def of_one(x: Any) -> Any:
-            return x[:rows].reshape(rates, -1, *x.shape[2:])[:, :seeds]
+            kept = x[: rates * blocks]
+            return kept.reshape(rates, blocks * x.shape[1], *x.shape[2:])[:, :seeds]
 
         return jax.tree.map(of_one, values)
 

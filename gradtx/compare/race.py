@@ -101,7 +101,10 @@ class Race:
         programs: "_Programs",
         progress: Progress,
     ) -> Trial:
-        problem, rates = self.problem, of.runs(of.rates[:, None])[:, 0]
+        problem, rates = (
+            self.problem,
+            of.runs(np.broadcast_to(of.rates[:, None], of.seeds.shape))[:, 0],
+        )
         txs = jax.vmap(lambda rate: entrant.make(self.schedule(rate, problem.steps)))(of.rates)
         seeds = jnp.asarray(of.seeds)
         began = time.perf_counter()
