@@ -20,12 +20,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import scipy.optimize
+from problems_bounded import BOUNDED
+from problems_mgh import BADLY_SCALED, NAMES, PROBLEMS, any_loss, long_start, loss
 from rich.console import Console
 from rich.table import Table
 
 import gradtx as gx
-from tests.problems_bounded import BOUNDED
-from tests.problems_mgh import BADLY_SCALED, NAMES, PROBLEMS, any_loss, long_start, loss
 
 GTOL, MOST = 1e-6, 2000
 both = jax.jit(jax.value_and_grad(any_loss))

@@ -48,7 +48,7 @@ def test_a_search_for_some_arrays(around: Any, x64: None) -> None:
 
 
 def test_wrappers_around_a_search(x64: None) -> None:
-    """`monitor`, a clip before it, and hyperparameters in the state: the same points, to rounding."""
+    """`monitor`, a clip before it, and hyperparameters in the state: the same points."""
     plain = fitted(gx.lbfgs(), history=60)
     for tx in (
         gx.monitor(gx.lbfgs()),
