@@ -83,7 +83,7 @@ def training_loops() -> tuple[Any, Any]:
 def steps(console: Console, rounds: int = 15) -> Table:
     table = Table(
         title=f"a step of lbfgs beside Optax {optax.__version__}, on extended Rosenbrock",
-        caption=f"of {STEPS} in one compiled loop; of gradtx one evaluation, of Optax one iteration",
+        caption=f"{STEPS} in one compiled loop; of gradtx an evaluation, of Optax an iteration",
     )
     for heading in ("n", "what", "gradtx ms", "Optax ms", "ratio", ""):
         table.add_column(heading)

@@ -8,7 +8,7 @@ import dataclasses
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import jax
@@ -108,7 +108,7 @@ class Race:
         txs = jax.vmap(lambda rate: entrant.make(self.schedule(rate, problem.steps)))(of.rates)
         seeds = jnp.asarray(of.seeds)
         began = time.perf_counter()
-        carry = programs.start(txs, seeds)
+        carry = programs.start(txs, self._starts(of.seeds))
         lengths = _chunks(problem.steps, self.looks)
         for length in dict.fromkeys(lengths):
             programs.prepare(length, txs, seeds, carry)
@@ -131,7 +131,8 @@ class Race:
         train_loss, held_loss, score = (
             np.stack([of.runs(look[i]) for look in looks], -1) for i in range(3)
         )
-        state = jax.eval_shape(self._start, jax.tree.map(lambda a: a[0], txs), seeds[0, 0])[1]
+        one = jax.tree.map(lambda a: a[0], (txs, self._drawn))
+        state = jax.eval_shape(self._start, *one)[1]
         # Counters are no memory of the parameters.
         kept = [x for x in jax.tree.leaves(state) if x.ndim or jnp.issubdtype(x.dtype, jnp.inexact)]
         size = sum(leaf.size * leaf.dtype.itemsize for leaf in kept)
@@ -153,6 +154,7 @@ class Race:
             step_seconds=np.asarray(spent, np.float32),
             state_bytes_per_parameter=size / self._parameters,
             swept=entrant.swept,
+            exact=problem.deterministic,
         )
         best, survived = best_rate(found)
         final, _ = jax.tree.map(lambda a: a[best], of.runs(programs.view(txs, seeds, carry)))
@@ -168,8 +170,20 @@ class Race:
         """
         return jax.device_get(self._judge(shown, self._batches.probe, self._held_out))
 
-    def _start(self, tx: GradientTransformation, seed: Array) -> tuple[Any, Any, Any]:
-        drawn = self.problem.draw(jax.random.fold_in(jax.random.key(seed), 0))
+    @cached_property
+    def _drawn(self) -> Any:
+        """Where each seed starts; of many models this takes longer to compile than a step."""
+
+        def draw(seed: Array) -> Any:
+            return self.problem.draw(jax.random.fold_in(jax.random.key(seed), 0))
+
+        return jax.jit(jax.vmap(draw))(jnp.asarray(self.seeds, jnp.int32))
+
+    def _starts(self, seeds: np.ndarray) -> Any:
+        places = np.vectorize(list(self.seeds).index)(seeds)
+        return jax.tree.map(lambda x: x[places], self._drawn)
+
+    def _start(self, tx: GradientTransformation, drawn: Any) -> tuple[Any, Any, Any]:
         params, aux = drawn if self.problem.aux else (drawn, ())
         return params, tx.init(params), aux
 

@@ -125,9 +125,9 @@ def _about(results: Results) -> str:
 def _notes(course: Course) -> list[str]:
     scale = "logarithm of the loss" if on_logs(course) else "loss"
     notes = [
-        "The best learning rate has the lowest final training loss (median over seeds, last tenth "
-        "of the run) among those at which the fewest seeds diverged; beside each median stand its "
-        "quartiles.",
+        "The best learning rate has the lowest final training loss (median over seeds, "
+        f"{'last look' if course.deterministic else 'last tenth of the run'}) among those at which "
+        "the fewest seeds diverged; beside each median stand its quartiles.",
         "Optimizers share a place (=) where the seeds do not tell them apart: seed by seed, by the "
         "signed-rank test of Wilcoxon, with an error of 5 % for all comparisons together (Holm).",
         "A learning rate is usable if it gives up at most a tenth of the progress that the best "

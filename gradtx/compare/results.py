@@ -34,6 +34,7 @@ class Trial:
     step_seconds: np.ndarray  # for a step of one run, between looks, compilation excluded
     state_bytes_per_parameter: float
     swept: bool = True  # else it has a learning rate of its own, and `rates` the number 1
+    exact: bool = False  # whether all steps have one function, and a loss no noise to be averaged
 
     @cached_property
     def json(self) -> str:

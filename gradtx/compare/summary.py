@@ -74,17 +74,19 @@ class Summary:
         return self.reached == self.seeds
 
 
-def final(values: np.ndarray) -> np.ndarray:
-    """Values [..., E] at the end, the mean over the last tenth of the looks, float64 [...]."""
+def final(values: np.ndarray, exact: bool = False) -> np.ndarray:
+    """Values [..., E] at the end, float64 [...]: the mean over the last tenth of the looks, or the
+    last one where values are exact.
+    """
     with np.errstate(invalid="ignore", over="ignore"):
-        return values[..., -window(values) :].astype(np.float64).mean(-1)
+        return values[..., -window(values, exact) :].astype(np.float64).mean(-1)
 
 
-def smooth(values: np.ndarray) -> np.ndarray:
+def smooth(values: np.ndarray, exact: bool = False) -> np.ndarray:
     """Values [..., E] as the mean over the tenth of the looks that ends at each, so that the last
     one is `final`.
     """
-    wide = window(values)
+    wide = window(values, exact)
     padded = np.concatenate([np.repeat(values[..., :1], wide - 1, -1), values], -1)
     views = np.lib.stride_tricks.sliding_window_view(padded.astype(np.float64), wide, axis=-1)
     with np.errstate(invalid="ignore", over="ignore"):
@@ -96,8 +98,8 @@ def floored(loss: Any) -> Any:
     return np.maximum(loss, FLOOR)
 
 
-def window(values: np.ndarray) -> int:
-    return max(1, round(SMOOTH * values.shape[-1]))
+def window(values: np.ndarray, exact: bool = False) -> int:
+    return 1 if exact else max(1, round(SMOOTH * values.shape[-1]))
 
 
 def spread(values: np.ndarray) -> Spread:
@@ -114,13 +116,13 @@ def diverged(trial: Trial) -> np.ndarray:
     losses = trial.train_loss
     finite = np.isfinite(losses).all(-1)
     with np.errstate(invalid="ignore"):
-        far = final(losses) > FAR * np.abs(losses[..., 0])
+        far = final(losses, trial.exact) > FAR * np.abs(losses[..., 0])
     return np.asarray((~finite | far) & trial.ran)
 
 
 def outcomes(trial: Trial) -> np.ndarray:
     """The final training loss of all runs [R, S]: infinite if diverged, NaN if there was none."""
-    last = np.where(diverged(trial), np.inf, final(trial.train_loss))
+    last = np.where(diverged(trial), np.inf, final(trial.train_loss, trial.exact))
     return np.where(trial.ran, last, np.nan)
 
 
@@ -131,7 +133,7 @@ def rate_losses(trial: Trial) -> list[Spread]:
 
 def rate_held(trial: Trial, course: Course) -> list[Spread]:
     """The same on held-out data: the final score, or loss where there is none."""
-    last = np.where(diverged(trial), worst(course), final(trial.judged))
+    last = np.where(diverged(trial), worst(course), final(trial.judged, trial.exact))
     return [spread(row[ran]) for row, ran in zip(last, trial.ran, strict=True)]
 
 
@@ -200,7 +202,7 @@ def summarize(
     bad = diverged(trial)
     best, kept = best_rate(trial)
     last = outcomes(trial)[best]
-    held = np.where(kept, final(trial.judged[best]), worst(course))
+    held = np.where(kept, final(trial.judged[best], trial.exact), worst(course))
     crossings = [
         _crossing(trial.steps, run, math.inf if course.target is None else course.target)
         if survived

@@ -59,9 +59,10 @@ class wolfe(LineSearch):
     A step a along d is accepted where f(a) <= f(0) + slope_rtol a f'(0) and
     |f'(a)| <= curv_rtol |f'(0)| (strong Wolfe; Moré & Thuente 1994), or, where rounding hides the
     first, f(a) <= f(0) + approx_dec_rtol |f(0)| and -.8 f'(0) >= f'(a) >= curv_rtol f'(0) (Hager &
-    Zhang 2005). Every update is one evaluation, with the loss there as `value=`; `eval_params` is
-    the last point accepted. Where d does not lead down, or no lower point is found, `inner` begins
-    anew; what is not finite makes the step shorter. `inner` counts the lines it has begun.
+    Zhang 2005). Every update is one evaluation, with the loss there as `value=`; with `value_fn=`
+    it makes more itself, until the next point is one that is accepted. `eval_params` is the last
+    accepted. Where d does not lead down, or no lower point is found, it goes down steepest, and
+    `inner` begins anew; what is not finite makes the step shorter. `inner` counts its lines.
     """
 
     _: KW_ONLY

@@ -99,6 +99,7 @@ def over(rows: Any, fast: Any = None) -> Any:
 VARIANTS = {
     *("accumulate_and_look", "skip_loss_outliers", "store_companded", "store_float8", "asam"),
     *("gpa", "polyak_average", "conditionally_mask", "master_weights_split"),
+    *("backtracking", "hager_zhang"),
 }
 KINDS = {
     *(set(wrappers) - VARIANTS),
@@ -111,10 +112,11 @@ KINDS = {
 
 
 KNOWN = {type(part) for link in links.values() for part in parts(build(link))} | {chain, by_role}
+KNOWN |= {type(build(wrapper)) for wrapper in wrappers.values()}
 
 
 def _is_alias(row: Row) -> bool:
-    """Whether an optimizer is made of links alone, each of which is a row itself."""
+    """Whether an optimizer is made of links and wrappers alone, each of which is a row itself."""
     return row.name not in KINDS and all(type(part) in KNOWN for part in parts(build(row)))
 
 

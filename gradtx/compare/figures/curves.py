@@ -151,7 +151,7 @@ def _curve(trial: Trial, values: np.ndarray, course: Course) -> Curve | None:
     if not kept.any():
         return None
     scored = course.score is not None and values is not trial.train_loss
-    runs = np.where(kept[:, None], smooth(values[best]), -np.inf if scored else np.inf)
+    runs = np.where(kept[:, None], smooth(values[best], trial.exact), -np.inf if scored else np.inf)
     low, high = np.quantile(runs, (0.25, 0.75), axis=0, method="nearest")
     return Curve(np.median(runs, 0), low, high)
 
