@@ -135,6 +135,14 @@ class GradientTransformation(Struct, abc.ABC):
         """Whether it, or a part of it, looks for a lower loss, which nothing else may change."""
         return any(part.searches for part in self._inside())
 
+    def bounds(self, params: Tree) -> tuple[Tree, Tree] | None:
+        """The lower and upper bounds within which it keeps parameters, None where there are none.
+
+        Two trees like the parameters, of numbers, arrays, or None for an array without.
+        """
+        found = (part.bounds(params) for part in self._inside())
+        return next((both for both in found if both is not None), None)
+
     def frozen(self, params: Tree) -> list[bool]:
         """Which leaves of `params` (`None` counts as one) it never moves, whatever the numbers.
 

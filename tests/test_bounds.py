@@ -135,6 +135,25 @@ def test_any_direction_and_any_search(x64: None) -> None:
         np.testing.assert_allclose(one.params["b"], 0.0, atol=1e-12)
 
 
+@pytest.mark.parametrize(
+    "around",
+    [
+        lambda: gx.masked(gx.lbfgsb(lower={"a": 0.0, "b": None}, upper=1.5), "*"),
+        lambda: gx.partition({"a": gx.lbfgsb(upper={"a": 1.5, "b": None}), "*": gx.freeze()}),
+        lambda: gx.masked(gx.lbfgsb(upper={"a": jnp.full(3, 1.5), "b": None}), "a"),
+        lambda: gx.flatten(gx.lbfgsb(upper=1.5)),
+        lambda: gx.monitor(gx.lbfgsb(upper=1.5)),
+    ],
+    ids=["masked", "partition", "one array", "flatten", "monitor"],
+)
+def test_bounds_are_known_from_outside(around: Any, x64: None) -> None:
+    """The start is moved into the box, and the gradient that has to vanish is the projected one."""
+    start = {"a": np.full(3, 9.0), "b": np.full((2, 2), -2.0)}
+    one = gx.minimize(bowl, start, around(), gtol=1e-5)
+    assert one.converged, one
+    np.testing.assert_allclose(one.params["a"], 1.5)
+
+
 def test_a_stack_of_bounds(x64: None) -> None:
     """Bounds are leaves: a stack of them runs under `vmap`, another compiles nothing."""
     uppers = np.array([-0.5, 0.3, 2.0])

@@ -86,13 +86,13 @@ def moved(base: Array, step: Array, extra: Extra) -> Array:
     return jnp.clip(x, extra["lower"], extra["upper"])
 
 
-def within_box(box: Box | None, params: Tree) -> Tree:
+def within_box(box: tuple[Tree, Tree] | None, params: Tree) -> Tree:
     """The parameters, each entry clipped to its bounds, in their dtypes."""
     if box is None:
         return params
 
     def clip(p: Any, lower: Any, upper: Any) -> Any:
-        if p is None or not is_inexact(p):
+        if lower is None or not is_inexact(p):
             return p
         p = jnp.asarray(p)
         return jnp.clip(p, lower.astype(p.dtype), upper.astype(p.dtype))
@@ -100,7 +100,7 @@ def within_box(box: Box | None, params: Tree) -> Tree:
     return jax.tree.map(clip, params, *box, is_leaf=lambda x: x is None)
 
 
-def projected(box: Box | None, grads: Tree, params: Tree) -> Tree:
+def projected(box: tuple[Tree, Tree] | None, grads: Tree, params: Tree) -> Tree:
     """The gradients, each entry at most as long as its way downhill to the bound."""
     if box is None:
         return grads

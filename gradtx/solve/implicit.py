@@ -18,7 +18,6 @@ from jax import Array, lax
 from jax.dtypes import float0
 
 from gradtx.solve import loop
-from gradtx.solve.line import box_in
 from gradtx.solve.loop import Tolerances
 from gradtx.solve.minimum import Minimum
 from gradtx.solve.objective import Settings, objective
@@ -133,11 +132,12 @@ class _Optimum(NamedTuple):
             pairs = zip(jax.tree.leaves(params), jax.tree.leaves(grads), strict=True)
             return _reals([jnp.asarray(g, p.dtype) for p, g in pairs if is_inexact(p)])
 
-        x, box = _reals(params), box_in(tx, params)
+        x, box = _reals(params), tx.bounds(params)
         free: list[Any] = [True] * len(x)
-        if box is not None:
-            lower, upper = map(_reals, box)
-            free = [(a < b) & (b < c) for a, b, c in zip(lower, x, upper, strict=True)]
+        if box is not None:  # then all arrays are real
+            moved = [i for i, p in enumerate(jax.tree.leaves(params)) if is_inexact(p)]
+            inside = _inside(box, params)
+            free = [inside[i] for i in moved]
         return cls(x, whole, free, evaluate, gradient, args)
 
     def hessian(self, v: Reals) -> Reals:
@@ -177,6 +177,16 @@ def conjugate_gradients(matvec: Callable[[Reals], Reals], right: Reals) -> Reals
     zeros = [jnp.zeros_like(x) for x in right]
     start = zeros, right, right, size, jnp.int32(0), jnp.bool_(True), jnp.zeros_like(size)
     return lax.while_loop(goes_on, step, start)[0]
+
+
+def _inside(box: tuple[Tree, Tree], params: Tree) -> list[Any]:
+    """For each leaf of the parameters where it is between its bounds."""
+    leaves, treedef = jax.tree.flatten(params)
+    lower, upper = (treedef.flatten_up_to(side) for side in box)
+    return [
+        True if a is None else (a < x) & (x < b)
+        for a, x, b in zip(lower, leaves, upper, strict=True)
+    ]
 
 
 def _plus(x: Reals, factor: Array, y: Reals) -> Reals:

@@ -16,7 +16,6 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from gradtx.chain import chain
 from gradtx.engine.beside import as_they_came, grown, only, with_leaves
 from gradtx.engine.hyperparameters import for_all_arrays, narrowed
 from gradtx.engine.joint import decided
@@ -34,7 +33,7 @@ from gradtx.solve.hager_zhang import Bracket
 from gradtx.solve.more_thuente import Interval, Point, quotient
 from gradtx.solve.points import Line, LineSums, aimed_along, taken
 from gradtx.struct import converted, static, value_error, whole, within
-from gradtx.transform import GradientTransformation, State
+from gradtx.transform import State
 from gradtx.tree import Extra, Tree, as_came, is_inexact, real_dtype_of, widened
 from gradtx.wrappers.base import Turn, Wrapper
 from gradtx.wrappers.choice import anew, either, shown, zero_updates
@@ -155,6 +154,9 @@ class LineSearch(Wrapper):
     @property
     def searches(self) -> bool:
         return True
+
+    def bounds(self, params: Tree) -> tuple[Tree, Tree] | None:
+        return box_of(self, self.lower, self.upper, params)
 
     def check(self) -> None:
         refuse_crossed(self, self.lower, self.upper)
@@ -377,12 +379,3 @@ class LineSearch(Wrapper):
                 "Pass one number, the loss at the parameters",
             )
         return in_precision(jnp.asarray(value), real).astype(real)
-
-
-def box_in(tx: GradientTransformation, params: Tree) -> Box | None:
-    """The bounds of the search in an optimizer that moves these parameters, if it has any."""
-    if isinstance(tx, LineSearch):
-        return box_of(tx, tx.lower, tx.upper, params)
-    inside = tx.parts.values() if isinstance(tx, chain) else [getattr(tx, "inner", None)]
-    found = (box_in(x, params) for x in inside if isinstance(x, GradientTransformation))
-    return next((box for box in found if box is not None), None)

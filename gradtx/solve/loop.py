@@ -19,7 +19,7 @@ from gradtx.curvature import hutchinson
 from gradtx.engine.step import At
 from gradtx.solve import minimum, report
 from gradtx.solve.box import projected
-from gradtx.solve.line import NO_LOWER_POINT, LineSearch, Search, box_in
+from gradtx.solve.line import NO_LOWER_POINT, LineSearch, Search
 from gradtx.solve.minimum import RUNNING, STOPPED, Minimum
 from gradtx.solve.objective import Settings, answer, objective
 from gradtx.struct import value_error
@@ -137,7 +137,7 @@ def _judged(
     number = functools.partial(jnp.asarray, dtype=real)
     gtol, ftol, xtol, floor = map(number, tolerances[:4])
     most = jnp.asarray(tolerances.max_evaluations)
-    size = _largest(projected(box_in(tx, now.params), grads, now.params), real)
+    size = _largest(projected(tx.bounds(now.params), grads, now.params), real)
     params, state = tx.step(grads, now.state, now.params, value=value, grad=grads, **asked)
     before, first = now.best, now.best.evaluations == 0
     accepted, iterations, stalled = _outcome(state, before)

@@ -14,7 +14,6 @@ from gradtx.interop import AnyTransformation, as_transformation
 from gradtx.solve import implicit as of_optimum, loop
 from gradtx.solve.box import within_box
 from gradtx.solve.lbfgs import lbfgs
-from gradtx.solve.line import box_in
 from gradtx.solve.loop import Progress, Tolerances
 from gradtx.solve.minimum import Minimum as Minimum
 from gradtx.solve.objective import Settings
@@ -73,7 +72,7 @@ def minimize(
     if not any(map(is_inexact, jax.tree.leaves(params))):
         seen = f"no array of floating numbers is in {_listed(params)}"
         raise value_error("minimize", seen, "Pass the point to start from")
-    params = within_box(box_in(tx, params), params)
+    params = within_box(tx.bounds(params), params)
     tolerances = Tolerances(gtol, ftol, xtol, floor, max_evaluations)
     for name, x in tolerances._asdict().items():
         if jnp.ndim(x) != 0:

@@ -82,6 +82,14 @@ class flatten(Clocked):
         inner = None if state is None else state["inner"]
         yield from self.inner.moments(at.inside("inner"), inner)
 
+    def bounds(self, params: Tree) -> tuple[Tree, Tree] | None:
+        vector = _vector(params, params)
+        found = self.inner.bounds(vector)
+        if found is None:
+            return None
+        lower, upper = (jnp.broadcast_to(x, vector.shape) for x in found)
+        return _split(lower, params, params), _split(upper, params, params)
+
     def frozen(self, params: Tree) -> list[bool]:
         still = all(self.inner.frozen(jax.eval_shape(lambda: _vector(params, params))))
         return [still] * len(jax.tree.leaves(params, is_leaf=is_none))

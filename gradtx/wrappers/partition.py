@@ -157,6 +157,11 @@ class partition(Clocked):
         for key, tx in self.transforms.items():
             yield from moments_of(tx, key, at, state)
 
+    def bounds(self, params: Tree) -> tuple[Tree, Tree] | None:
+        keys = self._keys(params)
+        found = (tx.bounds(only(params, keys, key)) for key, tx in self.transforms.items())
+        return next((both for both in found if both is not None), None)
+
     def frozen(self, params: Tree) -> list[bool]:
         keys = self._keys(params)
         found = [False] * len(keys)
@@ -229,6 +234,10 @@ class masked(Transparent):
             r.because(f"the rest of {flag} outside the mask") if are_flags(flag) else r
             for r, flag in zip(found, flags, strict=True)
         ]
+
+    def bounds(self, params: Tree) -> tuple[Tree, Tree] | None:
+        touched = _touched(flags_of(self, self.mask, params))
+        return self.inner.bounds(only(params, touched, True))
 
     def frozen(self, params: Tree) -> list[bool]:
         touched = _touched(flags_of(self, self.mask, params))
