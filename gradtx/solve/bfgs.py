@@ -110,8 +110,8 @@ class scale_by_bfgs(Rule):
         size = jnp.where(kept, y_turned, 1)
         v = rho * s - turned / size
         t = jnp.where(kept, t, 1)
-        shrunk = inverse - _outer(turned, turned / size) + _outer(f * size * v, v)
-        return jnp.where(kept, shrunk / t + _outer(rho * s, s), inverse), kept
+        shrunk = inverse - _square(turned) / size + f * size * _square(v)
+        return jnp.where(kept, shrunk / t + rho * _square(s), inverse), kept
 
     def _scaled(self, pair: _Pair, slots: BfgsSlots) -> tuple[Array, Array]:
         """t and f of the formula for a pair that is not the first."""
@@ -156,8 +156,9 @@ def _times(matrix: Array, x: Array) -> Array:
     return jnp.matmul(matrix, x, precision=lax.Precision.HIGHEST)
 
 
-def _outer(x: Array, y: Array) -> Array:
-    return x[:, None] * y[None, :]
+def _square(x: Array) -> Array:
+    """x x', symmetric to the last bit."""
+    return x[:, None] * x[None, :]
 
 
 def bfgs(
