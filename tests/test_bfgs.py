@@ -118,10 +118,17 @@ SEARCHES = {
     "backtracking": gx.backtracking(gx.chain(gx.scale_by_lbfgs(), gx.scale(-1.0))),
     "momentum": gx.wolfe(gx.sgd(1.0, momentum=0.5)),
     "chain": gx.chain(gx.clip_by_global_norm(1e9), gx.lbfgs()),
+    "hager_zhang": gx.hager_zhang(gx.chain(gx.scale_by_lbfgs(), gx.scale(-1.0))),
+    "nonlinear_cg": gx.nonlinear_cg(),
 }
 
 
-@pytest.mark.parametrize("name", SEARCHES)
+OFTEN = {"lbfgs", "lbfgsb", "backtracking"}
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(x, marks=[] if x in OFTEN else [pytest.mark.slow]) for x in SEARCHES]
+)
 def test_both_forms_visit_the_same_points(name: str, x64: None) -> None:
     """With `value_fn` an update is all evaluations until a point is accepted, bit for bit."""
     tx, slopes = SEARCHES[name], jax.jit(jax.value_and_grad(rosenbrock))

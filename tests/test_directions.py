@@ -249,6 +249,7 @@ def test_derivatives_of_a_newton_step(x64: None) -> None:
     np.testing.assert_allclose(by_size, -inverse @ g / 4, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_derivatives_where_some_are_known_to_be_zero(x64: None) -> None:
     """Only some gradients depend on a number, or only some steps are looked at; twice too."""
     p = {"a": jnp.ones(3), "b": jnp.ones(2)}

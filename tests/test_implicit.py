@@ -70,6 +70,7 @@ def test_what_else_has_no_derivative(x64: None) -> None:
     assert dots.grad_norm == 0
 
 
+@pytest.mark.slow
 def test_a_logistic_regression_with_what_is_closed_over(x64: None) -> None:
     """The slope of a held-out loss with respect to the penalty, beside finite differences.
 
@@ -99,6 +100,7 @@ def test_a_logistic_regression_with_what_is_closed_over(x64: None) -> None:
         np.testing.assert_allclose(slope, expected, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_complex_coefficients(x64: None) -> None:
     """The system is that of the real problem of twice the size."""
     a = A[:, :3] + 1j * A[:, 2:]

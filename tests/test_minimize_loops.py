@@ -156,6 +156,7 @@ def test_floor(x64: None) -> None:
     assert ends(jnp.array([-10.0, -jnp.inf])).status.tolist() == [7, 4]
 
 
+@pytest.mark.slow
 def test_trees_and_numbers_of_all_kinds() -> None:
     """Whole numbers and `None` stay, narrow arrays stay narrow; a constant is at its minimum."""
     tree = {"a": jnp.zeros(3, jnp.float16), "none": None, "i": jnp.arange(2), "yes": True}
