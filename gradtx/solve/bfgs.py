@@ -3,7 +3,7 @@
 What the matrix is divided by before a pair goes into it tells the scalings apart:
 
     initial     y'y / s'y before the first pair: the usual BFGS
-    al-baali    besides, before every other pair, at most by one: where the model was too steep
+    al-baali    and before every later pair min(1, s'y / s'H^-1 s), where the model was too steep
     broyden     besides, and the update itself lies between those of BFGS and DFP, or beyond
 """
 
@@ -13,8 +13,9 @@ from dataclasses import KW_ONLY
 from typing import ClassVar, Literal, NamedTuple
 
 import jax.numpy as jnp
-from jax import Array, lax
+from jax import Array
 
+from gradtx.axes import product
 from gradtx.chain import chain
 from gradtx.rule import Copy, Hyper, OptionalHyperField, Rule, Step
 from gradtx.solve.search import wolfe
@@ -84,7 +85,7 @@ class scale_by_bfgs(Rule):
         self, g: Array, slots: BfgsSlots, p: Array, step: Step
     ) -> tuple[Array, BfgsSlots]:
         inverse, kept = self._next(g, slots, p)
-        u = from_reals(_times(inverse, reals(g)), g)
+        u = from_reals(product(inverse, reals(g)), g)
         paired = jnp.where(kept, 1, slots.paired)
         return u, BfgsSlots(p, g, inverse, jnp.ones_like(slots.begun), paired)
 
@@ -98,7 +99,7 @@ class scale_by_bfgs(Rule):
         eps = limits.eps if self.eps is None else self.eps
         some = (y_y >= limits.tiny) & (s_y > eps * y_y)
         rho = 1 / jnp.where(some, s_y, 1)
-        turned = _times(inverse, y)
+        turned = product(inverse, y)
         y_turned = jnp.sum(y * turned)
         some = some & (y_turned > 0)
         pair = _Pair(s, y, rho, turned, rho * y_turned)
@@ -143,17 +144,13 @@ def _curvature(pair: _Pair, slots: BfgsSlots) -> tuple[Array, Array]:
     There H^-1 s = -a g, with the length a of the step.
     """
     g = reals(slots.gradient)
-    u = _times(slots.inverse, g)
+    u = product(slots.inverse, g)
     u_u, s_u, s_s = jnp.sum(u * u), jnp.sum(pair.s * u), jnp.sum(pair.s * pair.s)
     moved = (u_u > 0) & (s_u * s_u >= ALONG * s_s * u_u)
     length = -s_u / jnp.where(u_u > 0, u_u, 1)
     b = -length * pair.rho * jnp.sum(pair.s * g)
     known = moved & (b > 0) & jnp.isfinite(b)
     return jnp.where(known, b, 1), known
-
-
-def _times(matrix: Array, x: Array) -> Array:
-    return jnp.matmul(matrix, x, precision=lax.Precision.HIGHEST)
 
 
 def _square(x: Array) -> Array:

@@ -11,7 +11,7 @@ from jax import Array
 
 from gradtx.paths import label_tree
 from gradtx.struct import type_error, value_error
-from gradtx.tree import Extra, Tree, is_inexact, named_leaves, path_string, wide, widened
+from gradtx.tree import Extra, Tree, is_inexact, is_none, named_leaves, path_string, wide, widened
 
 BOUNDS = "lower", "upper"
 NEAR = 4  # units in the last place by which rounding may miss a bound
@@ -39,7 +39,7 @@ def _side(called: object, name: str, value: Tree | None, none: float, params: Tr
         _bound(called, name, none if b is None else b, path, p) if is_inexact(p) else None
         for (path, p), b in zip(leaves, given, strict=True)
     ]
-    return jax.tree.structure(params, is_leaf=lambda x: x is None).unflatten(found)
+    return jax.tree.structure(params, is_leaf=is_none).unflatten(found)
 
 
 def _bound(called: object, name: str, bound: Any, path: str, p: Any) -> Array:
@@ -47,14 +47,10 @@ def _bound(called: object, name: str, bound: Any, path: str, p: Any) -> Array:
         seen = f"the array at {path!r} is complex, and {name} is {bound}"
         raise type_error(called, seen, "Bound real arrays only: real and imaginary parts")
     shape, own = np.shape(bound), np.shape(p)
-    if not _fits(shape, own):
+    if shape not in ((), own):
         seen = f"{name} at {path!r} has shape {list(shape)}, the array {list(own)}"
         raise value_error(called, seen, "Give one number, or one for every entry")
     return jnp.asarray(bound, wide(p.dtype))
-
-
-def _fits(shape: tuple[int, ...], own: tuple[int, ...]) -> bool:
-    return shape in ((), own)
 
 
 def refuse_crossed(called: object, lower: Tree | None, upper: Tree | None) -> None:
@@ -97,7 +93,7 @@ def within_box(box: tuple[Tree, Tree] | None, params: Tree) -> Tree:
         p = jnp.asarray(p)
         return jnp.clip(p, lower.astype(p.dtype), upper.astype(p.dtype))
 
-    return jax.tree.map(clip, params, *box, is_leaf=lambda x: x is None)
+    return jax.tree.map(clip, params, *box, is_leaf=is_none)
 
 
 def projected(box: tuple[Tree, Tree] | None, grads: Tree, params: Tree) -> Tree:
@@ -108,7 +104,7 @@ def projected(box: tuple[Tree, Tree] | None, grads: Tree, params: Tree) -> Tree:
     def cut(g: Any, p: Any, lower: Any, upper: Any) -> Any:
         return g if lower is None else p - jnp.clip(p - g, lower, upper)
 
-    return jax.tree.map(cut, widened(grads), widened(params), *box, is_leaf=lambda x: x is None)
+    return jax.tree.map(cut, widened(grads), widened(params), *box, is_leaf=is_none)
 
 
 def is_within(box: Box, params: Tree) -> Array:
@@ -126,7 +122,7 @@ def room(box: Box, base: Tree, direction: Tree) -> Array:
         way = jnp.where(d > 0, upper, lower) - x
         return jnp.min(jnp.where(d == 0, jnp.inf, way / jnp.where(d == 0, 1, d)), initial=jnp.inf)
 
-    found = jax.tree.map(of_one, base, direction, *box, is_leaf=lambda x: x is None)
+    found = jax.tree.map(of_one, base, direction, *box, is_leaf=is_none)
     return jnp.stack(jax.tree.leaves(found)).min()
 
 

@@ -13,8 +13,9 @@ from dataclasses import KW_ONLY
 from typing import Any, ClassVar, NamedTuple
 
 import jax.numpy as jnp
-from jax import Array, lax
+from jax import Array
 
+from gradtx.axes import product
 from gradtx.chain import chain
 from gradtx.rule import Copy, Hyper, OptionalHyperField, Rule, Step
 from gradtx.solve.box import BOUNDS
@@ -110,13 +111,9 @@ class _Model(NamedTuple):
     m: Array  # [2 m, 2 m]
 
 
-def _times(a: Array, b: Array) -> Array:
-    return jnp.matmul(a, b, precision=lax.Precision.HIGHEST)
-
-
 def _model(steps: Array, changes: Array, theta: Array) -> _Model:
     """The model from pairs, the oldest first; a place without one has ones in M, zeros in W."""
-    products = _times(steps, changes.T)
+    products = product(steps, changes.T)
     diagonal = jnp.diagonal(products)
     none = diagonal <= 0
     # Each pair in units in which s'y = 1 and theta s's = 1, for the digits of the inverse.
@@ -124,7 +121,7 @@ def _model(steps: Array, changes: Array, theta: Array) -> _Model:
     lengths = jnp.where(none, 1, theta * jnp.sum(steps * steps, axis=1))
     of_step = 1 / jnp.sqrt(lengths)
     below = jnp.tril(products, -1) * of_step[:, None] * of_change[None, :]
-    sizes = theta * _times(steps, steps.T) * of_step[:, None] * of_step[None, :]
+    sizes = theta * product(steps, steps.T) * of_step[:, None] * of_step[None, :]
     sizes = sizes + jnp.diag(jnp.where(none, 1, 0).astype(sizes.dtype))
     minus = -jnp.eye(steps.shape[0], dtype=sizes.dtype)
     rows = (
@@ -148,12 +145,12 @@ def _least(x: Array, g: Array, lower: Array, upper: Array, model: _Model) -> Arr
     cauchy = jnp.where(stopped, bound, jnp.clip(x - t * g, lower, upper))
     z = cauchy - x
 
-    r = jnp.where(stopped, 0, -(g + theta * z - _times(_times(m, _times(w, z)), w)))
+    r = jnp.where(stopped, 0, -(g + theta * z - product(product(m, product(w, z)), w)))
     free = jnp.where(stopped[None], 0, w)
-    inner = _times(m, _times(free, r))
+    inner = product(m, product(free, r))
     size = jnp.eye(m.shape[0], dtype=m.dtype)
-    inner = jnp.linalg.solve(size - _times(m, _times(free, free.T)) / theta, inner)
-    d = r / theta + _times(inner, free) / theta**2
+    inner = jnp.linalg.solve(size - product(m, product(free, free.T)) / theta, inner)
+    d = r / theta + product(inner, free) / theta**2
     d = jnp.where(jnp.isfinite(d), d, 0)
 
     aim = jnp.clip(cauchy + d, lower, upper)
@@ -182,7 +179,7 @@ def _first_minimum(times: Array, g: Array, model: _Model) -> Array:
     squares, p = later(g * g), -later(g[None] * w)
     c = jnp.cumsum(lengths[None] * p[:, :-1], axis=-1)
     c = jnp.concatenate([jnp.zeros((c.shape[0], 1), c.dtype), c], axis=-1)
-    m_p = _times(m, p)
+    m_p = product(m, p)
     reached = jnp.isfinite(begins)
     start = jnp.where(reached, begins, 0)
     slope = -squares + theta * start * squares - jnp.sum(c * m_p, axis=0)

@@ -34,7 +34,7 @@ from gradtx.solve.more_thuente import Interval, Point, quotient
 from gradtx.solve.points import Line, LineSums, aimed_along, taken
 from gradtx.struct import converted, static, value_error, whole, within
 from gradtx.transform import State
-from gradtx.tree import Extra, Tree, as_came, is_inexact, real_dtype_of, widened
+from gradtx.tree import Extra, Tree, as_came, is_inexact, is_none, real_dtype_of, widened
 from gradtx.wrappers.base import Turn, Wrapper
 from gradtx.wrappers.choice import anew, either, shown, zero_updates
 
@@ -184,7 +184,7 @@ class LineSearch(Wrapper):
         def step(u: Any, x: Any, p: Any) -> Any:
             return widened(x) - widened(p) if is_inexact(u) else u
 
-        moved = jax.tree.map(step, came, trial, params, is_leaf=lambda x: x is None)
+        moved = jax.tree.map(step, came, trial, params, is_leaf=is_none)
         still = self.still(updates, params)
         steps = with_leaves(zero_updates(came, params), still, False, moved)
         return as_they_came(as_came(steps, came), updates), new
@@ -232,7 +232,7 @@ class LineSearch(Wrapper):
                 lambda w, g: None if w is None else jnp.conj(g).astype(w.dtype),
                 wide,
                 grads,
-                is_leaf=lambda x: x is None,
+                is_leaf=is_none,
             )
             judged = self._judged(seen(value, grads, point), state)
             return point, state, value, grads, judged.accepted | judged.resting
@@ -298,7 +298,7 @@ class LineSearch(Wrapper):
             lambda p, x: p if x is None or not is_inexact(p) else x,
             params,
             points,
-            is_leaf=lambda x: x is None,
+            is_leaf=is_none,
         )
         return with_leaves(params, seen.still, False, trial_params), new_state
 
