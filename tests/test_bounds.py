@@ -179,6 +179,29 @@ def test_beside_scipy_on_a_fit(x64: None) -> None:
     assert ((one.params == 0) == (expected == 0)).all()
 
 
+def test_trees_without_arrays() -> None:
+    """Bounds of nothing: the same tree comes out, as it does from every row of the catalogue."""
+    tx = gx.lbfgsb(lower=0.0, upper=1.0)
+    for tree in ({}, (), {"a": None, "b": {}}):
+        state = tx.init(tree)
+        updates, state = tx.update(tree, state, tree, value=jnp.float32(1.0))
+        assert updates == tree
+        assert tx.step(tree, state, tree, value=jnp.float32(1.0))[0] == tree
+
+
+def test_arrays_of_two_precisions(x64: None) -> None:
+    """How far the box goes is found over all of them."""
+    start = {"a": np.zeros(3, np.float32), "b": np.ones((2, 2))}
+    one = gx.minimize(bowl_of_two, start, gx.lbfgsb(lower=-0.5, upper=1.5), gtol=1e-4)
+    assert one.converged, one
+    np.testing.assert_allclose(one.params["a"], 1.5)
+    np.testing.assert_allclose(one.params["b"], -0.5)
+
+
+def bowl_of_two(x: Any) -> Any:
+    return bowl({"a": x["a"].astype(float), "b": x["b"]})
+
+
 def test_refusals() -> None:
     """Bounds that leave no room or fit no array."""
     x = jnp.zeros(3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -11,7 +12,17 @@ from jax import Array
 
 from gradtx.paths import label_tree
 from gradtx.struct import type_error, value_error
-from gradtx.tree import Extra, Tree, is_inexact, is_none, named_leaves, path_string, wide, widened
+from gradtx.tree import (
+    Extra,
+    Tree,
+    is_inexact,
+    is_none,
+    named_leaves,
+    path_string,
+    real_dtype_of,
+    wide,
+    widened,
+)
 
 BOUNDS = "lower", "upper"
 NEAR = 4  # units in the last place by which rounding may miss a bound
@@ -110,22 +121,30 @@ def projected(box: tuple[Tree, Tree] | None, grads: Tree, params: Tree) -> Tree:
 def is_within(box: Box, params: Tree) -> Array:
     """Whether all entries are within their bounds."""
     pairs = zip(jax.tree.leaves(within_box(box, params)), jax.tree.leaves(params), strict=True)
-    return jnp.stack([jnp.all(a == b) for a, b in pairs if is_inexact(b)]).all()
+    return _all([jnp.all(a == b) for a, b in pairs if is_inexact(b)])
+
+
+def _all(flags: list[Array]) -> Array:
+    """Whether all hold, as they do for a tree without arrays."""
+    return functools.reduce(jnp.logical_and, flags, jnp.ones((), bool))
 
 
 def room(box: Box, base: Tree, direction: Tree) -> Array:
     """How often a direction can be gone from a point before a bound is met."""
 
+    real = real_dtype_of(base)
+
     def of_one(x: Any, d: Any, lower: Any, upper: Any) -> Array | None:
         if lower is None or x is None:
             return None
         way = jnp.where(d > 0, upper, lower) - x
-        return jnp.min(jnp.where(d == 0, jnp.inf, way / jnp.where(d == 0, 1, d)), initial=jnp.inf)
+        often = jnp.where(d == 0, jnp.inf, way / jnp.where(d == 0, 1, d))
+        return jnp.min(often, initial=jnp.inf).astype(real)
 
     found = jax.tree.map(of_one, base, direction, *box, is_leaf=is_none)
-    return jnp.stack(jax.tree.leaves(found)).min()
+    return functools.reduce(jnp.minimum, jax.tree.leaves(found), jnp.full((), jnp.inf, real))
 
 
 def is_bounded(box: Box) -> Array:
     """Whether every bound is finite."""
-    return jnp.stack([jnp.isfinite(x).all() for x in jax.tree.leaves(box)]).all()
+    return _all([jnp.isfinite(x).all() for x in jax.tree.leaves(box)])
