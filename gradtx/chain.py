@@ -15,7 +15,7 @@ from gradtx.paths import Route
 from gradtx.rule import JointRule, Rule
 from gradtx.schedules.base import Schedule
 from gradtx.struct import Static, Table, converted, value_error
-from gradtx.transform import GradientTransformation, State, identity
+from gradtx.transform import GradientTransformation, Inside, State, identity
 from gradtx.tree import Extra, Tree
 
 
@@ -120,6 +120,12 @@ class chain(Clocked):
         for name, part in self.parts.items():
             yield from part.moments(at.inside(name), None if state is None else state[name])
 
+    def insides(self, state: State, params: Tree) -> list[Inside]:
+        return [
+            Inside(part, (name,), params, "" if _is_usual(name, part) else name)
+            for name, part in self.parts.items()
+        ]
+
     def in_state(self, state: State) -> Self:
         parts = {name: part.in_state(state[name]) for name, part in self.parts.items()}
         return self.with_fields(parts=Table(parts))
@@ -144,6 +150,13 @@ class chain(Clocked):
             split += 1
         entries = list(self.parts.items())
         return [part for _, part in entries[:split]], dict(entries[split:])
+
+
+def _is_usual(name: str, part: GradientTransformation) -> bool:
+    """Whether a part has the name of its class, or that and a number."""
+    head, underscore, number = name.rpartition("_")
+    usual = type(part).__name__
+    return name == usual or (head == usual and bool(underscore) and number.isdigit())
 
 
 def _ticks(part: GradientTransformation) -> bool:

@@ -10,8 +10,8 @@ from __future__ import annotations
 import abc
 import functools
 import operator
-from collections.abc import Callable, Iterator
-from typing import Any, ClassVar, Self
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, ClassVar, NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
@@ -40,6 +40,16 @@ from gradtx.tree import Extra, P, Tree, U, is_none, named_leaves
 
 State = Any
 """A pytree of arrays that one update hands to the next."""
+
+
+class Inside(NamedTuple):
+    """A transformation inside another, and where its state lies in that of the other."""
+
+    part: GradientTransformation
+    at: tuple[str, ...]  # fields and keys, from outside; () where it is the whole state
+    params: Tree  # the parameters that it sees, others among them
+    group: str = ""  # what tells it from its siblings, where its class does not
+    clock: tuple[str, ...] = ()  # where its count lies, if it is another than that around it
 
 
 class GradientTransformation(Struct, abc.ABC):
@@ -248,6 +258,23 @@ class GradientTransformation(Struct, abc.ABC):
     def in_state(self, state: State) -> Self:
         """Itself with the hyperparameters that parts of it keep in their state."""
         return self
+
+    # How a state is saved: by what its arrays mean, not as they lie in memory; see `states`.
+
+    def insides(self, state: State, params: Tree) -> list[Inside]:
+        """The transformations whose states lie in `state`."""
+        return []
+
+    def saved_leaf(self, leaf: Mapping[str, Any], p: Any) -> Mapping[str, Any]:
+        """What is saved of one array, by name, from its slots; `p` is the parameter or its shape.
+
+        Two forms of an optimizer that mean the same save the same.
+        """
+        return leaf
+
+    def loaded_leaf(self, saved: Mapping[str, Any], p: Any) -> Mapping[str, Any]:
+        """The slots of one array, of which `saved_leaf` makes `saved`."""
+        return saved
 
     def memory(self, params: Tree) -> dict[str, int]:
         """The bytes of state for such parameters, by the path of the slot, and their sum, "in all".

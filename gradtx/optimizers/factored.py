@@ -21,6 +21,7 @@ from gradtx.chain import chain
 from gradtx.hyper import AxesField, AxesOf
 from gradtx.optimizers.adam import corrections
 from gradtx.optimizers.decoupled import decoupled, descending
+from gradtx.optimizers.factored_saving import by_axes, by_sides
 from gradtx.optimizers.factoring import (
     Sides,
     Squares,
@@ -75,6 +76,8 @@ class scale_by_factored_rms(Rule):
         sides = self._sides(stack_in_front(p, self.axes).shape)
         return self.Slots(*zeros_of(p, self.axes, sides))
 
+    saved_leaf, loaded_leaf = by_sides(v="means")
+
     def shared(self, t: Array) -> Array:
         return t**-self.decay_rate
 
@@ -121,14 +124,19 @@ class scale_by_came(Rule):
         v: Square
         instability: Square  # the means of |U - mu|^2
 
+    def _sides(self, shape: tuple[int, ...]) -> Sides | None:
+        return sides_of(self.axes, shape)
+
+    saved_leaf, loaded_leaf = by_sides(v="means", instability="instability")
+
     def init_leaf(self, p: Array) -> Slots:
-        sides = sides_of(self.axes, stack_in_front(p, self.axes).shape)
+        sides = self._sides(stack_in_front(p, self.axes).shape)
         means, v = zeros_of(p, self.axes, sides)
         return self.Slots(jnp.zeros_like(p), means, v, means)
 
     def update_leaf(self, g: Array, slots: Slots, p: Array, step: Step) -> tuple[Array, Slots]:
         stack, g = len(stacked(self.axes, g.ndim)), stack_in_front(g, self.axes)
-        sides = sides_of(self.axes, g.shape)
+        sides = self._sides(g.shape)
         v = Squares.from_slots(slots.means, slots.v, g.shape, self.axes, sides)
         v = v.averaged(g, self.eps, 1 - self.b2, sides)
         u, square = v.normalized(g, sides)
@@ -146,6 +154,15 @@ class scale_by_came(Rule):
 # Upper bounds -----------------------------------------------------------------------------------
 
 
+def _line_shapes(shape: tuple[int, ...], stack: int) -> list[tuple[int, ...]]:
+    """For each axis behind the stacked ones, the shape that has no other of them."""
+    return [reduced_shape(shape, along) for along in _all_but_one(range(stack, len(shape)))]
+
+
+def _all_but_one(axes: range) -> list[tuple[int, ...]]:
+    return [tuple(j for j in axes if j != i) for i in axes]
+
+
 class scale_by_sm3(Rule):
     """Divides by the root of a bound on the sum of squares, kept for every index of every axis.
 
@@ -159,6 +176,8 @@ class scale_by_sm3(Rule):
 
     class Slots(NamedTuple):
         bounds: Square  # one number for every index of every axis, one axis after the other
+
+    saved_leaf, loaded_leaf = by_axes("bounds", _line_shapes)
 
     def init_leaf(self, p: Array) -> Slots:
         stack, front = len(stacked(self.axes, p.ndim)), stack_in_front(p, self.axes)
@@ -179,15 +198,6 @@ class scale_by_sm3(Rule):
         largest = [jnp.max(nu, axis=axes, initial=0, keepdims=True) for axes in along]
         u = stack_put_back(_over_root_or_zero(g, nu), self.axes)
         return u, self.Slots(packed(largest, stack))
-
-
-def _line_shapes(shape: tuple[int, ...], stack: int) -> list[tuple[int, ...]]:
-    """For each axis behind the stacked ones, the shape that has no other of them."""
-    return [reduced_shape(shape, along) for along in _all_but_one(range(stack, len(shape)))]
-
-
-def _all_but_one(axes: range) -> list[tuple[int, ...]]:
-    return [tuple(j for j in axes if j != i) for i in axes]
 
 
 def _over_root_or_zero(g: Array, nu: Array) -> Array:

@@ -15,7 +15,7 @@ from gradtx.optimizers.adam import scale_by_adam
 from gradtx.paths import Labels, Route, by_path, refuse_no_mapping
 from gradtx.rule import Hyper, HyperField
 from gradtx.struct import converted, static, value_error
-from gradtx.transform import GradientTransformation, State
+from gradtx.transform import GradientTransformation, Inside, State
 from gradtx.transforms.decay import add_decayed_weights
 from gradtx.transforms.scale import scale_by_learning_rate
 from gradtx.tree import Extra, Tree
@@ -77,6 +77,9 @@ class by_role(Clocked):
         yield self, at
         for name in ROLES:
             yield from moments_of(getattr(self, name), name, at, state)
+
+    def insides(self, state: State, params: Tree) -> list[Inside]:
+        return self._partition(self.learning_rate).insides(state, params)
 
     def routes(self, params: Tree) -> list[Route]:
         return self._partition(self.learning_rate).routes(params)

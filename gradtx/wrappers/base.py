@@ -22,6 +22,7 @@ from gradtx.rule import JointRule, NoNumbers, Rule, state_types
 from gradtx.struct import converted
 from gradtx.transform import (
     GradientTransformation,
+    Inside,
     State,
     apply_updates,
     with_frozen,
@@ -248,6 +249,11 @@ class Wrapper(Clocked):
         else:
             inside = at.inside("inner")._replace(count=self.inner_count(at.count))
             yield from self.inner.moments(inside)
+
+    def insides(self, state: State, params: Tree) -> list[Inside]:
+        counts = self.skips and state.gradient_step is not None
+        clock = ("gradient_step",) if counts else ()
+        return [Inside(self.inner, ("inner",), params, clock=clock)]
 
     def in_state(self, state: State) -> Self:
         return self.with_fields(inner=self.inner.in_state(state.inner))

@@ -19,7 +19,7 @@ from gradtx.engine.step import At
 from gradtx.interop import as_transformation
 from gradtx.paths import Route
 from gradtx.struct import converted
-from gradtx.transform import GradientTransformation, State
+from gradtx.transform import GradientTransformation, Inside, State
 from gradtx.tree import Extra, Tree, from_reals, is_inexact, is_none, real_dtype_of, reals
 from gradtx.wrappers.partition import seen
 
@@ -81,6 +81,9 @@ class flatten(Clocked):
         yield self, at
         inner = None if state is None else state["inner"]
         yield from self.inner.moments(at.inside("inner"), inner)
+
+    def insides(self, state: State, params: Tree) -> list[Inside]:
+        return [Inside(self.inner, ("inner",), _vector(params, params))]
 
     def bounds(self, params: Tree) -> tuple[Tree, Tree] | None:
         vector = _vector(params, params)

@@ -22,7 +22,7 @@ from gradtx.engine.step import At, next_count
 from gradtx.interop import as_transformation
 from gradtx.rule import Copy, HyperField, Rule, Step
 from gradtx.struct import converted, within
-from gradtx.transform import GradientTransformation, State, apply_updates
+from gradtx.transform import GradientTransformation, Inside, State, apply_updates
 from gradtx.tree import Tree, is_inexact, is_none
 from gradtx.wrappers.average import is_due
 from gradtx.wrappers.base import Taken, Wrapper
@@ -115,6 +115,10 @@ class outer(Wrapper):
         count = at.count // self.every if state is None else state.steps
         inside = at.inside("optimizer")._replace(count=count)
         yield from self.optimizer.moments(inside, None if state is None else state.outer)
+
+    def insides(self, state: State, params: Tree) -> list[Inside]:
+        outer = Inside(self.optimizer, ("outer",), params, "outer", ("steps",))
+        return [*Wrapper.insides(self, state, params), outer]
 
     def evaluated(self, state: State, params: Tree, at: At) -> Tree:
         slow = shown(at.count > 0, state.own.slow, params)

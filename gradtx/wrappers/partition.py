@@ -31,7 +31,7 @@ from gradtx.paths import (
 )
 from gradtx.struct import Table, converted, static, type_error, value_error
 from gradtx.struct.along import are_flags, where
-from gradtx.transform import GradientTransformation, State, compiled, without_gradients
+from gradtx.transform import GradientTransformation, Inside, State, compiled, without_gradients
 from gradtx.tree import Extra, Tree, U, is_inexact, is_none, named_leaves, path_string
 from gradtx.wrappers.transparent import Transparent
 
@@ -156,6 +156,10 @@ class partition(Clocked):
         yield self, at
         for key, tx in self.transforms.items():
             yield from moments_of(tx, key, at, state)
+
+    def insides(self, state: State, params: Tree) -> list[Inside]:
+        named = ((str(key), tx) for key, tx in self.transforms.items())
+        return [Inside(tx, (name,), params, name, (CLOCKS, name)) for name, tx in named]
 
     def bounds(self, params: Tree) -> tuple[Tree, Tree] | None:
         keys = self._keys(params)

@@ -281,6 +281,16 @@ class master_weights(Moving):
 
         return MasterOwn(_arrays_beside(params, at, content))
 
+    def saved_leaf(self, leaf: Mapping[str, Any], p: Any) -> Mapping[str, Any]:
+        """The master itself, whether it is split or not."""
+        return {"master": _joined(p, leaf["master"])}
+
+    def loaded_leaf(self, saved: Mapping[str, Any], p: Any) -> Mapping[str, Any]:
+        master = saved["master"]
+        if not self.split or jnp.result_type(p) != jnp.bfloat16:
+            return saved
+        return {"master": _below(master, p.astype(master.dtype))}
+
     def _exact(self, params: Tree, state: Any) -> Tree:
         ps, treedef = jax.tree.flatten(params, is_leaf=is_none)
         owns = aligned(self, treedef, state.master, "state", "parameters")
@@ -302,13 +312,14 @@ def _followed(
     target = _upper(master) if split else round_to(master, p.dtype)
     u, new = _led(p.astype(target.dtype), target, given)
     new = target if to_master else round_to(new, p.dtype)
-    if split:
-        # Where an update was rounded, the half above can be another than that of the master.
-        below = _bits(master) - _bits(new)
-        own = jnp.clip(below, -(2**15), 2**15 - 1).astype(np.int16)
-    else:
-        own = master
+    # Where an update was rounded, the half above can be another than that of the master.
+    own = _below(master, new) if split else master
     return u.astype(given), target.astype(p.dtype), own
+
+
+def _below(master: Array, upper: Array) -> Array:
+    """The 16 bits of a master below a parameter."""
+    return jnp.clip(_bits(master) - _bits(upper), -(2**15), 2**15 - 1).astype(np.int16)
 
 
 def _bits(x: Array) -> Array:

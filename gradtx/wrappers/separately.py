@@ -13,7 +13,7 @@ from gradtx.engine.step import At
 from gradtx.interop import as_transformation
 from gradtx.paths import Route, bare_paths
 from gradtx.struct import converted, value_error
-from gradtx.transform import GradientTransformation, State
+from gradtx.transform import GradientTransformation, Inside, State
 from gradtx.tree import Extra, Tree, is_inexact, is_none
 from gradtx.wrappers.partition import seen
 
@@ -103,6 +103,12 @@ class separately(Clocked):
     ) -> Iterator[tuple[GradientTransformation, At]]:
         yield self, at
         yield from self.inner.moments(at.inside("inner"))
+
+    def insides(self, state: State, params: Tree) -> list[Inside]:
+        return [
+            Inside(self.inner, ("arrays", path), {path: x}, path)
+            for path, x in self._moved(params).items()
+        ]
 
     def frozen(self, params: Tree) -> list[bool]:
         return self.inner.frozen(params)

@@ -22,7 +22,7 @@ from gradtx.engine.step import At
 from gradtx.interop import AnyTransformation, as_transformation
 from gradtx.rule import Copy, Hyper, HyperField, OptionalHyperField, Rule, Step
 from gradtx.struct import converted, static, value_error, within
-from gradtx.transform import GradientTransformation, State, apply_updates
+from gradtx.transform import GradientTransformation, Inside, State, apply_updates
 from gradtx.tree import Extra, Tree, abs2, as_came, global_norm, is_inexact, is_none, root, widened
 from gradtx.wrappers.average import is_due, whole_number
 from gradtx.wrappers.base import Turn, Wrapper
@@ -164,6 +164,12 @@ class sam(Wrapper):
         steps, inner, ascent = either(due, descend, ascend)
         new = self._counted(Turn(lambda: updates, state, extra, due), state)
         return steps, new._replace(inner=inner, own=own, ascent=ascent)
+
+    def insides(self, state: State, params: Tree) -> list[Inside]:
+        found = Wrapper.insides(self, state, params)
+        if self.adv_optimizer is not None:
+            found.append(Inside(self.adv_optimizer, ("ascent",), params, "ascent"))
+        return found
 
     def init_own(self, params: Tree, at: At) -> SamOwn:
         return SamOwn(_fresh(self, params, at))

@@ -18,6 +18,7 @@ from gradtx.paths import Route
 from gradtx.struct import converted
 from gradtx.transform import (
     GradientTransformation,
+    Inside,
     State,
     compiled,
     with_numbers,
@@ -80,6 +81,9 @@ class Transparent(GradientTransformation):
 
     def count(self, state: State) -> Array:
         return self.inner.count(state)
+
+    def insides(self, state: State, params: Tree) -> list[Inside]:
+        return [Inside(self.inner, (), params)]
 
     def in_state(self, state: State) -> Self:
         return self.with_fields(inner=self.inner.in_state(state))
