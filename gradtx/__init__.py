@@ -62,10 +62,7 @@ from gradtx.wrappers.inject import (
 )
 from gradtx.wrappers.mechanic import mechanic as mechanic
 from gradtx.wrappers.monitor import metrics as metrics, monitor as monitor
-from gradtx.wrappers.outer import (
-    ema_nesterov as ema_nesterov,
-    outer as outer,
-)
+from gradtx.wrappers.outer import ema_nesterov as ema_nesterov, outer as outer
 from gradtx.wrappers.offload import offload as offload
 from gradtx.wrappers.partition import (
     freeze as freeze,
@@ -130,10 +127,7 @@ from gradtx.optimizers.adam_order import (
     scale_by_adopt as scale_by_adopt,
     scale_by_laprop as scale_by_laprop,
 )
-from gradtx.optimizers.adam_projection import (
-    adamp as adamp,
-    scale_by_adamp as scale_by_adamp,
-)
+from gradtx.optimizers.adam_projection import adamp as adamp, scale_by_adamp as scale_by_adamp
 from gradtx.optimizers.adam_variance import (
     adabelief as adabelief,
     adam_atan2 as adam_atan2,
@@ -169,10 +163,7 @@ from gradtx.optimizers.layerwise import (
     scale_by_lars as scale_by_lars,
     scale_by_novograd as scale_by_novograd,
 )
-from gradtx.optimizers.polar import (
-    exact_polar as exact_polar,
-    newton_schulz as newton_schulz,
-)
+from gradtx.optimizers.polar import exact_polar as exact_polar, newton_schulz as newton_schulz
 from gradtx.optimizers.muon import (
     scale_by_adago as scale_by_adago,
     scale_by_adamuon as scale_by_adamuon,
@@ -199,10 +190,7 @@ from gradtx.optimizers.lowrank import (
     scale_by_apollo as scale_by_apollo,
     scale_by_galore as scale_by_galore,
 )
-from gradtx.optimizers.kron import (
-    psgd_kron as psgd_kron,
-    scale_by_kron as scale_by_kron,
-)
+from gradtx.optimizers.kron import psgd_kron as psgd_kron, scale_by_kron as scale_by_kron
 from gradtx.optimizers.roles import by_role as by_role
 from gradtx.optimizers.muon_family import (
     adago as adago,
@@ -278,6 +266,10 @@ from gradtx.solve.search import (
     hager_zhang as hager_zhang,
     wolfe as wolfe,
 )
+from gradtx.states.abstract import abstract_state as abstract_state
+from gradtx.states.editing import assign as assign, reset as reset, select as select
+from gradtx.states.loading import load_state as load_state, migrate as migrate
+from gradtx.states.saving import state_dict as state_dict
 from gradtx.solve.minimize import Minimum as Minimum, minimize as minimize
 from gradtx.transforms.clip import (
     clip as clip,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -13,10 +13,11 @@ from jax.core import Tracer
 from gradtx.engine.codes import RandomlyRounded, Stored
 from gradtx.engine.slots import is_stored, together
 from gradtx.states.abstract import abstract_state, like_shapes
+from gradtx.states.kinds import placed, unlike
 from gradtx.states.report import Report
 from gradtx.states.saving import Row, Saved, decoded, state_dict
 from gradtx.states.source import Source, described
-from gradtx.states.survey import At, Owner, leafwise, written
+from gradtx.states.survey import At, Owner, leafwise, read, written
 from gradtx.struct import value_error
 from gradtx.transform import GradientTransformation, State
 from gradtx.tree import Tree, listed
@@ -113,7 +114,7 @@ class _Loading:
             renamed=self.renamed,
             converted=self.converted,
             hyperparameters=self._differing(state),
-            notes=() if self.source.schema else ("no schema: names alone tell what is what",),
+            notes=tuple(self._notes(state)),
         )
         return state, report
 
@@ -123,6 +124,11 @@ class _Loading:
         if not self.made:
             self.made.append(self.tx.init(self.params))
         return self.made[0]
+
+    def _anew(self, number: str) -> Any:
+        """A number of a fresh state."""
+        fresh = Saved.of(self.tx, self.new, self.params).numbers
+        return next(one.value for one in fresh if one.name == number)
 
     # What is wanted ------------------------------------------------------------------------------
 
@@ -192,9 +198,8 @@ class _Loading:
         if all(x is None for x in found.values()):
             return row.leaf
         if any(x is None for x in found.values()):
-            mine = next(
-                r for r in Saved.of(self.tx, self.new, self.params).rows if r.unique == row.unique
-            )
+            fresh = Saved.of(self.tx, self.new, self.params).rows
+            mine = next(one for one in fresh if one.unique == row.unique)
             found = {key: mine.saved()[key] if x is None else x for key, x in found.items()}
         leaf = row.part.loaded_leaf(found, row.p)
         return {slot: _kept(leaf[slot], x) for slot, x in row.leaf.items()}
@@ -219,7 +224,7 @@ class _Loading:
             return None
         is_key = not isinstance(like, Stored) and jnp.issubdtype(like.dtype, jax.dtypes.prng_key)
         target = jax.eval_shape(jax.random.key_data, like) if is_key else like
-        misfit = _misfit(found, target)
+        misfit = unlike(found, target)
         if misfit:
             self.reshaped[name] = misfit
             return None
@@ -228,8 +233,8 @@ class _Loading:
             self.converted[name] = f"{was} -> {now}"
         self.loaded.append(name)
         if is_key:
-            impl = jax.random.key_impl(jax.random.wrap_key_data(np.asarray(found)))
-            return jax.random.wrap_key_data(_placed(found, target), impl=impl)
+            impl = jax.random.key_impl(self._anew(name))
+            return jax.random.wrap_key_data(placed(found, target), impl=impl)
         return _kept(found, like)
 
     # What is said of it --------------------------------------------------------------------------
@@ -259,6 +264,20 @@ class _Loading:
                 "Name what is to be taken, rename={'link/slot there': 'link/slot here'}, or begin "
                 "anew with tx.init(params)",
             )
+
+    def _notes(self, state: State) -> Iterator[str]:
+        if not self.source.schema:
+            yield "no schema: names alone tell what is what"
+        began = set(self.fresh) | set(self.reshaped)
+        for owner in dict.fromkeys(row.owner.at for row in self.wanted.rows):
+            rows = [row for row in self.wanted.rows if row.owner.at == owner]
+            names = {name for row in rows for name in row.unique.values()}
+            count = read(state, rows[0].owner.clock)
+            if names <= began and not isinstance(count, Tracer) and count > 0:
+                yield (
+                    f"{rows[0].owner.link} begins anew, at a count of {count} that its bias "
+                    'corrections and schedules read: see counts="restart"'
+                )
 
     def _differing(self, state: State) -> dict[str, tuple[Any, Any]]:
         before = self.source.schema.get("hyperparameters", {})
@@ -293,53 +312,19 @@ def _clock(
     return next((n for n in ("count", *there) if n in source.arrays), None)
 
 
-def _misfit(found: Any, like: Any) -> str:
-    """What keeps an array from being taken, or nothing."""
-    if tuple(found.shape) != tuple(like.shape):
-        return f"is {tuple(found.shape)} there, {tuple(like.shape)} here"
-    kinds = [_kind(x) for x in (found, like)]
-    return "" if kinds[0] == kinds[1] else f"is {kinds[0]} there, {kinds[1]} here"
-
-
-def _kind(x: Any) -> str:
-    """Of numbers among which a conversion loses digits at most."""
-    if isinstance(x, Stored):
-        return "floating"
-    kinds: tuple[tuple[str, Any], ...] = (
-        ("floating", jnp.floating),
-        ("complex", jnp.complexfloating),
-        ("integer", jnp.integer),
-    )
-    return next((name for name, kind in kinds if jnp.issubdtype(x.dtype, kind)), str(x.dtype))
-
-
 # Where it goes -----------------------------------------------------------------------------------
 
 
 def _kept(x: Any, like: Any) -> Any:
     """An array or a compressed one in the format of `like`, in memory of its own."""
     if not isinstance(like, Stored):
-        return _placed(decoded(x), like)
+        return placed(decoded(x), like)
     formats = [jax.tree.map(lambda y: (y.shape, y.dtype), z) for z in (x, like)]
     same = isinstance(x, Stored) and described(x) == described(like)
     if same and jax.tree.leaves(formats[0]) == jax.tree.leaves(formats[1]):
         parts = [*x]  # pyright: ignore[reportGeneralTypeIssues]
-        return type(like)(*map(_placed, parts, like))  # pyright: ignore
+        return type(like)(*map(placed, parts, like))  # pyright: ignore
     if isinstance(like, RandomlyRounded) and not isinstance(x, Stored):
-        return RandomlyRounded(_placed(x, like.values))
+        return RandomlyRounded(placed(x, like.values))
     plain = jnp.asarray(decoded(x), np.float32)
-    return jax.tree.map(_placed, like_shapes(like).encode(plain, None), like)
-
-
-def _placed(x: Any, like: Any) -> Any:
-    """A copy of an array in the dtype and at the place of another."""
-    if isinstance(x, Tracer):
-        return x.astype(like.dtype)
-    place = like.sharding if isinstance(like, jax.ShapeDtypeStruct) else None
-    if place is not None:
-        there = x.astype(like.dtype) if x.dtype != like.dtype else x
-        return jax.device_put(there, place, may_alias=False)
-    return jnp.array(np.asarray(x), dtype=like.dtype, copy=True)
-
-
-Loader = Callable[..., tuple[State, Report]]
+    return jax.tree.map(placed, like_shapes(like).encode(plain, None), like)

@@ -77,11 +77,11 @@ class Source:
         if name in self.arrays:
             self.taken.add(name)
             return self.arrays[name]
-        suffix = next((s for s in CODES if name + s in self.arrays), None)
-        missing = [name + s for s in (suffix, SCALES) if s is None or name + s not in self.arrays]
         self.taken.update(name + s for s in (*CODES, SCALES))
-        if suffix is None or missing:
-            return missing[0] if suffix else name + next(iter(CODES))
+        suffix = next((s for s in CODES if name + s in self.arrays), next(iter(CODES)))
+        for part in (suffix, SCALES):
+            if name + part not in self.arrays:
+                return name + part
         return CODES[suffix](self.arrays[name + suffix], self.arrays[name + SCALES])
 
     def unused(self) -> list[str]:

@@ -150,8 +150,8 @@ def written(state: State, changes: Mapping[At, Any]) -> State:
         below.setdefault(key, {})[tuple(rest)] = value
     new = [written(value, below[key]) if key in below else value for key, value in _entries(state)]
     if isinstance(state, Mapping):
-        return type(state)(zip(state, new, strict=True))
-    return type(state)(*new)
+        return dict(zip(state, new, strict=True))
+    return state._replace(**dict(zip(state._fields, new, strict=True)))
 
 
 # Names -------------------------------------------------------------------------------------------
@@ -219,14 +219,13 @@ class Unique:
 
 def _clock_name(field: Field, called: Names) -> str:
     owner, at = field.owner, field.at
-    if at == ("count",):
+    if len(at) == 1 and field.name == "count":
         return "count"
-    if at[-1] == "count":
+    if at[-1:] == ("count",):
         return f"count{bracketed(owner.groups)}" if owner.groups else "/".join(at)
-    own = at[len(owner.at) :]
-    if len(own) > 1:
-        return f"count{bracketed((*owner.groups, own[-1]))}"
-    return f"{called.numbers}/{own[0]}"
+    if len(at) - len(owner.at) > 1:
+        return f"count{bracketed((*owner.groups, at[-1]))}"
+    return f"{called.numbers}/{field.name}"
 
 
 def leafwise(slots: Mapping[str, Any]) -> tuple[Any, list[tuple[str, dict[str, Any]]]]:
