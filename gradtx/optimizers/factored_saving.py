@@ -32,7 +32,7 @@ def shape_in_front(p: Any, axes: Axes | None) -> tuple[int, ...]:
     return (*(p.shape[i] for i in stack), *rest)
 
 
-def by_sides(**slots: str) -> tuple[Change, Change]:
+def by_sides(**slots: str) -> tuple[Any, Any]:
     """`saved_leaf` and `loaded_leaf` of a rule with `_sides`: for every name, the slot of means.
 
     The slot `v` holds all entries of arrays that have no sides; a zero stands for what is not kept.
@@ -67,7 +67,7 @@ def by_sides(**slots: str) -> tuple[Change, Change]:
 
 def by_axes(
     slot: str, shapes_of: Callable[[tuple[int, ...], int], list[tuple[int, ...]]]
-) -> tuple[Change, Change]:
+) -> tuple[Any, Any]:
     """The same of a slot that has something for every index of every axis."""
 
     def saved_leaf(self: Any, leaf: Leaf, p: Any) -> Leaf:

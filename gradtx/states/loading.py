@@ -272,7 +272,7 @@ class _Loading:
         for owner in dict.fromkeys(row.owner.at for row in self.wanted.rows):
             rows = [row for row in self.wanted.rows if row.owner.at == owner]
             names = {name for row in rows for name in row.unique.values()}
-            count = read(state, rows[0].owner.clock)
+            count = read(state, rows[0].owner.clock) if rows[0].owner.clock else 0
             if names <= began and not isinstance(count, Tracer) and count > 0:
                 yield (
                     f"{rows[0].owner.link} begins anew, at a count of {count} that its bias "

@@ -58,7 +58,7 @@ class Names(NamedTuple):
 
 def fields(tx: GradientTransformation, state: State, params: Tree) -> list[Field]:
     """All fields of a state, from outside; `state` may be one of shapes."""
-    outermost = Owner(tx, (), type(tx).__name__, (), _own_count(tx, state) or ("count",), params)
+    outermost = Owner(tx, (), type(tx).__name__, (), _own_count(tx, state) or (), params)
     return list(_fields(outermost, state, None))
 
 
@@ -143,6 +143,8 @@ def read(state: State, at: At) -> Any:
 
 def written(state: State, changes: Mapping[At, Any]) -> State:
     """A state with some of its fields replaced."""
+    if not changes:
+        return state
     if () in changes:
         return changes[()]
     below: dict[str, dict[At, Any]] = {}

@@ -159,6 +159,7 @@ LAWS_OF_THE_ENGINE = LAWS_OF_PLACES | {
     *("patterns_without_an_array", "floating_gradient_of_an_integer_parameter"),
     *("unknown_extra_arguments_are_ignored", "leaves_that_are_not_moved_get_no_state"),
     *("init_on_shapes", "state_comes_back", "a_step_is_update_and_apply"),
+    "state_moves_between_meshes",
 }
 """What no rule does for itself: a row of every kind shows it."""
 

@@ -9,6 +9,8 @@ from typing import Any
 
 import jax
 
+from gradtx.states.loading import load_state
+from gradtx.states.saving import state_dict
 from gradtx.testing.compare import leaves, require, same
 from gradtx.testing.evidence import Evidence
 from gradtx.testing.laws.law import law
@@ -66,3 +68,42 @@ def state_comes_back(e: Evidence) -> None:
         same(back, path.states[1], f"the state after {name}")
         found = e.update(e.grads[1], back, e.params)
         same(found, (path.updates[1], path.states[2]), f"the update after {name}")
+
+
+@law(8)
+def state_is_loaded_by_name(e: Evidence) -> None:
+    """A state saved as named arrays and loaded is the same, bit for bit, and nothing is left over.
+
+    Where one array is missing it is named.
+    """
+    state = e.alone.path.states[2]
+    flat = state_dict(e.tx, state, e.params)
+    back, report = load_state(e.tx, flat, e.params)
+    same(back, state, "the state that was loaded")
+    other = [k for k, v in vars(report).items() if k != "loaded" and v]
+    require(not other, "what the report says beside what was loaded", report)
+    arrays = [name for name in flat if "#" not in name]
+    for name in arrays[:: max(1, len(arrays) // 2)] if len(arrays) > 1 else []:
+        less = {key: x for key, x in flat.items() if key != name}
+        try:
+            found = load_state(e.tx, less, e.params)[1].renamed
+            require(name in found, "missing, and nobody said so", name)
+        except ValueError as error:
+            require(repr(name) in str(error), f"the error does not name {name!r}", error)
+            others = [other for other in arrays if other != name and repr(other) in str(error)]
+            require(not others, f"only {name!r} is missing, the error names others", others)
+
+
+@law(8)
+def state_moves_between_meshes(e: Evidence) -> None:
+    """Saved on a mesh it is loaded on one device and back, the same numbers where they belong."""
+    if e.mesh is None:
+        return
+    placed, state = e.meshed.params, e.meshed.stepped[1]
+    there = load_state(e.tx, state_dict(e.tx, state, placed), e.params)[0]
+    same(there, jax.device_get(state), "the state on one device")
+    back = load_state(e.tx, state_dict(e.tx, there, e.params), placed)[0]
+    same(jax.device_get(back), jax.device_get(state), "the state on the mesh again")
+    for (path, x), y in zip(leaves(back), jax.tree.leaves(e.meshed.init["init"]), strict=True):
+        fits = x.sharding.is_equivalent_to(y.sharding, x.ndim)
+        require(fits, f"{path} lies elsewhere than in a fresh state", x.sharding, y.sharding)
