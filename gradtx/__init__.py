@@ -269,6 +269,7 @@ from gradtx.solve.search import (
 from gradtx.states.abstract import abstract_state as abstract_state
 from gradtx.states.editing import assign as assign, reset as reset, select as select
 from gradtx.states.loading import load_state as load_state, migrate as migrate
+from gradtx.states.report import Report as Report
 from gradtx.states.saving import state_dict as state_dict
 from gradtx.solve.minimize import Minimum as Minimum, minimize as minimize
 from gradtx.transforms.clip import (

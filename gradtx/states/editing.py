@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from gradtx.engine.slots import is_stored, together
 from gradtx.paths import matches
@@ -14,7 +15,7 @@ from gradtx.states.kinds import placed, unlike
 from gradtx.states.survey import At, Field, fields, leafwise, written
 from gradtx.struct import nearest, value_error
 from gradtx.transform import GradientTransformation, State
-from gradtx.tree import Tree, is_none, listed, named_leaves, path_string
+from gradtx.tree import Tree, is_inexact, is_none, listed, named_leaves, path_string
 
 
 def select(state: State, pattern: str) -> dict[str, Any]:
@@ -61,13 +62,16 @@ def _set(key: str, path: str, old: Any, new: Any) -> Any:
     if new is None:
         seen = f"the value of {key!r} has nothing for {path!r}"
         raise value_error("assign", seen, "Pass a number, or a tree like what is there")
-    x = jnp.asarray(new)
-    plain = isinstance(new, bool | int | float)
-    x = jnp.full(old.shape, x) if plain else x
-    misfit = unlike(x, old, ("given", "in the state")) if not plain or x.dtype == bool else ""
+    if isinstance(new, bool | int | float):
+        fits = is_inexact(old) or np.asarray(new).astype(old.dtype) == new
+        misfit = "" if fits else f"{new} is no {old.dtype}"
+        new = np.full(old.shape, new)
+    else:
+        new = jnp.asarray(new)
+        misfit = unlike(new, old, ("given", "in the state"))
     if misfit:
         raise value_error("assign", f"at {path!r} the value {misfit}", "Pass one like it")
-    return placed(x, old)
+    return placed(new, old)
 
 
 def reset(

@@ -193,7 +193,7 @@ class _Loading:
                 slot: x if x is None else self._slot(row.unique[slot], x)
                 for slot, x in row.leaf.items()
             }
-        wanted = row.shapes()
+        wanted = like_shapes(row.shapes())
         found = {key: self._one(row.unique[key], x) for key, x in wanted.items()}
         if all(x is None for x in found.values()):
             return row.leaf
@@ -202,7 +202,11 @@ class _Loading:
             mine = next(one for one in fresh if one.unique == row.unique)
             found = {key: mine.saved()[key] if x is None else x for key, x in found.items()}
         leaf = row.part.loaded_leaf(found, row.p)
-        return {slot: _kept(leaf[slot], x) for slot, x in row.leaf.items()}
+        kept = {slot: _kept(leaf[slot], x) for slot, x in row.leaf.items()}
+        for slot, x in kept.items():
+            if isinstance(x, Stored) and not _equal(decoded(x), leaf[slot]):
+                self.converted[row.named(slot)] = f"float32 -> {described(x)}"
+        return kept
 
     def _slot(self, name: str, like: Any) -> Any:
         found = self._one(name, like)
@@ -312,6 +316,12 @@ def _clock(
     return next((n for n in ("count", *there) if n in source.arrays), None)
 
 
+def _equal(x: Any, y: Any) -> bool:
+    """Whether two arrays have the same numbers; of traced ones nobody knows."""
+    traced = isinstance(x, Tracer) or isinstance(y, Tracer)
+    return not traced and np.array_equal(np.asarray(x), np.asarray(y))
+
+
 # Where it goes -----------------------------------------------------------------------------------
 
 
@@ -319,9 +329,7 @@ def _kept(x: Any, like: Any) -> Any:
     """An array or a compressed one in the format of `like`, in memory of its own."""
     if not isinstance(like, Stored):
         return placed(decoded(x), like)
-    formats = [jax.tree.map(lambda y: (y.shape, y.dtype), z) for z in (x, like)]
-    same = isinstance(x, Stored) and described(x) == described(like)
-    if same and jax.tree.leaves(formats[0]) == jax.tree.leaves(formats[1]):
+    if isinstance(x, Stored) and described(x) == described(like):
         parts = [*x]  # pyright: ignore[reportGeneralTypeIssues]
         return type(like)(*map(placed, parts, like))  # pyright: ignore
     if isinstance(like, RandomlyRounded) and not isinstance(x, Stored):

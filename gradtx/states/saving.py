@@ -94,6 +94,12 @@ class Row(NamedTuple):
             return self.leaf
         return self.part.saved_leaf({name: decoded(x) for name, x in self.leaf.items()}, self.p)
 
+    def named(self, slot: str) -> str:
+        """The name that the array of a slot would have, if it were saved as it is."""
+        key, name = next(iter(self.unique.items()))
+        end = "/".join(filter(None, ("", key, self.path)))
+        return "/".join(filter(None, (name.removesuffix(f"/{end}"), slot, self.path)))
+
     def shapes(self) -> Mapping[str, Any]:
         """The same for arrays of which only shapes are known."""
         if not self.reshapes:
@@ -136,8 +142,9 @@ class Saved(NamedTuple):
         ]
         by_place = {field.at: field for field in found if field.kind == "clock"}
         ticked = {name: [] for name in clocks.values()}
-        for owner, _ in _by_owner(found):
-            if owner.clock in clocks:
+        for owner, own in _by_owner(found):
+            holds = any(field.kind != "clock" for field in own)  # a chain does not
+            if holds and owner.clock in clocks:
                 ticked[clocks[owner.clock]].append(called[owner.at].slots)
         return Saved(
             found, {name: by_place[at] for at, name in clocks.items()}, ticked, numbers, rows

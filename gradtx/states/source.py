@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from gradtx.engine.codes import Blocks, Stored
-from gradtx.states.saving import CODES, SCALES, SCHEMA, VERSION
+from gradtx.states.saving import CODES, SCALES, SCHEMA, VERSION, suffix_of
 from gradtx.struct import type_error, value_error
 
 _ESSENCE = re.compile(r"^(?P<link>.+?)(_\d+)?(\[.*?\])*(?P<rest>/.*)?$", re.DOTALL)
@@ -59,12 +59,14 @@ class Source:
         """
         wanted, there = list(wanted), dict.fromkeys(self.bases())
         where = {name: name for name in wanted if name in there}
+        spoken_for = set(where)
         for name in wanted:
             for old, new in self.rename.items():
                 moved = f"{old}{name[len(new) :]}" if _begins(name, new) else name
-                if name not in where and moved in there and moved not in where.values():
+                if name not in where and moved in there and moved not in spoken_for:
                     where[name] = moved
-        left = [name for name in there if name not in where.values()]
+                    spoken_for.add(moved)
+        left = [name for name in there if name not in spoken_for]
         open_, spare = _by_essence(n for n in wanted if n not in where), _by_essence(left)
         for essence, names in open_.items():
             others = spare.get(essence, [])
@@ -114,7 +116,11 @@ def _schema(called: str, text: Any) -> dict[str, Any]:
         return {}
     if not isinstance(text, str):  # some formats keep arrays only
         text = np.asarray(text).tobytes().decode() if np.asarray(text).ndim else str(text)
-    schema = json.loads(text)
+    try:
+        schema = json.loads(text)
+    except ValueError as error:
+        seen = f"{SCHEMA!r} is not the JSON that state_dict writes: {error}"
+        raise value_error(called, seen, f"Leave {SCHEMA!r} out: names are enough") from None
     if schema.get("version", 0) > VERSION:
         raise value_error(
             called,
@@ -127,7 +133,7 @@ def _schema(called: str, text: Any) -> dict[str, Any]:
 def described(x: Any) -> str:
     """The dtype of an array, or the code of one that is compressed."""
     if isinstance(x, Blocks):
-        return next(suffix[1:] for suffix, kind in CODES.items() if isinstance(x, kind))
+        return f"{suffix_of(x)[1:]} {x.codes.dtype} with scales {tuple(x.scales.shape)}"
     if isinstance(x, Stored):
         return str(jax.tree.leaves(x)[0].dtype)
     return str(x.dtype)

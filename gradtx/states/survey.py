@@ -77,7 +77,8 @@ def _fields(owner: Owner, state: State, inside_of: Owner | None) -> Iterator[Fie
         clocks.add((*owner.at, *count))
     taken = {(*owner.at, *inside.at) for inside in insides}
     own = list(_own_fields(owner, owner.at, state, taken, clocks, declares=True))
-    yield from own or [Field(owner, owner.at, "", "nothing", None)]
+    alone = not own and not insides
+    yield from [Field(owner, owner.at, "", "nothing", None)] if alone else own
     for inside in insides:
         at = (*owner.at, *inside.at)
         below, its = read(state, inside.at), _own_count(inside.part, read(state, inside.at))
