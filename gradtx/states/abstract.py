@@ -8,16 +8,18 @@ import jax
 from jax.core import Tracer
 
 from gradtx.engine.placement import sharding_of
-from gradtx.transform import GradientTransformation, State
+from gradtx.interop import AnyTransformation, as_transformation
+from gradtx.transform import State
 from gradtx.tree import Tree
 
 
-def abstract_state(tx: GradientTransformation, params: Tree) -> State:
+def abstract_state(tx: AnyTransformation, params: Tree) -> State:
     """The state of `tx` as `jax.ShapeDtypeStruct`s: where each array would lie, if that is chosen.
 
     What loads a checkpoint takes it as its target: nothing is allocated for `params` that are
     shapes. With parameters on chosen devices the program of `tx.init` is compiled to find out.
     """
+    tx = as_transformation(tx, "abstract_state")
     shapes = jax.eval_shape(tx.init, params)
     leaves = jax.tree.leaves(params)
     if any(isinstance(x, Tracer) for x in [*leaves, *jax.tree.leaves(tx)]):

@@ -10,11 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from gradtx.engine.slots import is_stored, together
+from gradtx.interop import AnyTransformation
 from gradtx.paths import matches
 from gradtx.states.kinds import placed, unlike
 from gradtx.states.survey import At, Field, fields, leafwise, written
 from gradtx.struct import nearest, value_error
-from gradtx.transform import GradientTransformation, State
+from gradtx.transform import State
 from gradtx.tree import Tree, is_inexact, is_none, listed, named_leaves, path_string
 
 
@@ -75,7 +76,7 @@ def _set(key: str, path: str, old: Any, new: Any) -> Any:
 
 
 def reset(
-    tx: GradientTransformation,
+    tx: AnyTransformation,
     state: State,
     params: Tree,
     patterns: str | Sequence[str] = "*",
@@ -89,10 +90,11 @@ def reset(
     """
     chosen = [patterns] if isinstance(patterns, str) else [*patterns]
     wanted = slots.split() if isinstance(slots, str) else [*slots]
-    new = {field.at: field for field in fields(tx, tx.init(params), params)}
+    tx, before = fields("reset", tx, state, params)
+    new = {field.at: field for field in fields("reset", tx, tx.init(params), params)[1]}
     used: set[str] = set()
     changes: dict[At, Any] = {}
-    found = [field for field in fields(tx, state, params) if field.kind == "slot"]
+    found = [field for field in before if field.kind == "slot"]
     for field in found:
         fitting = [name for name in wanted if matches(name, field.name)]
         if fitting:

@@ -12,6 +12,7 @@ from jax.core import Tracer
 
 from gradtx.engine.codes import RandomlyRounded, Stored
 from gradtx.engine.slots import is_stored, together
+from gradtx.interop import AnyTransformation
 from gradtx.states.abstract import abstract_state, like_shapes
 from gradtx.states.kinds import placed, unlike
 from gradtx.states.report import Report
@@ -19,12 +20,12 @@ from gradtx.states.saving import Row, Saved, decoded, state_dict
 from gradtx.states.source import Source, described
 from gradtx.states.survey import At, Owner, leafwise, read, written
 from gradtx.struct import value_error
-from gradtx.transform import GradientTransformation, State
+from gradtx.transform import State
 from gradtx.tree import Tree, listed
 
 
 def load_state(
-    tx: GradientTransformation,
+    tx: AnyTransformation,
     flat: Mapping[str, Any],
     params: Tree,
     *,
@@ -53,9 +54,9 @@ def load_state(
 
 
 def migrate(
-    old_tx: GradientTransformation,
+    old_tx: AnyTransformation,
     old_state: State,
-    new_tx: GradientTransformation,
+    new_tx: AnyTransformation,
     params: Tree,
     *,
     counts: str = "continue",
@@ -76,16 +77,16 @@ class _Loading:
 
     def __init__(
         self,
-        tx: GradientTransformation,
+        tx: AnyTransformation,
         flat: Mapping[str, Any],
         params: Tree,
         rename: Mapping[str, str],
         counts: str,
     ) -> None:
-        self.tx, self.params, self.restart = tx, params, counts == "restart"
+        self.params, self.restart = params, counts == "restart"
         self.source = Source("load_state", flat, rename)
         self.like = abstract_state(tx, params)
-        self.wanted = Saved.of(tx, self.like, params)
+        self.tx, self.wanted = Saved.of("load_state", tx, self.like, params)
         self.made: list[State] = []
         names = [number.name for number in self.wanted.numbers]
         names += [name for row in self.wanted.rows for name in row.unique.values()]
@@ -127,7 +128,7 @@ class _Loading:
 
     def _anew(self, number: str) -> Any:
         """A number of a fresh state."""
-        fresh = Saved.of(self.tx, self.new, self.params).numbers
+        fresh = Saved.of("load_state", self.tx, self.new, self.params)[1].numbers
         return next(one.value for one in fresh if one.name == number)
 
     # What is wanted ------------------------------------------------------------------------------
@@ -198,7 +199,7 @@ class _Loading:
         if all(x is None for x in found.values()):
             return row.leaf
         if any(x is None for x in found.values()):
-            fresh = Saved.of(self.tx, self.new, self.params).rows
+            fresh = Saved.of("load_state", self.tx, self.new, self.params)[1].rows
             mine = next(one for one in fresh if one.unique == row.unique)
             found = {key: mine.saved()[key] if x is None else x for key, x in found.items()}
         leaf = row.part.loaded_leaf(found, row.p)
@@ -248,23 +249,23 @@ class _Loading:
         slots = {*self.loaded, *self.fresh, *self.reshaped} - clocks
         seen, do = [], []
         if strict and self.fresh:
-            seen.append(f"it has no {listed(self.fresh)}")
+            seen.append(f"what is loaded has no {listed(self.fresh)}")
         if strict and self.reshaped:
             seen += [f"{name!r} {what}" for name, what in list(self.reshaped.items())[:5]]
         if seen:
-            do.append('missing="fresh" lets these begin anew')
+            do.append('missing="fresh" to begin these anew')
         if spare:
             seen.append(f"the optimizer has no {listed(spare)}")
-            do.append('unused="report" leaves these out')
+            do.append('unused="report" to leave those out')
         if seen:
-            raise value_error("load_state", "; ".join(seen), f"Pass {' and '.join(do)}")
+            raise value_error("load_state", "; ".join(seen), f"Pass {', '.join(do)}")
         rest = [name for name in self.source.arrays if name not in self.source.clocks]
         nothing = slots and not slots & set(self.loaded)
         if nothing and (rest or not self.source.arrays):
             raise value_error(
                 "load_state",
-                f"nothing would be loaded: it has {listed(self.source.arrays) or 'no arrays'}, the "
-                f"optimizer {listed(sorted(slots))}",
+                f"nothing would be loaded: there is {listed(self.source.arrays) or 'no array'}, "
+                f"the optimizer has {listed(sorted(slots))}",
                 "Name what is to be taken, rename={'link/slot there': 'link/slot here'}, or begin "
                 "anew with tx.init(params)",
             )

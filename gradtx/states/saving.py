@@ -13,6 +13,7 @@ from jax.core import Tracer
 
 from gradtx.engine.codes import Blocks, Companded, Dynamic, Floats, RandomlyRounded, Stored
 from gradtx.engine.hyperparameters import per_array
+from gradtx.interop import AnyTransformation
 from gradtx.rule import Rule
 from gradtx.states.survey import (
     At,
@@ -25,8 +26,9 @@ from gradtx.states.survey import (
     leafwise,
     names,
 )
+from gradtx.struct import value_error
 from gradtx.transform import GradientTransformation, State
-from gradtx.tree import Tree, named_leaves, path_string
+from gradtx.tree import Tree, listed, named_leaves, path_string
 
 SCHEMA = "#schema"
 VERSION = 1
@@ -35,7 +37,7 @@ CODES: dict[str, type[Blocks]] = {"#dynamic": Dynamic, "#companded": Companded, 
 """What stands behind the name of an array for its codes, and how they are decoded."""
 
 
-def state_dict(tx: GradientTransformation, state: State, params: Tree) -> dict[str, Any]:
+def state_dict(tx: AnyTransformation, state: State, params: Tree) -> dict[str, Any]:
     """The state as arrays by name, `link/slot/parameter`: {"scale_by_adam/mu/dense/kernel": ...}.
 
     Names and contents follow what arrays mean and not how `tx` is put together: wrappers, other
@@ -43,7 +45,7 @@ def state_dict(tx: GradientTransformation, state: State, params: Tree) -> dict[s
     `name#dynamic` (`#companded`, `#float`), their codes, and `name#scales`. "#schema" is JSON on
     who wrote it. The arrays are those of the state: save or copy them before it is donated.
     """
-    whole = Saved.of(tx, state, params)
+    tx, whole = Saved.of("state_dict", tx, state, params)
     flat: dict[str, Any] = {}
     for name, field in whole.clocks.items():
         flat[name] = field.value
@@ -123,8 +125,11 @@ class Saved(NamedTuple):
     rows: list[Row]
 
     @staticmethod
-    def of(tx: GradientTransformation, state: State, params: Tree) -> Saved:
-        found = fields(tx, state, params)
+    def of(
+        asks: str, tx: AnyTransformation, state: State, params: Tree
+    ) -> tuple[GradientTransformation, Saved]:
+        """The transformation, and what is saved of its state for `asks`."""
+        tx, found = fields(asks, tx, state, params)
         called = names(found)
         clocks = clock_names(found, called)
         unique = Unique()
@@ -138,7 +143,7 @@ class Saved(NamedTuple):
         rows = [
             row._replace(unique=_names(row, called[owner.at], unique))
             for owner, own in _by_owner(found)
-            for row in _rows(owner, own)
+            for row in _rows(asks, owner, own)
         ]
         by_place = {field.at: field for field in found if field.kind == "clock"}
         ticked = {name: [] for name in clocks.values()}
@@ -146,9 +151,8 @@ class Saved(NamedTuple):
             holds = any(field.kind != "clock" for field in own)  # a chain does not
             if holds and owner.clock in clocks:
                 ticked[clocks[owner.clock]].append(called[owner.at].slots)
-        return Saved(
-            found, {name: by_place[at] for at, name in clocks.items()}, ticked, numbers, rows
-        )
+        named = {name: by_place[at] for at, name in clocks.items()}
+        return tx, Saved(found, named, ticked, numbers, rows)
 
 
 def _by_owner(found: list[Field]) -> list[tuple[Owner, list[Field]]]:
@@ -164,7 +168,7 @@ def _numbers(field: Field, called: Names) -> Iterator[tuple[str, Any]]:
         yield "/".join(filter(None, (called.numbers, field.name, below))), x
 
 
-def _rows(owner: Owner, own: list[Field]) -> list[Row]:
+def _rows(asks: str, owner: Owner, own: list[Field]) -> list[Row]:
     """A row for each array of which the owner keeps something."""
     slots = {field.name: field.value for field in own if field.kind == "slot"}
     if not slots:
@@ -172,6 +176,13 @@ def _rows(owner: Owner, own: list[Field]) -> list[Row]:
     params = dict(named_leaves(owner.params))
     treedef, found = leafwise(slots)
     ps = [params.get(path) for path, _ in found]
+    unknown = [path for path, leaf in found if path not in params and not _is_hole(leaf)]
+    if unknown:
+        raise value_error(
+            asks,
+            f"the state has {listed(unknown)}, the parameters have {listed(params)}",
+            f"Pass the parameters that the state was made for: {asks}(tx, state, params)",
+        )
     parts = [owner.part] * len(found)
     if isinstance(owner.part, Rule) and reshapes(owner.part):
         kept = [None if _is_hole(leaf) else p for p, (_, leaf) in zip(ps, found, strict=True)]

@@ -15,7 +15,11 @@ from typing import Any, NamedTuple
 import jax
 
 from gradtx.clocked import Clocked
+from gradtx.engine.refusals import kind_of_state
 from gradtx.engine.slots import Declared, is_state, is_stored, separate
+from gradtx.interop import AnyTransformation, as_transformation
+from gradtx.rule import Rule
+from gradtx.struct import type_error
 from gradtx.transform import GradientTransformation, Inside, State
 from gradtx.tree import Tree, is_none, named_leaves
 from gradtx.wrappers.base import Wrapper
@@ -56,19 +60,38 @@ class Names(NamedTuple):
 # The fields --------------------------------------------------------------------------------------
 
 
-def fields(tx: GradientTransformation, state: State, params: Tree) -> list[Field]:
-    """All fields of a state, from outside; `state` may be one of shapes."""
+def fields(
+    called: str, tx: AnyTransformation, state: State, params: Tree
+) -> tuple[GradientTransformation, list[Field]]:
+    """A transformation, and all fields of its state, from outside; of arrays or of shapes.
+
+    Raises `TypeError` for the state of another, `called` being who asks.
+    """
+    tx = as_transformation(tx, called)
     outermost = Owner(tx, (), type(tx).__name__, (), _own_count(tx, state) or (), params)
-    return list(_fields(outermost, state, None))
+    try:
+        return tx, list(_fields(outermost, state))
+    except _OtherStateError as error:
+        seen = f"the state has no place for {error.args[0]}: it is {kind_of_state(state)}"
+    raise type_error(
+        called, seen, "Pass the state that init, update or step of this optimizer returned"
+    )
 
 
-def _fields(owner: Owner, state: State, inside_of: Owner | None) -> Iterator[Field]:
+class _OtherStateError(Exception):
+    """Something in a state is not what the transformation, its argument, has there."""
+
+
+def _fields(owner: Owner, state: State) -> Iterator[Field]:
     part = owner.part
-    insides = part.insides(state, owner.params)
     if isinstance(part, Transparent):
-        (inner,) = insides
-        yield from _fields(owner._replace(part=inner.part, link=_link(inner, owner)), state, owner)
+        yield from _fields(owner._replace(part=part.inner, link=type(part.inner).__name__), state)
         return
+    if isinstance(part, Rule | Wrapper):
+        own = (part.State._fields, part.Part._fields)
+        if getattr(state, "_fields", None) not in own:
+            raise _OtherStateError(part)
+    insides = part.insides(state, owner.params)
     if isinstance(part, Wrapper) and part.after is not None:
         insides = [*insides, Inside(part.rule, ("own",), owner.params)]
     clocks = {(*owner.at, *inside.clock) for inside in insides if inside.clock}
@@ -85,12 +108,12 @@ def _fields(owner: Owner, state: State, inside_of: Owner | None) -> Iterator[Fie
         clock = (*owner.at, *inside.clock) if inside.clock else owner.clock
         groups = (*owner.groups, inside.group) if inside.group else owner.groups
         same = inside.at == ("own",)  # the rule of a wrapper is that wrapper
-        link = owner.link if same else _link(inside, owner)
+        link = owner.link if same else _link(inside)
         clock = clock if its is None else (*at, *its)
-        yield from _fields(Owner(inside.part, at, link, groups, clock, inside.params), below, owner)
+        yield from _fields(Owner(inside.part, at, link, groups, clock, inside.params), below)
 
 
-def _link(inside: Inside, owner: Owner) -> str:
+def _link(inside: Inside) -> str:
     """The name of the class, or that of a part of a chain, which has a number behind it."""
     usual, last = type(inside.part).__name__, inside.at[-1] if inside.at else ""
     return last if last.startswith(f"{usual}_") and not inside.group else usual
@@ -138,7 +161,10 @@ def _entries(value: Any) -> list[tuple[str, Any]]:
 def read(state: State, at: At) -> Any:
     """What lies at a place in a state."""
     for key in at:
-        state = dict(_entries(state))[key]
+        below = dict(_entries(state))
+        if key not in below:
+            raise _OtherStateError(repr("/".join(at)))
+        state = below[key]
     return state
 
 

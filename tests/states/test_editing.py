@@ -138,6 +138,33 @@ def test_reset_refuses_what_fits_nothing() -> None:
     refused(lambda: gx.reset(tx, state, params, slots="mu trace"), "reset", "trace")
 
 
+OTHERS: dict[str, Any] = {
+    "another optimizer's": lambda tx, params: gx.lion(0.1).init(params),
+    "the parameters": lambda tx, params: params,
+    "None": lambda tx, params: None,
+    "a part of it": lambda tx, params: tx.init(params)["scale_by_adam"],
+    "more around": lambda tx, params: gx.ema(tx).init(params),
+}
+
+
+@pytest.mark.parametrize("what", OTHERS)
+def test_a_state_of_another_is_refused(what: str) -> None:
+    tx, params = gx.adamw(0.1), model()
+    state = OTHERS[what](tx, params)
+    refused(lambda: gx.state_dict(tx, state, params), "state_dict", "the state has no place for")
+    refused(lambda: gx.reset(tx, state, params), "reset", "the state has no place for")
+
+
+def test_a_rule_refuses_the_state_of_another() -> None:
+    state = gx.scale_by_lion().init(model())
+    refused(lambda: gx.state_dict(gx.scale_by_adam(), state, model()), "scale_by_adam()")
+
+
+def test_parameters_of_another_model_are_refused() -> None:
+    tx, state = gx.adamw(0.1), gx.adamw(0.1).init(model())
+    refused(lambda: gx.state_dict(tx, state, {"w": jnp.ones(3)}), "'w'", "dense/kernel")
+
+
 # Shapes, and what a loaded state is good for -----------------------------------------------------
 
 
