@@ -150,9 +150,10 @@ class _Loading:
                 changes[field.at] = x
             if found != name:
                 self.renamed[name] = found
-        values = [int(np.asarray(self.source.arrays[n])) for n in self.source.taken if n in links]
-        same = (n for n in links if int(np.asarray(self.source.arrays[n])) in values)
-        self.source.taken.update(same)
+        # What counts the same as a count that was taken is not left over.
+        there = {n: x for n in links if not isinstance(x := self.source.arrays[n], Tracer)}
+        values = {int(np.asarray(x)) for n, x in there.items() if n in self.source.taken}
+        self.source.taken.update(n for n, x in there.items() if int(np.asarray(x)) in values)
         return changes
 
     def _numbers(self) -> dict[At, Any]:

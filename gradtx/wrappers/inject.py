@@ -93,7 +93,8 @@ class inject_hyperparams(Wrapper):
                 if name not in kept:
                     seen = f"{name!r} is missing among the hyperparameters of the state"
                     raise value_error(self, seen, "Set those that are there")
-                leaves[i] = jnp.asarray(kept[name]).astype(_strong(leaves[i]).dtype)
+                number, own = jnp.asarray(kept[name]), _strong(leaves[i])
+                leaves[i] = number if number.dtype == own.dtype else number.astype(own.dtype)
         inner: GradientTransformation = treedef.unflatten(leaves)
         return self.with_fields(inner=inner.in_state(state.inner))
 
@@ -133,6 +134,8 @@ def _has_axes(entry: Any) -> bool:
 def _strong(number: Any) -> Array:
     """A number as an array of the widest dtype of its kind that JAX has; a random key as it is."""
     array = jnp.asarray(number)
+    if jnp.issubdtype(array.dtype, jax.dtypes.prng_key):
+        return array
     kinds = ((jnp.floating, float), (jnp.integer, int))
     widest = next((k for kind, k in kinds if jnp.issubdtype(array.dtype, kind)), array.dtype)
     return jax.lax.convert_element_type(array, jnp.result_type(widest))

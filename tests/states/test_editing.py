@@ -240,3 +240,26 @@ def test_leaves_of_all_kinds_survive() -> None:
     flat = gx.state_dict(tx, tx.init(bare), bare)
     assert "scale_by_adam/mu" in flat
     assert_bits(gx.load_state(tx, flat, bare)[0], tx.init(bare))
+
+
+def test_saved_and_loaded_under_jit_and_vmap() -> None:
+    """Of a stack of optimizers every array has the axis of the stack; without a schema."""
+    params = model()
+    txs = jax.vmap(gx.adamw)(jnp.asarray([0.1, 0.2]))
+    states = jax.vmap(lambda tx: tx.init(params))(txs)
+    flat = jax.jit(jax.vmap(lambda tx, s: gx.state_dict(tx, s, params)))(txs, states)
+    assert flat["scale_by_adam/mu/dense/bias"].shape == (2, 6)
+    assert "#schema" not in flat
+    assert_bits(jax.vmap(lambda tx, f: gx.load_state(tx, f, params)[0])(txs, flat), states)
+
+
+def test_random_keys_are_saved_as_their_data() -> None:
+    tx, params = gx.inject_hyperparams(gx.add_noise(0.1, 0.5, key=jax.random.key(3))), model()
+    state = tx.init(params)
+    flat = gx.state_dict(tx, state, params)
+    assert flat["inject_hyperparams/hyperparams/key"].dtype == jnp.uint32
+    back, report = gx.load_state(tx, flat, params)
+    keys = [jax.random.key_data(s.hyperparams["key"]) for s in (state, back)]
+    assert_bits(*keys)
+    assert back.hyperparams["key"].dtype == state.hyperparams["key"].dtype
+    assert report.fresh == ()
