@@ -78,6 +78,8 @@ class flatten(Clocked):
     def moments(
         self, at: At, state: State | None = None
     ) -> Iterator[tuple[GradientTransformation, At]]:
+        if state is not None:
+            refuse_other_parts(self, state, self._part_names, "hyperparameters")
         yield self, at
         inner = None if state is None else state["inner"]
         yield from self.inner.moments(at.inside("inner"), inner)

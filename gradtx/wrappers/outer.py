@@ -24,7 +24,7 @@ from gradtx.rule import Copy, HyperField, Rule, Step
 from gradtx.struct import converted, within
 from gradtx.transform import GradientTransformation, State, apply_updates
 from gradtx.tree import Tree, is_inexact, is_none
-from gradtx.wrappers.average import is_due
+from gradtx.wrappers.average import is_due, whole_number
 from gradtx.wrappers.base import Taken, Wrapper
 from gradtx.wrappers.choice import shown
 
@@ -112,7 +112,8 @@ class outer(Wrapper):
         self, at: At, state: State | None = None
     ) -> Iterator[tuple[GradientTransformation, At]]:
         yield from Wrapper.moments(self, at, state)
-        count = at.count // self.every if state is None else state.steps
+        every = for_all_arrays(self, at.count).every
+        count = at.count // whole_number(every) if state is None else state.steps
         inside = at.inside("optimizer")._replace(count=count)
         yield from self.optimizer.moments(inside, None if state is None else state.outer)
 
