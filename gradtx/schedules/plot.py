@@ -48,7 +48,7 @@ def plot(schedule: Schedule, steps: int | None = None, ax: Any = None) -> Any:
         ax.plot(counts, values, color=colour, label=name, marker="." if few else None)
     if 1 < len(lines) <= FEW and lines[0][0]:
         ax.legend(fontsize="small", frameon=False)
-    ax.set_title(repr(schedule), loc="left", fontsize="small", family="monospace")
+    ax.set_title(repr(schedule), loc="left", fontsize="small", family="monospace", parse_math=False)
     ax.set_xlabel("updates done")
     ax.set_ylabel("value")
     ax.grid(alpha=0.25)
@@ -77,7 +77,9 @@ def picture(schedule: Schedule) -> str | None:
         file = io.StringIO()
         figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
     svg = file.getvalue()
-    return re.sub(INK, "currentColor", svg[svg.index("<svg") :])
+    whole = svg[svg.index("<svg") :].replace(INK, "currentColor")
+    # HTML leaves out the spaces that indent the title.
+    return re.sub("(?<=>) +(?=[^ <])", lambda spaces: "&#160;" * len(spaces[0]), whole)
 
 
 def _height(schedule: Schedule) -> float:
@@ -87,7 +89,7 @@ def _height(schedule: Schedule) -> float:
 def _colour(share: float) -> Any:
     import matplotlib as mpl
 
-    return mpl.colormaps["viridis"](0.1 + 0.75 * share)  # neither end is seen on all pages
+    return mpl.colormaps["viridis"](0.3 + 0.45 * share)  # which is seen on white and on black
 
 
 def _is_known(schedule: Schedule) -> bool:
@@ -118,7 +120,7 @@ def _lines(schedule: Schedule) -> list[tuple[str, Schedule]]:
         names = [
             f"{jax.tree_util.keystr(path, simple=True, separator='.')} = {ours[i]:.4g}"
             for i, (path, x) in enumerate(flat)
-            if np.ndim(x)
+            if np.ndim(x) and np.ptp(np.asarray(x)) > 0
         ]
         found.append((", ".join(names), treedef.unflatten(ours)))
     return found
