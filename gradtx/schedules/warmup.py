@@ -32,7 +32,9 @@ class warmup_schedule(Schedule):
     shape: str = static(default="linear", among=("linear", "cosine", "sqrt", "square"))
 
     def span(self) -> float:
-        return longest(self.warmup_steps) + (longest(self.schedule) or longest(self.warmup_steps))
+        warmup, schedule = longest(self.warmup_steps), self.schedule
+        after = longest(schedule) if isinstance(schedule, Schedule) else 0
+        return warmup + (after or warmup)
 
     def __call__(self, count: Any) -> Array:
         value = evaluate(self.schedule, since(count, self.warmup_steps))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import jax
 import jax.numpy as jnp
@@ -83,6 +83,9 @@ class flatten(Clocked):
         yield self, at
         inner = None if state is None else state["inner"]
         yield from self.inner.moments(at.inside("inner"), inner)
+
+    def in_state(self, state: State) -> Self:
+        return self.with_fields(inner=self.inner.in_state(state["inner"]))
 
     def bounds(self, params: Tree) -> tuple[Tree, Tree] | None:
         vector = _vector(params, params)

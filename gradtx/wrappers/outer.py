@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import KW_ONLY
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
@@ -116,6 +116,10 @@ class outer(Wrapper):
         count = at.count // whole_number(every) if state is None else state.steps
         inside = at.inside("optimizer")._replace(count=count)
         yield from self.optimizer.moments(inside, None if state is None else state.outer)
+
+    def in_state(self, state: State) -> Self:
+        inner = self.inner.in_state(state.inner)
+        return self.with_fields(inner=inner, optimizer=self.optimizer.in_state(state.outer))
 
     def evaluated(self, state: State, params: Tree, at: At) -> Tree:
         slow = shown(at.count > 0, state.own.slow, params)
