@@ -235,6 +235,15 @@ def test_names() -> None:
     assert (inside["decay"], inside["ema.ema.decay"]) == (0.5, 0.999)
 
 
+def test_names_that_read_alike() -> None:
+    """Keys with dots in them: every number has a name of its own all the same."""
+    tx = gx.partition({"a.b": gx.sgd(0.1), "a": gx.chain(b=gx.sgd(0.2)), "*": gx.sgd(0.3)})
+    found = tx.hyperparameters()
+    assert sorted(found.values()) == [0.1, 0.2, 0.3]
+    for name in found:
+        assert tx.replace({name: 0.5}).hyperparameters() == {**found, name: 0.5}
+
+
 def test_names_of_tables_and_trees() -> None:
     """The field with the pattern or path for which it is; schedules count as one number."""
     tx = gx.chain(

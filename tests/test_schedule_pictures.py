@@ -120,6 +120,17 @@ def test_a_picture_in_a_notebook() -> None:
         assert svg == schedule._repr_html_()
 
 
+def test_a_picture_leaves_the_settings_of_matplotlib() -> None:
+    """Those of the page do not show in it, and it changes none, the backend least of all."""
+    import matplotlib as mpl
+
+    plain = COSINE._repr_html_()
+    with mpl.rc_context({"text.usetex": True, "lines.linewidth": 9.0, "font.size": 30.0}):
+        before = dict(mpl.rcParams)
+        assert COSINE._repr_html_() == plain
+        assert dict(mpl.rcParams) == before
+
+
 def test_what_is_not_known_is_no_picture() -> None:
     """Traced or deleted numbers: the text stands for it, and `plot` says why."""
     found = []

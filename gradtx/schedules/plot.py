@@ -60,18 +60,18 @@ def picture(schedule: Schedule) -> str | None:
     """The same as SVG in the colours of the page around it, None where it cannot be drawn."""
     if importlib.util.find_spec("matplotlib") is None or not _is_known(schedule):
         return None
-    import matplotlib as mpl
     from matplotlib.figure import Figure
+    from matplotlib.style import context
 
     coloured = ("axes.edgecolor", "axes.labelcolor", "axes.titlecolor", "text.color")
-    style = {
+    style: dict[Any, Any] = {
         **dict.fromkeys((*coloured, "xtick.color", "ytick.color", "grid.color"), INK),
         "axes.spines.top": False,
         "axes.spines.right": False,
         "svg.fonttype": "none",
         "svg.hashsalt": "gradtx",
     }
-    with mpl.rc_context({**mpl.rcParamsDefault, **style}):
+    with context(["default", style]):
         figure = Figure(figsize=(7, _height(schedule)), layout="constrained")
         plot(schedule, ax=figure.subplots())
         file = io.StringIO()

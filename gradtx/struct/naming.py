@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -54,12 +55,10 @@ def _candidates(entry: Entry) -> Iterator[tuple[str, bool]]:
     for ending in _endings(entry):
         yield ending, False
     yield ".".join(entry.said), True
-    number = 1
-    while entry.of_class >= 0:
-        number += 1
-        head, *rest = entry.said[entry.of_class :]
+    # Of several wrappers of a class the innermost has its name; keys may have dots in them.
+    head, *rest = entry.said[max(entry.of_class, 0) :]
+    for number in itertools.count(2):
         yield ".".join([f"{head}_{number}", *rest]), False
-    yield ".".join(entry.path), True
 
 
 def _endings(entry: Entry) -> list[str]:
