@@ -178,6 +178,7 @@ class GradientTransformation(Struct, abc.ABC):
         """Every transformation in this one, and the count that its schedules read; its place too.
 
         Without a state, the count of a part that skips steps is what it would be without a fault.
+        A part comes once for every count that it reads, such as those of arrays in `separately`.
         """
         yield self, at
 
