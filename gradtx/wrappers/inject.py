@@ -12,7 +12,7 @@ from jax import Array
 from jax.tree_util import tree_leaves_with_path
 
 from gradtx.engine.hyperparameters import in_use
-from gradtx.engine.plain import Each, here
+from gradtx.engine.plain import Each
 from gradtx.engine.refusals import refuse_other_state
 from gradtx.engine.step import At
 from gradtx.struct import Struct, named_numbers, nearest, value_error
@@ -91,9 +91,9 @@ class inject_hyperparams(Wrapper):
                 if name not in kept:
                     seen = f"{name!r} is missing among the hyperparameters of the state"
                     raise value_error(self, seen, "Set those that are there")
-                number, dtype = kept[name], _strong(leaves[i]).dtype
-                lost = here(number) is None
-                leaves[i] = number if lost else jnp.asarray(number).astype(dtype)
+                number, own = kept[name], _strong(leaves[i])
+                same = isinstance(number, Array) and number.dtype == own.dtype
+                leaves[i] = number if same else jnp.asarray(number).astype(own.dtype)
         inner: GradientTransformation = treedef.unflatten(leaves)
         return self.with_fields(inner=inner.in_state(state.inner))
 
