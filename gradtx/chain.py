@@ -116,6 +116,8 @@ class chain(Clocked):
     def moments(
         self, at: At, state: State | None = None
     ) -> Iterator[tuple[GradientTransformation, At]]:
+        if state is not None:
+            refuse_other_parts(self, state, self.parts, "hyperparameters")
         yield self, at
         for name, part in self.parts.items():
             yield from part.moments(at.inside(name), None if state is None else state[name])

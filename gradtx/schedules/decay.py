@@ -13,7 +13,7 @@ from typing import Any
 import jax.numpy as jnp
 from jax import Array
 
-from gradtx.schedules.base import Number, Schedule
+from gradtx.schedules.base import Number, Schedule, longest
 from gradtx.schedules.shape import between, cosine, power
 from gradtx.schedules.steps import as_steps, passed, periods, shares, since
 from gradtx.struct import static, value_error, whole, within
@@ -26,6 +26,9 @@ class linear_schedule(Schedule):
     end_value: Number
     transition_steps: Number = whole(within="[0, inf)")
     transition_begin: Number = within("[0, inf)", default=0)
+
+    def span(self) -> float:
+        return longest(self.transition_begin) + longest(self.transition_steps)
 
     def __call__(self, count: Any) -> Array:
         share, left = shares(count, self.transition_steps, self.transition_begin)
@@ -40,6 +43,9 @@ class polynomial_schedule(Schedule):
     power: Number = within("[0, inf)")
     transition_steps: Number = whole(within="[0, inf)")
     transition_begin: Number = within("[0, inf)", default=0)
+
+    def span(self) -> float:
+        return longest(self.transition_begin) + longest(self.transition_steps)
 
     def __call__(self, count: Any) -> Array:
         share, left = shares(count, self.transition_steps, self.transition_begin)
@@ -79,6 +85,9 @@ class exponential_decay(Schedule):
     staircase: bool = static(default=False)
     end_value: Number | None = None
 
+    def span(self) -> float:
+        return longest(self.transition_begin) + 5 * longest(self.transition_steps)
+
     def __call__(self, count: Any) -> Array:
         done = since(count, self.transition_begin)
         number, inside = periods(done, self.transition_steps)
@@ -100,6 +109,9 @@ class inverse_time_schedule(Schedule):
     transition_steps: Number = within("(0, inf)", default=1)
     staircase: bool = static(default=False)
 
+    def span(self) -> float:
+        return 10 * longest(self.transition_steps)
+
     def __call__(self, count: Any) -> Array:
         done = as_steps(count) / as_steps(self.transition_steps)
         if self.staircase:
@@ -115,6 +127,10 @@ class inverse_sqrt_schedule(Schedule):
 
     peak_value: Number
     warmup_steps: Number = within("[0, inf)", default=1)
+
+    def span(self) -> float:
+        warmup = longest(self.warmup_steps)
+        return 10 * warmup if warmup > 1 else 0
 
     def __call__(self, count: Any) -> Array:
         t, warmup = as_steps(count) + 1, jnp.maximum(as_steps(self.warmup_steps), 1)
@@ -150,6 +166,9 @@ class piecewise_constant_schedule(Schedule):
             seen = f"{len(boundaries)} boundaries and {len(scales)} scales"
             raise value_error(self, seen, "Give one scale for each boundary")
 
+    def span(self) -> float:
+        return 1.25 * longest(*self.boundaries_and_scales[0])
+
     def __call__(self, count: Any) -> Array:
         value = jnp.asarray(self.init_value, jnp.result_type(float))
         for boundary, scale in zip(*self.boundaries_and_scales, strict=True):
@@ -163,6 +182,9 @@ class step_schedule(Schedule):
     init_value: Number
     step_size: Number = whole(within="(0, inf)")
     decay_rate: Number = within("[0, inf)", default=0.1)
+
+    def span(self) -> float:
+        return 5 * longest(self.step_size)
 
     def __call__(self, count: Any) -> Array:
         return self.init_value * self.decay_rate ** as_steps(periods(count, self.step_size)[0])

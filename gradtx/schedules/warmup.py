@@ -10,9 +10,10 @@ from __future__ import annotations
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
-from gradtx.schedules.base import Number, Scalar, Schedule, evaluate
+from gradtx.schedules.base import Number, Scalar, Schedule, evaluate, longest
 from gradtx.schedules.shape import RISES, between
 from gradtx.schedules.steps import as_steps, shares, since
 from gradtx.struct import static, whole, within
@@ -29,6 +30,11 @@ class warmup_schedule(Schedule):
     warmup_steps: Number = whole(within="[0, inf)")
     init_value: Number = 0.0
     shape: str = static(default="linear", among=("linear", "cosine", "sqrt", "square"))
+
+    def span(self) -> float:
+        warmup, schedule = longest(self.warmup_steps), self.schedule
+        after = longest(schedule) if isinstance(schedule, Schedule) else 0
+        return warmup + (after or warmup)
 
     def __call__(self, count: Any) -> Array:
         value = evaluate(self.schedule, since(count, self.warmup_steps))
@@ -47,6 +53,10 @@ class untuned_warmup(Schedule):
     b2: Number = within("[0, 1)", default=0.999)
     shape: str = static(default="linear", among=("linear", "exponential"))  # or "exponential"
 
+    def span(self) -> float:
+        left = 1 - np.max(np.asarray(self.b2))
+        return float(4 / left)
+
     def __call__(self, count: Any) -> Array:
         done = (as_steps(count) + 1) * (1 - self.b2)
         if self.shape == "linear":
@@ -64,6 +74,10 @@ class power_schedule(Schedule):
     peak_value: Number
     warmup_steps: Number = within("[0, inf)", default=1)
     power: Number = within("[0, inf)", default=0.5)
+
+    def span(self) -> float:
+        warmup = longest(self.warmup_steps)
+        return 10 * warmup if warmup > 1 else 0
 
     def __call__(self, count: Any) -> Array:
         t, warmup = as_steps(count) + 1, jnp.maximum(as_steps(self.warmup_steps), 1)

@@ -218,6 +218,9 @@ class accumulate(Wrapper):
         every = self.every.value if isinstance(self.every, Fixed) else None
         return count if every is None else count // every
 
+    def own_at(self, state: State, at: At) -> At:
+        return at._replace(count=state.gradient_step)
+
     def _handed(self, extra: Extra) -> dict[str, Any]:
         """The arguments for `inner`: those of its own only if it says that it wants them too."""
         parts = [part for part, _ in self.inner.moments(At(0))]

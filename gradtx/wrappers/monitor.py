@@ -12,6 +12,7 @@ from jax import Array
 
 from gradtx.engine.beside import aligned
 from gradtx.engine.placement import ordered_after, zero_count
+from gradtx.engine.plain import plain
 from gradtx.engine.step import At
 from gradtx.paths import matches, refuse_idle
 from gradtx.struct import nearest, static, value_error
@@ -135,19 +136,25 @@ def _scaled(arrays: list[Any], factor: Array) -> list[Array]:
     ]
 
 
-def metrics(state: State) -> dict[str, Array]:
-    """The numbers of every `monitor` in the state of any optimizer, by name: a flat dict.
+def metrics(state: State) -> dict[str, Any]:
+    """The numbers of every `monitor` in the state of any optimizer, by name, for a logger.
 
     The names are `metric/pattern`, such as `update_norm/*/kernel`, after the monitor's own name if
-    it has one; what would stand twice gets `_2`, `_3` ... behind it.
+    it has one; what would stand twice gets `_2`, `_3` ... behind it. They are Python numbers, in
+    lists for a stack of states, None for what cannot be read here (deleted arrays, those of other
+    processes); arrays under a trace.
     """
-    found: dict[str, Array] = {}
+    return plain(_found(state))
+
+
+def _found(state: State) -> dict[str, Any]:
+    found: dict[str, Any] = {}
     kinds = (monitor.State, monitor.Part)
     nodes = jax.tree.leaves(state, is_leaf=lambda x: isinstance(x, kinds))
     for node in nodes:
         if not isinstance(node, kinds):
             continue
-        for usual, value in [*node.metrics.items(), *metrics(node.inner).items()]:
+        for usual, value in [*node.metrics.items(), *_found(node.inner).items()]:
             name, repeats = usual, 1
             while name in found:
                 repeats += 1

@@ -153,6 +153,8 @@ class partition(Clocked):
     def moments(
         self, at: At, state: State | None = None
     ) -> Iterator[tuple[GradientTransformation, At]]:
+        if state is not None:
+            refuse_other_parts(self, state, self._part_names, "hyperparameters")
         yield self, at
         for key, tx in self.transforms.items():
             yield from moments_of(tx, key, at, state)
