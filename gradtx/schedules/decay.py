@@ -3,6 +3,7 @@
 linear  polynomial  cosine                from one value to another in a number of steps
 exponential  inverse_time  inverse_sqrt   without an end
 piecewise_constant  step                  by jumps
+piecewise_interpolate                     from one value of a table to the next
 """
 
 from __future__ import annotations
@@ -14,9 +15,9 @@ import jax.numpy as jnp
 from jax import Array
 
 from gradtx.schedules.base import Number, Schedule
-from gradtx.schedules.shape import between, cosine, power
-from gradtx.schedules.steps import as_steps, passed, periods, shares, since
-from gradtx.struct import static, value_error, whole, within
+from gradtx.schedules.shape import between, cosine, known, power
+from gradtx.schedules.steps import as_steps, minus, passed, periods, shares, since
+from gradtx.struct import shown, static, value_error, whole, within
 
 
 class linear_schedule(Schedule):
@@ -121,6 +122,18 @@ class inverse_sqrt_schedule(Schedule):
         return self.peak_value * jnp.minimum(t / warmup, jnp.sqrt(warmup / t))
 
 
+def _pairs(given: Any) -> tuple[tuple[Number, ...], tuple[Number, ...]]:
+    """Boundaries and scales, from a table or from two sequences."""
+    pairs = (given.keys(), given.values()) if isinstance(given, Mapping) else given
+    return tuple(pairs[0]), tuple(pairs[1])
+
+
+def _refuse_unlike(called: object, boundaries: Sequence[Any], scales: Sequence[Any]) -> None:
+    if len(boundaries) != len(scales):
+        seen = f"{len(boundaries)} boundaries and {len(scales)} scales"
+        raise value_error(called, seen, "Give one scale for each boundary")
+
+
 class piecewise_constant_schedule(Schedule):
     """`init_value` times the scales of all boundaries that are behind.
 
@@ -137,24 +150,60 @@ class piecewise_constant_schedule(Schedule):
         init_value: Number,
         boundaries_and_scales: Mapping[int, Number] | tuple[Sequence[Number], Sequence[Number]],
     ) -> None:
-        pairs = boundaries_and_scales
-        if isinstance(pairs, Mapping):
-            pairs = (tuple(pairs.keys()), tuple(pairs.values()))
         object.__setattr__(self, "init_value", init_value)
-        object.__setattr__(self, "boundaries_and_scales", (tuple(pairs[0]), tuple(pairs[1])))
+        object.__setattr__(self, "boundaries_and_scales", _pairs(boundaries_and_scales))
         self.__post_init__()
 
     def check(self) -> None:
-        boundaries, scales = self.boundaries_and_scales
-        if len(boundaries) != len(scales):
-            seen = f"{len(boundaries)} boundaries and {len(scales)} scales"
-            raise value_error(self, seen, "Give one scale for each boundary")
+        _refuse_unlike(self, *self.boundaries_and_scales)
 
     def __call__(self, count: Any) -> Array:
         value = jnp.asarray(self.init_value, jnp.result_type(float))
         for boundary, scale in zip(*self.boundaries_and_scales, strict=True):
             value = value * jnp.where(passed(count, boundary) >= 0, scale, 1)
         return value
+
+
+class piecewise_interpolate_schedule(Schedule):
+    """From `init_value` to its product with the first scale at the first boundary, and so on.
+
+    Between two boundaries the value runs "linear" or "cosine"; after the last it is constant. The
+    table is that of `piecewise_constant_schedule`, its boundaries in rising order.
+    """
+
+    interpolate_type: str = static(among=("linear", "cosine"))
+    init_value: Number
+    boundaries_and_scales: tuple[Sequence[Number], Sequence[Number]] = whole(within="[0, inf)")
+
+    def __init__(
+        self,
+        interpolate_type: str,
+        init_value: Number,
+        boundaries_and_scales: Mapping[int, Number] | tuple[Sequence[Number], Sequence[Number]],
+    ) -> None:
+        object.__setattr__(self, "interpolate_type", interpolate_type)
+        object.__setattr__(self, "init_value", init_value)
+        object.__setattr__(self, "boundaries_and_scales", _pairs(boundaries_and_scales))
+        self.__post_init__()
+
+    def check(self) -> None:
+        _refuse_unlike(self, *self.boundaries_and_scales)
+        boundaries = known(*self.boundaries_and_scales[0])
+        if boundaries is not None and boundaries != sorted(boundaries):
+            seen = f"boundaries are {shown(self.boundaries_and_scales[0])}"
+            raise value_error(self, seen, "Give them in rising order")
+
+    def __call__(self, count: Any) -> Array:
+        value = jnp.asarray(self.init_value, jnp.result_type(float))
+        begin, found = 0, value
+        for boundary, scale in zip(*self.boundaries_and_scales, strict=True):
+            end = value * scale
+            share, left = shares(count, minus(boundary, begin), begin)
+            weight = left if self.interpolate_type == "linear" else cosine(share, left)
+            inside = between(value, end, weight)
+            found = jnp.where(passed(count, begin) >= 0, inside, found)
+            value, begin = end, boundary
+        return found
 
 
 class step_schedule(Schedule):
