@@ -30,7 +30,7 @@ def incremental_update(new_tensors: Tree, old_tensors: P, step_size: ArrayLike) 
         if not is_inexact(old):
             return new
         dtype = widest([new, old])
-        share = jnp.asarray(step_size, real_dtype(dtype))
+        share = jnp.asarray(step_size, real_dtype(dtype)).astype(dtype)
         ours, theirs = jnp.asarray(old).astype(dtype), jnp.asarray(new).astype(dtype)
         return (share * theirs + (1 - share) * ours).astype(jnp.result_type(old))
 

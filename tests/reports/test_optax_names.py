@@ -187,8 +187,9 @@ def test_a_step_is_left_out_where_a_function_says_so() -> None:
     assert moved == [True, False, True, False]
     assert (int(state.skipped_count), int(state.total_skipped)) == (1, 2)
     assert int(state.gradient_step) == 2
+    unsure = gx.skip_if(gx.sgd(0.1), lambda g, count, p: 1.0)
     with pytest.raises(TypeError, match="one bool"):
-        gx.skip_if(gx.sgd(0.1), lambda g, count, p: 1.0).update(p, gx.sgd(0.1).init(p), p)
+        unsure.update(p, unsure.init(p), p)
 
 
 def test_measures_of_ones_own() -> None:
