@@ -12,7 +12,8 @@ import pytest
 from nbclient import NotebookClient
 
 ROOT = pathlib.Path(__file__).parent.parent
-DOCUMENTS = ["README.md", "CONTRIBUTING.md"]
+PAGES = sorted(str(p.relative_to(ROOT)) for p in (ROOT / "docs").glob("*.md"))
+DOCUMENTS = ["README.md", "CONTRIBUTING.md", *PAGES]
 
 
 def run(code: str) -> types.ModuleType:
@@ -44,7 +45,8 @@ def test_printed_optimizer_in_the_readme() -> None:
 @pytest.mark.parametrize("name", DOCUMENTS)
 def test_links_lead_to_files(name: str) -> None:
     links = re.findall(r"\]\(([^)#]+)\)", (ROOT / name).read_text())
-    missing = [link for link in links if "://" not in link and not (ROOT / link).exists()]
+    place = (ROOT / name).parent
+    missing = [link for link in links if "://" not in link and not (place / link).exists()]
     assert not missing
 
 

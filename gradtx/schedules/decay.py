@@ -70,7 +70,8 @@ class exponential_decay(Schedule):
     """init * decay_rate^(steps / transition_steps), bounded by `end_value` if given.
 
     With `staircase` the exponent is rounded down. `end_value` is a floor for a rate below one and a
-    ceiling for a rate above.
+    ceiling for a rate above. Differs from Optax, which is constant where the length or the rate is
+    not positive: these are refused.
     """
 
     init_value: Number
