@@ -59,8 +59,6 @@ DELIBERATE = {
     "combine_test.py::ExtraArgsTest": _CLASSES,
     "combine_test.py::PartitionTest::test_extra_args": _CLASSES,
     "combine_test.py::PartitionTest::test_labels_mismatch": _ENTRIES,
-    "linesearch_test.py::*slope_rtol=0.0,": "searches: a decrease in proportion to the slope is "
-    "always asked for",
     "BacktrackingLinesearchTest::test_linesearch_raises_on_unused": _SEARCH,
     "BacktrackingLinesearchTest::test_linesearch_update": _SEARCH,
     "BacktrackingLinesearchTest::test_armijo_sgd": "searches: value_fn closes over its data",

@@ -6,7 +6,7 @@ import optax
 import pytest
 
 from .outcomes import VERSION
-from .run import TABLES, judged, run
+from .run import ROOT, TABLES, judged, run
 
 PASSED, FAILED, SKIPPED = ("passed", ""), ("failed", "why"), ("skipped", "")
 
@@ -31,6 +31,13 @@ def test_a_part_of_it() -> None:
     report = run(files=["optax/transforms/_adding_test.py", "optax/transforms/_layouts_test.py"])
     assert not report.failed
     assert sorted(set(report.outcomes.values())) == ["deliberate", "passed"]
+
+
+def test_every_reason_is_on_the_page() -> None:
+    """By its topic, which comes before the colon."""
+    page = (ROOT / "docs" / "coming-from-optax.md").read_text().lower()
+    topics = {reason.split(":")[0] for reason in TABLES["deliberate"].values()}
+    assert not {topic for topic in topics if topic not in page}
 
 
 def test_what_outcomes_mean() -> None:
