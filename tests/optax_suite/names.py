@@ -122,6 +122,25 @@ def dpsgd(
     return gx.chain(aggregate, gx.sgd(learning_rate, momentum, nesterov))
 
 
+def sam(
+    optimizer: Any,
+    adv_optimizer: Any,
+    sync_period: Any = 2,
+    reset_state: bool = True,
+    opaque_mode: bool = False,
+    batch_axis_name: Any = None,
+) -> Any:
+    if not opaque_mode:
+        return gx.sam(optimizer, adv_optimizer=adv_optimizer, sync_period=sync_period)
+    tx = gx.opaque_sam(optimizer, adv_optimizer=adv_optimizer)
+
+    def update(g: Any, state: Any, params: Any = None, *, grad_fn: Any, **extra: Any) -> Any:
+        """With a `grad_fn` that gets the number of the step uphill too, of which here is one."""
+        return tx.update(g, state, params, grad_fn=lambda p: grad_fn(p, 0), **extra)
+
+    return optax.GradientTransformationExtraArgs(tx.init, update)
+
+
 def selective_transform(inner: Any, *, freeze_mask: Any) -> Any:
     keeps = jax.tree.map(lambda frozen: not frozen, freeze_mask)
     return gx.masked(inner, keeps)
@@ -254,6 +273,7 @@ RENAMED: dict[str, Any] = {
     "projection_non_negative": gx.projections.non_negative,
     "projection_simplex": gx.projections.simplex,
     "projection_vector": gx.projections.vector,
+    "sam": sam,
     "scale_by_backtracking_linesearch": backtracking_linesearch,
     "scale_by_distance_over_gradients": gx.scale_by_dog,
     "scale_by_factored_rms": adapted(

@@ -22,7 +22,6 @@ OUT_OF_SCOPE = {
     "ClippingTest::test_unitwise_": "internals of Optax",
     "ClippingTest::test_per_example_": "functions, which differentially_private_aggregate is not",
     "opt_name='optimistic_adam',": "a name that Optax has deprecated, and has to warn of",
-    "WithExtraArgsSupport": "classes of Optax",
 }
 
 LATER_FILES = {
@@ -55,10 +54,12 @@ DELIBERATE = {
     "test_optimizers_can_be_wrapped_in_inject_hyperparams*opt_name='polyak_sgd'": _EXTRA,
     "LBFGSTest::test_against_plain_implementation": "lbfgs: pairs of negative curvature are left "
     "out, and the first direction is the gradient",
+    "StatelessTest::test_init_returns_emptystate": _STATES,
+    "StatelessWithTreeMapTest::test_init_returns_emptystate": _STATES,
     "combine_test.py::ComposeTest::test_chain": _STATES,
     "combine_test.py::ExtraArgsTest": _CLASSES,
-    "combine_test.py::PartitionTest::test_extra_args": _CLASSES,
-    "combine_test.py::PartitionTest::test_labels_mismatch": _ENTRIES,
+    "PartitionTest::test_extra_args": _CLASSES,
+    "PartitionTest::test_labels_mismatch": _ENTRIES,
     "BacktrackingLinesearchTest::test_linesearch_raises_on_unused": _SEARCH,
     "BacktrackingLinesearchTest::test_linesearch_update": _SEARCH,
     "BacktrackingLinesearchTest::test_armijo_sgd": "searches: value_fn closes over its data",
