@@ -124,9 +124,12 @@ class inverse_sqrt_schedule(Schedule):
 
 
 def _pairs(given: Any) -> tuple[tuple[Number, ...], tuple[Number, ...]]:
-    """Boundaries and scales, from a table or from two sequences."""
-    pairs = (given.keys(), given.values()) if isinstance(given, Mapping) else given
-    return tuple(pairs[0]), tuple(pairs[1])
+    """Boundaries and scales, from a table, whose order does not count, or from two sequences."""
+    if given is None:
+        return (), ()
+    if not isinstance(given, Mapping):
+        return tuple(given[0]), tuple(given[1])
+    return tuple(sorted(given)), tuple(given[boundary] for boundary in sorted(given))
 
 
 def _refuse_unlike(called: object, boundaries: Sequence[Any], scales: Sequence[Any]) -> None:
@@ -169,7 +172,7 @@ class piecewise_interpolate_schedule(Schedule):
     """From `init_value` to its product with the first scale at the first boundary, and so on.
 
     Between two boundaries the value runs "linear" or "cosine"; after the last it is constant. The
-    table is that of `piecewise_constant_schedule`, its boundaries in rising order.
+    table is that of `piecewise_constant_schedule`; two sequences are in rising order.
     """
 
     interpolate_type: str = static(among=("linear", "cosine"))
@@ -180,7 +183,9 @@ class piecewise_interpolate_schedule(Schedule):
         self,
         interpolate_type: str,
         init_value: Number,
-        boundaries_and_scales: Mapping[int, Number] | tuple[Sequence[Number], Sequence[Number]],
+        boundaries_and_scales: Mapping[int, Number]
+        | tuple[Sequence[Number], Sequence[Number]]
+        | None = None,
     ) -> None:
         object.__setattr__(self, "interpolate_type", interpolate_type)
         object.__setattr__(self, "init_value", init_value)

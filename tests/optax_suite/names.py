@@ -186,9 +186,13 @@ def of_two_axes(name: str) -> Callable[..., Any]:
     return adapted(name, method, getattr(optax.contrib, name))
 
 
+_sophia = adapted("sophia", gx.sophia, optax.contrib.sophia)
+
+
+@functools.wraps(_sophia)
 def sophia(*args: Any, **kwargs: Any) -> Any:
     """With the loss handed over as `obj_fn`, of which Optax makes the estimate itself."""
-    tx = adapted("sophia", gx.sophia, optax.contrib.sophia)(*args, **kwargs)
+    tx = _sophia(*args, **kwargs)
 
     def update(g: Any, state: Any, params: Any = None, *, obj_fn: Any, **extra: Any) -> Any:
         def diagonal(key: Any) -> Any:

@@ -52,6 +52,9 @@ DELIBERATE = {
     "rho is the paper's 0.95",
     "alias_test.py::AliasTest::test_optimization*opt_name='adan'": _DEFAULTS,
     "test_optimizers_can_be_wrapped_in_inject_hyperparams*opt_name='polyak_sgd'": _EXTRA,
+    "test_optimizers_can_be_wrapped_in_inject_hyperparams*opt_name='momo": _EXTRA,
+    "InjectHyperparamsTest::test_static_args_": "masked: a function that may take two arguments "
+    "gets path and array",
     "LBFGSTest::test_against_plain_implementation": "lbfgs: pairs of negative curvature are left "
     "out, and the first direction is the gradient",
     "StatelessTest::test_init_returns_emptystate": _STATES,

@@ -159,7 +159,10 @@ def test_schedules_are_those_of_optax(name: str) -> None:
 
 def test_boundaries_out_of_order_are_refused() -> None:
     with pytest.raises(ValueError, match="rising"):
-        gx.piecewise_interpolate_schedule("linear", 1.0, {10: 0.5, 5: 0.1})
+        gx.piecewise_interpolate_schedule("linear", 1.0, ((10, 5), (0.5, 0.1)))
+    table = gx.piecewise_interpolate_schedule("linear", 1.0, {10: 0.5, 5: 0.1})
+    assert table == gx.piecewise_interpolate_schedule("linear", 1.0, {5: 0.1, 10: 0.5})
+    assert float(gx.piecewise_interpolate_schedule("linear", 3.0)(7)) == 3.0
 
 
 # Arguments -----------------------------------------------------------------------------------
