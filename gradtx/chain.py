@@ -25,7 +25,8 @@ class chain(Clocked):
     The state is a dict keyed by the names of the parts, not by their positions: a part has the
     name of its class (with `_2`, `_3` ... when it repeats) or the keyword that it was given by. A
     chain inside a chain is the same as its parts. They have one step count, `state["count"]`, but
-    for those that skip steps. Neighbouring rules run as one function per array.
+    for those that skip steps. Neighbouring rules run as one function per array. Differs from Optax,
+    whose state is a tuple by position, with a count in every link.
     """
 
     parts: Mapping[str, GradientTransformation] = converted(converter=all_as_transformations)

@@ -76,8 +76,9 @@ class Rule(Clocked):
     A subclass names what it remembers of one array in `Slots` (annotated `Square` or `Copy` where
     it is one), makes it in `init_leaf` and writes its formula in `update_leaf`. There the arrays
     are at least float32, hyperparameters are numbers, and `step` knows the rest: see `Step`.
-    `p` is there if `needs` holds "params"; other arguments of `update` that it `needs` or `wants`
-    are in `step.extra`. The state is `Rule.State`: the count, then a tree for every slot.
+    `p` is there if `needs` holds "params", or where it is given if `wants` does; other arguments of
+    `update` that it `needs` or `wants` are in `step.extra`. The state is `Rule.State`: the count,
+    then a tree for every slot.
     """
 
     Slots: ClassVar[Any] = NoSlots

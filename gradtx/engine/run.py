@@ -62,7 +62,7 @@ def run(
         refuse_other_state(rule, state, rule.Part)
         refuse_missing(rule, updates, {**extra, "params": params})
     ps = aligned(called, treedef, params, "parameters") if given else [None] * len(leaves)
-    needed = any("params" in rule.needs for rule in rules)
+    needed = any("params" in (*rule.needs, *rule.wants) for rule in rules)
     trees = [slots_of(rule, state) for rule, state, *_ in running]
     columns = [
         [separate(rule, treedef, slot) for slot in slots]

@@ -1,6 +1,7 @@
 """Warm-up: before any schedule, tied to b2, or as a part of a power law.
 
 warmup_schedule      before any other schedule
+warmup_constant_schedule, warmup_exponential_decay_schedule     before these two
 untuned_warmup       as long as the average of squares needs
 power_schedule       a warm-up, then a falling power of the count
 """
@@ -13,7 +14,15 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from gradtx.schedules.base import Number, Scalar, Schedule, evaluate, longest
+from gradtx.schedules.base import (
+    Number,
+    Scalar,
+    Schedule,
+    constant_schedule,
+    evaluate,
+    longest,
+)
+from gradtx.schedules.decay import exponential_decay
 from gradtx.schedules.shape import RISES, between
 from gradtx.schedules.steps import as_steps, shares, since
 from gradtx.struct import static, whole, within
@@ -40,6 +49,33 @@ class warmup_schedule(Schedule):
         value = evaluate(self.schedule, since(count, self.warmup_steps))
         risen = RISES[self.shape](*shares(count, self.warmup_steps))
         return between(jnp.asarray(value, risen.dtype), self.init_value, risen)
+
+
+def warmup_constant_schedule(
+    init_value: Number, peak_value: Number, warmup_steps: Number
+) -> warmup_schedule:
+    """Linear from `init_value` to `peak_value` in `warmup_steps`, and constant from there on."""
+    return warmup_schedule(constant_schedule(peak_value), warmup_steps, init_value)
+
+
+def warmup_exponential_decay_schedule(
+    init_value: Number,
+    peak_value: Number,
+    warmup_steps: Number,
+    transition_steps: Number,
+    decay_rate: Number,
+    transition_begin: Number = 0,
+    staircase: bool = False,
+    end_value: Number | None = None,
+) -> warmup_schedule:
+    """Linear from `init_value` to `peak_value` in `warmup_steps`, then `exponential_decay`.
+
+    `transition_begin` counts from the end of the warm-up.
+    """
+    decay = exponential_decay(
+        peak_value, transition_steps, decay_rate, transition_begin, staircase, end_value
+    )
+    return warmup_schedule(decay, warmup_steps, init_value)
 
 
 class untuned_warmup(Schedule):

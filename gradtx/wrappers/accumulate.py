@@ -99,7 +99,7 @@ class accumulate(Wrapper):
     weight as `weight`, and the last micro-batch's other arguments; its schedules count real steps.
     `last=True` ends a cycle early, where data end. With `every=1` there is neither cost nor state,
     unless `nonfinite` or a sum is asked for. Differs from Optax's MultiSteps, which runs `inner`
-    every time.
+    every time, and where a micro-batch that is left out does not count in its cycle.
     """
 
     # an integer, or a schedule of the count of real steps
