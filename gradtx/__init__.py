@@ -382,6 +382,9 @@ from gradtx import (
 counterparts.answer_calls(globals())
 
 from gradtx import catalogue as catalogue  # noqa: E402 - it holds the functions that answer
+from gradtx.config import from_config as from_config, know as _know, to_config as to_config  # noqa: E402
+
+_know(globals())
 
 
 def __getattr__(name: str) -> object:
