@@ -163,6 +163,7 @@ class BatchedRule(Rule):
     """
 
     batched: ClassVar[bool] = True
+    in_turn: ClassVar[bool] = False  # whether a batch of matrices is computed one after the other
     cut: ClassVar[bool | None] = False
 
     @abc.abstractmethod

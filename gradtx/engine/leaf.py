@@ -8,8 +8,8 @@ from __future__ import annotations
 import contextlib
 import functools
 import types
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -29,6 +29,7 @@ Rule = Any
 """A `gradtx.rule.Rule`, which is built on this package."""
 
 cast = lax.convert_element_type
+T = TypeVar("T")
 
 
 class Job(NamedTuple):
@@ -58,6 +59,21 @@ def _one_array(job: Job) -> tuple[Array, tuple[Any, ...]]:
 @functools.partial(jax.jit, static_argnums=0)
 def before_batch(split: int, job: Job) -> tuple[list[Array], Any, tuple[Any, ...]]:
     """The rules before the batched one, and its `before_leaf`."""
+    return _anywhere(_before_batch, split, job)
+
+
+def _anywhere(function: Callable[..., T], split: int, job: Job, *args: Any) -> T:
+    """`function(split, job, *args)` on any mesh: what has the shape of an array lies as it does."""
+
+    def like() -> Any:
+        near = {x.shape: x for x in jax.tree.leaves((job.slots, job.g))}
+        shapes = jax.eval_shape(functools.partial(function, split), job, *args)
+        return jax.tree.map(lambda x: near.get(x.shape), shapes)
+
+    return on_any_mesh(functools.partial(function, split), job, *args, like=like)
+
+
+def _before_batch(split: int, job: Job) -> tuple[list[Array], Any, tuple[Any, ...]]:
     dtype = _dtype_of(job)
     with promotion(dtype):
         u, new = _through(job, range(split), cast(job.g, dtype), dtype)
@@ -104,6 +120,12 @@ def after_batch(
     split: int, job: Job, results: list[Array], kept: Any, new: tuple[Any, ...]
 ) -> tuple[Array, tuple[Any, ...]]:
     """`after_leaf` of the batched rule, and the rules after it."""
+    return _anywhere(_after_batch, split, job, results, kept, new)
+
+
+def _after_batch(
+    split: int, job: Job, results: list[Array], kept: Any, new: tuple[Any, ...]
+) -> tuple[Array, tuple[Any, ...]]:
     dtype = _dtype_of(job)
     with promotion(dtype):
         with jax.named_scope(type(job.rules[split]).__name__):

@@ -1,0 +1,153 @@
+"""Matrices of one shape shared out over the devices of a mesh, each of which works on its own."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
+
+from gradtx.engine.placement import explicit_mesh, placed
+
+Stack = Any
+"""A tree of arrays that share the axes in front of their matrices, [..., n, m]."""
+
+
+class Owners(NamedTuple):
+    """The axes of a mesh over whose devices matrices are shared out."""
+
+    axes: tuple[str, ...]
+    mesh: Mesh | AbstractMesh | None = None  # None: that of `jax.set_mesh`
+
+    def found(self) -> Mesh | AbstractMesh:
+        """The mesh. Raises `ValueError` where nobody said which, or it lacks an axis."""
+        mesh = jax.sharding.get_abstract_mesh() if self.mesh is None else self.mesh
+        if mesh.empty:
+            raise ValueError(
+                f"no mesh with the axes {list(self.axes)} is known here"
+                ". Call it under jax.set_mesh(mesh), or give the mesh"
+            )
+        missing = [name for name in self.axes if name not in mesh.axis_names]
+        if missing:
+            raise ValueError(
+                f"the mesh has the axes {list(mesh.axis_names)}, not {missing}"
+                ". Name axes that it has"
+            )
+        return mesh
+
+    @property
+    def number(self) -> int:
+        """How many devices there are to own something."""
+        shape = self.found().shape
+        return math.prod(shape[name] for name in self.axes)
+
+
+def groups(xs: Sequence[Stack]) -> list[list[int]]:
+    """The places of those whose matrices have the same shapes and dtypes."""
+    found: dict[Hashable, list[int]] = {}
+    for i, x in enumerate(xs):
+        k = stacked_axes(x)
+        leaves, treedef = jax.tree.flatten(x)
+        key = (treedef, *((leaf.shape[k:], leaf.dtype) for leaf in leaves))
+        found.setdefault(key, []).append(i)
+    return list(found.values())
+
+
+def stacked_axes(x: Stack) -> int:
+    """How many axes stand in front of the matrices."""
+    return max(leaf.ndim for leaf in jax.tree.leaves(x)) - 2
+
+
+def matrices_in(x: Stack) -> int:
+    return math.prod(jax.tree.leaves(x)[0].shape[: stacked_axes(x)])
+
+
+def each(count: int, owners: int) -> int:
+    """Of so many equal matrices, how many a device works on: all, where sharing spares nothing."""
+    most = -(-count // owners)
+    return most if most < count else count
+
+
+def shared_out(
+    function: Callable[[int, Stack], Stack], xs: Sequence[Stack], owners: Owners
+) -> list[Stack]:
+    """`function(place, stack)` of all matrices of a shape at once, each device having its own.
+
+    They go to their owners in one move and back in another; stacks of zeros fill up what cannot be
+    shared evenly. Equal matrices that are too few are left as they are.
+    """
+    number = owners.number
+    results: dict[int, Stack] = {}
+    for places in groups(xs):
+        some = [xs[i] for i in places]
+        counts = [matrices_in(x) for x in some]
+        if each(sum(counts), number) == sum(counts):
+            results.update((i, function(places[0], x)) for i, x in zip(places, some, strict=True))
+            continue
+        whole = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *map(_in_a_row, some))
+        out = _at_owners(lambda x, first=places[0]: function(first, x), whole, owners)
+        ends = [sum(counts[: k + 1]) for k in range(len(counts))]
+        for i, x, count, end in zip(places, some, counts, ends, strict=True):
+            lead = jax.tree.leaves(x)[0].shape[: stacked_axes(x)]
+            part = jax.tree.map(lambda y, a=end - count, b=end: y[a:b], out)
+            results[i] = jax.tree.map(lambda y, s=lead: y.reshape(*s, *y.shape[1:]), part)
+    return [results[i] for i in range(len(xs))]
+
+
+def _in_a_row(x: Stack) -> Stack:
+    k = stacked_axes(x)
+    return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[k:]), x)
+
+
+def _at_owners(function: Callable[[Stack], Stack], whole: Stack, owners: Owners) -> Stack:
+    """`function` of a stack [B, ...], of which each owner has a part of the same length."""
+    mesh, number = owners.found(), owners.number
+    count = jax.tree.leaves(whole)[0].shape[0]
+    length = -(-count // number) * number
+
+    def padded(x: Array) -> Array:
+        more = [(0, length - count, 0), *[(0, 0, 0)] * (x.ndim - 1)]
+        return lax.pad(x, jnp.zeros((), x.dtype), more) if length > count else x
+
+    parts = PartitionSpec(owners.axes)
+    full = jax.tree.map(padded, whole)
+    explicit = explicit_mesh(full) is not None
+
+    def to_owners(x: Array) -> Array:
+        return jax.sharding.reshard(x, NamedSharding(mesh, parts)) if explicit else x
+
+    if not explicit:
+        full = jax.tree.map(lambda x: _all_of_each(x, mesh), full)
+    run = jax.shard_map(
+        function, mesh=owners.mesh, in_specs=parts, out_specs=parts, check_vma=False
+    )
+    out = run(jax.tree.map(to_owners, full))
+    return jax.tree.map(lambda y: y[:count], _back(out, full, mesh, explicit))
+
+
+def _all_of_each(x: Array, mesh: Any) -> Array:
+    """A stack whose matrices lie as they like, none of them with fewer devices than another."""
+    free = (PartitionSpec.UNCONSTRAINED,) * (x.ndim - 1)
+    return lax.with_sharding_constraint(x, NamedSharding(mesh, PartitionSpec(None, *free)))
+
+
+def _back(out: Stack, before: Stack, mesh: Any, explicit: bool) -> Stack:
+    """Results where what came in lay, if that has their shape, else on all devices."""
+    by_shape = {x.shape: x for x in jax.tree.leaves(before)}
+
+    def put(y: Array) -> Array:
+        like = by_shape.get(y.shape)
+        if explicit:
+            own = (
+                NamedSharding(mesh, PartitionSpec()) if like is None else jax.typeof(like).sharding
+            )
+            return jax.sharding.reshard(y, own)
+        if like is None:
+            return lax.with_sharding_constraint(y, NamedSharding(mesh, PartitionSpec()))
+        return placed(like, _all_of_each(y, mesh))
+
+    return jax.tree.map(put, out)
