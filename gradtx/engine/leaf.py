@@ -67,7 +67,8 @@ def _anywhere(function: Callable[..., T], split: int, job: Job, *args: Any) -> T
 
     def like() -> Any:
         near = {x.shape: x for x in jax.tree.leaves((job.slots, job.g))}
-        shapes = jax.eval_shape(functools.partial(function, split), job, *args)
+        plain = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), (job, *args))
+        shapes = jax.eval_shape(functools.partial(function, split), *plain)
         return jax.tree.map(lambda x: near.get(x.shape), shapes)
 
     return on_any_mesh(functools.partial(function, split), job, *args, like=like)
@@ -77,21 +78,22 @@ def _before_batch(split: int, job: Job) -> tuple[list[Array], Any, tuple[Any, ..
     dtype = _dtype_of(job)
     with promotion(dtype):
         u, new = _through(job, range(split), cast(job.g, dtype), dtype)
-        with jax.named_scope(type(job.rules[split]).__name__):
-            xs, kept = with_constants_outside(job.rules[split]).before_leaf(
-                u, *_arguments(job, split, dtype)
-            )
+        rule = with_constants_outside(job.rules[split])
+        with jax.named_scope(type(rule).__name__):
+            xs, kept = rule.before_leaf(cut(rule, u), *_arguments(job, split, dtype))
+    kept = kept, u if is_cut(rule) else None
     return xs, kept, new
 
 
 @jax.jit
-def batched(rule: Rule, x: Array) -> Array:
+def batched(rule: Rule, x: Any) -> Any:
     """`together` of a batched rule, of one array or (under `vmap`) of a batch of them."""
-    with jax.named_scope(type(rule).__name__), promotion(x.dtype):
+    dtype = widest([leaf for leaf in jax.tree.leaves(x) if is_inexact(leaf)])
+    with jax.named_scope(type(rule).__name__), promotion(dtype):
         return together(rule, x)
 
 
-def together(rule: Rule, x: Array) -> Array:
+def together(rule: Rule, x: Any) -> Any:
     """`rule.together(x)`, without the hyperparameters: the arrays of a batch may differ in them."""
     return type(rule).together(_Blind(rule), x)
 
@@ -128,8 +130,12 @@ def _after_batch(
 ) -> tuple[Array, tuple[Any, ...]]:
     dtype = _dtype_of(job)
     with promotion(dtype):
-        with jax.named_scope(type(job.rules[split]).__name__):
-            u, own = with_constants_outside(job.rules[split]).after_leaf(results, kept)
+        rule = with_constants_outside(job.rules[split])
+        kept, g = kept
+        with jax.named_scope(type(rule).__name__):
+            u, own = rule.after_leaf(results, kept)
+        if g is not None:
+            u = u - (g - g)
         own = _as_before(job, split, u, own)
         u, rest = _through(job, range(split + 1, len(job.rules)), u, dtype)
     return cast(u, job.g.dtype), (*new, own, *rest)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
 from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 
@@ -73,12 +75,13 @@ def each(count: int, owners: int) -> int:
 
 
 def shared_out(
-    function: Callable[[int, Stack], Stack], xs: Sequence[Stack], owners: Owners
+    function: Callable[[int, Stack], Stack], xs: Sequence[Stack], owners: Owners, in_turn: bool
 ) -> list[Stack]:
     """`function(place, stack)` of all matrices of a shape at once, each device having its own.
 
     They go to their owners in one move and back in another; stacks of zeros fill up what cannot be
-    shared evenly. Equal matrices that are too few are left as they are.
+    shared evenly. Equal matrices that are too few are left as they are. `in_turn` a stack is
+    (whose turn it is, what changes, what else is needed ...), and only those whose turn it is move.
     """
     number = owners.number
     results: dict[int, Stack] = {}
@@ -89,13 +92,39 @@ def shared_out(
             results.update((i, function(places[0], x)) for i, x in zip(places, some, strict=True))
             continue
         whole = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *map(_in_a_row, some))
-        out = _at_owners(lambda x, first=places[0]: function(first, x), whole, owners)
+        run = _in_rounds if in_turn else _at_owners
+        out = run(functools.partial(function, places[0]), whole, owners)
         ends = [sum(counts[: k + 1]) for k in range(len(counts))]
         for i, x, count, end in zip(places, some, counts, ends, strict=True):
             lead = jax.tree.leaves(x)[0].shape[: stacked_axes(x)]
             part = jax.tree.map(lambda y, a=end - count, b=end: y[a:b], out)
             results[i] = jax.tree.map(lambda y, s=lead: y.reshape(*s, *y.shape[1:]), part)
     return [results[i] for i in range(len(xs))]
+
+
+def _in_rounds(function: Callable[[Stack], Stack], whole: Stack, owners: Owners) -> Stack:
+    """What changes in those whose turn it is, as many in each round as there are owners."""
+    turns, old, *rest = whole
+    count, number = turns.shape[0], owners.number
+    rounds = -(-count // number)
+    due = jnp.sum(turns, dtype=jnp.int32)
+    first = jnp.argsort(jnp.logical_not(turns), stable=True).astype(jnp.int32)
+    order = lax.pad(first, np.int32(0), [(0, rounds * number - count, 0)]).reshape(rounds, number)
+    ranks = np.arange(rounds * number, dtype=np.int32).reshape(rounds, number)
+
+    def one(old: Stack, which: Any) -> tuple[Stack, None]:
+        order, rank = which
+        theirs = rank < due
+
+        def refreshed(old: Stack) -> Stack:
+            rows = jax.tree.map(lambda x: x[order], (old, *rest))
+            new = _at_owners(function, (theirs, *rows), owners)
+            at = jnp.where(theirs, order, count)
+            return jax.tree.map(lambda x, y: x.at[at].set(y, mode="drop"), old, new)
+
+        return lax.cond(rank[0] < due, refreshed, lambda old: old, old), None
+
+    return lax.scan(one, old, (order, ranks))[0]
 
 
 def _in_a_row(x: Stack) -> Stack:

@@ -225,7 +225,8 @@ def _done(
         i = arrays[place]
         return explaining(i, batched, jobs[i].rules[split], x)
 
-    results = iter(shared_out(of_one, xs, owners) if owners else in_batches(of_one, xs))
+    in_turn = rules[split].in_turn
+    results = iter(shared_out(of_one, xs, owners, in_turn) if owners else in_batches(of_one, xs))
     done = {}
     for i, (mine, *rest) in firsts.items():
         ready = [next(results) for _ in mine]
