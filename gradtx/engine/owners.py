@@ -52,20 +52,15 @@ def groups(xs: Sequence[Stack]) -> list[list[int]]:
     """The places of those whose matrices have the same shapes and dtypes."""
     found: dict[Hashable, list[int]] = {}
     for i, x in enumerate(xs):
-        k = stacked_axes(x)
+        k = len(_stack_of(x))
         leaves, treedef = jax.tree.flatten(x)
         key = (treedef, *((leaf.shape[k:], leaf.dtype) for leaf in leaves))
         found.setdefault(key, []).append(i)
     return list(found.values())
 
 
-def stacked_axes(x: Stack) -> int:
-    """How many axes stand in front of the matrices."""
-    return max(leaf.ndim for leaf in jax.tree.leaves(x)) - 2
-
-
 def matrices_in(x: Stack) -> int:
-    return math.prod(jax.tree.leaves(x)[0].shape[: stacked_axes(x)])
+    return math.prod(_stack_of(x))
 
 
 def each(count: int, owners: int) -> int:
@@ -96,7 +91,7 @@ def shared_out(
         out = run(functools.partial(function, places[0]), whole, owners)
         ends = [sum(counts[: k + 1]) for k in range(len(counts))]
         for i, x, count, end in zip(places, some, counts, ends, strict=True):
-            lead = jax.tree.leaves(x)[0].shape[: stacked_axes(x)]
+            lead = _stack_of(x)
             part = jax.tree.map(lambda y, a=end - count, b=end: y[a:b], out)
             results[i] = jax.tree.map(lambda y, s=lead: y.reshape(*s, *y.shape[1:]), part)
     return [results[i] for i in range(len(xs))]
@@ -128,8 +123,20 @@ def _in_rounds(function: Callable[[Stack], Stack], whole: Stack, owners: Owners)
 
 
 def _in_a_row(x: Stack) -> Stack:
-    k = stacked_axes(x)
-    return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[k:]), x)
+    """A stack with one axis in front; a number for all of them stands at each then."""
+    lead = _stack_of(x)
+
+    def row(leaf: Array) -> Array:
+        leaf = leaf if leaf.ndim else jnp.broadcast_to(leaf, lead)
+        return leaf.reshape(-1, *leaf.shape[len(lead) :])
+
+    return jax.tree.map(row, x)
+
+
+def _stack_of(x: Stack) -> tuple[int, ...]:
+    """The shape of the axes in front of the matrices."""
+    largest = max(jax.tree.leaves(x), key=lambda leaf: leaf.ndim)
+    return largest.shape[: largest.ndim - 2]
 
 
 def _at_owners(function: Callable[[Stack], Stack], whole: Stack, owners: Owners) -> Stack:
