@@ -13,10 +13,23 @@ import numpy as np
 from jax import Array, lax
 from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 
+from gradtx.engine.flops import flops
 from gradtx.engine.placement import explicit_mesh, placed
 
 Stack = Any
 """A tree of arrays that share the axes in front of their matrices, [..., n, m]."""
+
+
+class Shared(NamedTuple):
+    """Matrices of one array, and of how many equal ones each device works on how many."""
+
+    array: int  # its number among the leaves
+    matrices: int
+    shape: tuple[int, int]
+    of: int  # equal matrices, of all arrays
+    each: int
+    moved: int  # bytes of it that a step moves at most, to the owners and back
+    flops: float  # of one matrix
 
 
 class Owners(NamedTuple):
@@ -24,6 +37,7 @@ class Owners(NamedTuple):
 
     axes: tuple[str, ...]
     mesh: Mesh | AbstractMesh | None = None  # None: that of `jax.set_mesh`
+    ledger: list[Shared] | None = None  # where it is noted who works on what, if anybody asks
 
     def found(self) -> Mesh | AbstractMesh:
         """The mesh. Raises `ValueError` where nobody said which, or it lacks an axis."""
@@ -70,9 +84,15 @@ def each(count: int, owners: int) -> int:
 
 
 def shared_out(
-    function: Callable[[int, Stack], Stack], xs: Sequence[Stack], owners: Owners, in_turn: bool
+    function: Callable[[int, Stack], Stack],
+    xs: Sequence[Stack],
+    arrays: Sequence[int],
+    owners: Owners,
+    in_turn: bool,
 ) -> list[Stack]:
     """`function(place, stack)` of all matrices of a shape at once, each device having its own.
+
+    `arrays` are the numbers of the arrays to which the stacks belong.
 
     They go to their owners in one move and back in another; stacks of zeros fill up what cannot be
     shared evenly. Equal matrices that are too few are left as they are. `in_turn` a stack is
@@ -83,6 +103,10 @@ def shared_out(
     for places in groups(xs):
         some = [xs[i] for i in places]
         counts = [matrices_in(x) for x in some]
+        if owners.ledger is not None:
+            whose = [arrays[i] for i in places]
+            one = functools.partial(function, places[0])
+            owners.ledger.extend(_noted(one, some, whose, number))
         if each(sum(counts), number) == sum(counts):
             results.update((i, function(places[0], x)) for i, x in zip(places, some, strict=True))
             continue
@@ -95,6 +119,25 @@ def shared_out(
             part = jax.tree.map(lambda y, a=end - count, b=end: y[a:b], out)
             results[i] = jax.tree.map(lambda y, s=lead: y.reshape(*s, *y.shape[1:]), part)
     return [results[i] for i in range(len(xs))]
+
+
+def _noted(
+    function: Callable[[Stack], Stack], some: list[Stack], arrays: list[int], number: int
+) -> list[Shared]:
+    """Who works on what, of stacks of equal matrices."""
+    counts = [matrices_in(x) for x in some]
+    of, k = sum(counts), len(_stack_of(some[0]))
+    one = jax.tree.map(lambda x: jax.ShapeDtypeStruct((1, *x.shape[k:]), x.dtype), some[0])
+    out = jax.eval_shape(function, one)
+    size = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves((one, out)))
+    largest = max(jax.tree.leaves(one), key=lambda x: x.ndim)
+    work, own = flops(function, one), each(of, number)
+    moved = 0 if own == of else round(size * (1 - 1 / number))
+    shape = largest.shape[-2], largest.shape[-1]
+    return [
+        Shared(array, count, shape, of, own, count * moved, work)
+        for array, count in zip(arrays, counts, strict=True)
+    ]
 
 
 def _in_rounds(function: Callable[[Stack], Stack], whole: Stack, owners: Owners) -> Stack:

@@ -226,7 +226,9 @@ def _done(
         return explaining(i, batched, jobs[i].rules[split], x)
 
     in_turn = rules[split].in_turn
-    results = iter(shared_out(of_one, xs, owners, in_turn) if owners else in_batches(of_one, xs))
+    results = iter(
+        shared_out(of_one, xs, arrays, owners, in_turn) if owners else in_batches(of_one, xs)
+    )
     done = {}
     for i, (mine, *rest) in firsts.items():
         ready = [next(results) for _ in mine]
