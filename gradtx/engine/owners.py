@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
-from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
 from gradtx.engine.flops import flops
 from gradtx.engine.placement import explicit_mesh, placed
@@ -107,6 +107,8 @@ def shared_out(
             whose = [arrays[i] for i in places]
             one = functools.partial(function, places[0])
             owners.ledger.extend(_noted(one, some, whose, number))
+            results.update((i, one(x)) for i, x in zip(places, some, strict=True))
+            continue
         if each(sum(counts), number) == sum(counts):
             results.update((i, function(places[0], x)) for i, x in zip(places, some, strict=True))
             continue
@@ -130,7 +132,7 @@ def _noted(
     one = jax.tree.map(lambda x: jax.ShapeDtypeStruct((1, *x.shape[k:]), x.dtype), some[0])
     out = jax.eval_shape(function, one)
     size = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves((one, out)))
-    largest = max(jax.tree.leaves(one), key=lambda x: x.ndim)
+    largest = max(jax.tree.leaves(one), key=lambda x: (x.ndim, x.size))
     work, own = flops(function, one), each(of, number)
     moved = 0 if own == of else round(size * (1 - 1 / number))
     shape = largest.shape[-2], largest.shape[-1]
@@ -194,7 +196,7 @@ def _at_owners(function: Callable[[Stack], Stack], whole: Stack, owners: Owners)
 
     parts = PartitionSpec(owners.axes)
     full = jax.tree.map(padded, whole)
-    explicit = explicit_mesh(full) is not None
+    explicit = AxisType.Explicit in mesh.axis_types
 
     def to_owners(x: Array) -> Array:
         return jax.sharding.reshard(x, NamedSharding(mesh, parts)) if explicit else x
@@ -221,9 +223,8 @@ def _back(out: Stack, before: Stack, mesh: Any, explicit: bool) -> Stack:
     def put(y: Array) -> Array:
         like = by_shape.get(y.shape)
         if explicit:
-            own = (
-                NamedSharding(mesh, PartitionSpec()) if like is None else jax.typeof(like).sharding
-            )
+            near = None if like is None else explicit_mesh(like)
+            own = jax.typeof(like).sharding if near else NamedSharding(mesh, PartitionSpec())
             return jax.sharding.reshard(y, own)
         if like is None:
             return lax.with_sharding_constraint(y, NamedSharding(mesh, PartitionSpec()))
