@@ -63,15 +63,19 @@ def before_batch(split: int, job: Job) -> tuple[list[Array], Any, tuple[Any, ...
 
 
 def _anywhere(function: Callable[..., T], split: int, job: Job, *args: Any) -> T:
-    """`function(split, job, *args)` on any mesh: what has the shape of an array lies as it does."""
+    """`function(split, job, *args)` on any mesh."""
+    return _near(functools.partial(function, split), (job, *args), (job.slots, job.g))
+
+
+def _near(function: Callable[..., T], args: tuple[Any, ...], arrays: Any) -> T:
+    """`function(*args)` on any mesh: what has the shape of one of the arrays lies as it does."""
 
     def like() -> Any:
-        near = {x.shape: x for x in jax.tree.leaves((job.slots, job.g))}
-        plain = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), (job, *args))
-        shapes = jax.eval_shape(functools.partial(function, split), *plain)
-        return jax.tree.map(lambda x: near.get(x.shape), shapes)
+        near = {x.shape: x for x in jax.tree.leaves(arrays)}
+        plain = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), args)
+        return jax.tree.map(lambda x: near.get(x.shape), jax.eval_shape(function, *plain))
 
-    return on_any_mesh(functools.partial(function, split), job, *args, like=like)
+    return on_any_mesh(function, *args, like=like)
 
 
 def _before_batch(split: int, job: Job) -> tuple[list[Array], Any, tuple[Any, ...]]:
@@ -90,7 +94,7 @@ def batched(rule: Rule, x: Any) -> Any:
     """`together` of a batched rule, of one array or (under `vmap`) of a batch of them."""
     dtype = widest([leaf for leaf in jax.tree.leaves(x) if is_inexact(leaf)])
     with jax.named_scope(type(rule).__name__), promotion(dtype):
-        return together(rule, x)
+        return _near(lambda x: together(rule, x), (x,), x)
 
 
 def together(rule: Rule, x: Any) -> Any:

@@ -15,6 +15,7 @@ from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionS
 
 from gradtx.engine.flops import flops
 from gradtx.engine.placement import explicit_mesh, placed
+from gradtx.struct import value_error
 
 Stack = Any
 """A tree of arrays that share the axes in front of their matrices, [..., n, m]."""
@@ -43,16 +44,12 @@ class Owners(NamedTuple):
         """The mesh. Raises `ValueError` where nobody said which, or it lacks an axis."""
         mesh = jax.sharding.get_abstract_mesh() if self.mesh is None else self.mesh
         if mesh.empty:
-            raise ValueError(
-                f"no mesh with the axes {list(self.axes)} is known here"
-                ". Call it under jax.set_mesh(mesh), or give the mesh"
-            )
+            seen = f"no mesh with the axes {list(self.axes)} is known here"
+            raise value_error("distribute", seen, "Call it under jax.set_mesh(mesh), or give mesh=")
         missing = [name for name in self.axes if name not in mesh.axis_names]
         if missing:
-            raise ValueError(
-                f"the mesh has the axes {list(mesh.axis_names)}, not {missing}"
-                ". Name axes that it has"
-            )
+            seen = f"the mesh has the axes {list(mesh.axis_names)}, not {missing}"
+            raise value_error("distribute", seen, "Name axes that it has")
         return mesh
 
     @property
