@@ -68,6 +68,7 @@ from gradtx.wrappers.inject import (
 from gradtx.wrappers.mechanic import mechanic as mechanic
 from gradtx.wrappers.monitor import metrics as metrics, monitor as monitor
 from gradtx.wrappers.outer import ema_nesterov as ema_nesterov, outer as outer
+from gradtx.wrappers.distribute import distribute as distribute
 from gradtx.wrappers.offload import offload as offload
 from gradtx.wrappers.partition import freeze as freeze, masked as masked, partition as partition
 from gradtx.wrappers.separately import separately as separately
