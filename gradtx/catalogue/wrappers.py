@@ -10,6 +10,7 @@ from gradtx.tree import global_norm
 from gradtx.wrappers.accumulate import accumulate
 from gradtx.wrappers.average import ema, lookahead, polyak_average
 from gradtx.wrappers.conditional import conditionally_mask, conditionally_transform, every
+from gradtx.wrappers.distribute import distribute
 from gradtx.wrappers.flatten import flatten
 from gradtx.wrappers.guard import apply_if_finite, dynamic_loss_scale, skip_if, skip_outliers
 from gradtx.wrappers.inject import inject_hyperparams
@@ -168,4 +169,5 @@ wrappers = family(
         name="master_weights_split",
     ),
     row(partial(offload, adam(0.1)), "state in host memory"),
+    row(partial(distribute, adam(0.1)), "matrices shared out over a mesh"),
 )
