@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import importlib.util
 import pathlib
 import re
+import subprocess
 import sys
 import types
 
+import jax
 import nbformat
 import pytest
 from nbclient import NotebookClient
 
 ROOT = pathlib.Path(__file__).parent.parent
-DOCUMENTS = ["README.md", "CONTRIBUTING.md"]
+IN_ORDER = ["README.md", "CONTRIBUTING.md"]
+BY_THEMSELVES = ["docs/neighbours.md"]
+DOCUMENTS = [*IN_ORDER, *BY_THEMSELVES]
 
 
 def run(code: str) -> types.ModuleType:
@@ -22,13 +27,61 @@ def run(code: str) -> types.ModuleType:
     return module
 
 
-@pytest.mark.parametrize("name", DOCUMENTS)
+@pytest.mark.parametrize("name", IN_ORDER)
 def test_code_blocks_run_in_order(name: str) -> None:
     """The Python blocks of a document, pasted one after the other, run."""
     text = (ROOT / name).read_text()
     code = "\n".join(re.findall(r"```python\n(.*?)```", text, re.DOTALL))
     assert code
     run(code)
+
+
+def sections(name: str) -> dict[str, str]:
+    """The Python blocks of a document, by the headings above them; the second of one is `... 2`."""
+    found = {}
+    for section in re.split(r"^## ", (ROOT / name).read_text(), flags=re.MULTILINE)[1:]:
+        heading = section.splitlines()[0]
+        for i, code in enumerate(re.findall(r"```python\n(.*?)```", section, re.DOTALL)):
+            found[heading if i == 0 else f"{heading} {i + 1}"] = code
+    return found
+
+
+HEAVY = {"Keras": "keras", "BlackJAX": "blackjax", "NetKet": "netket", "GPJax": "gpjax"}
+"""Of the extra `neighbours`. They set flags of JAX when they are imported: a process for each."""
+BLOCKS = [
+    pytest.param(code, module, id=heading, marks=[pytest.mark.slow] if module else [])
+    for name in BY_THEMSELVES
+    for heading, code in sections(name).items()
+    for module in [HEAVY.get(heading.split(" ")[0])]
+]
+
+
+@pytest.mark.parametrize(("code", "module"), BLOCKS)
+@pytest.mark.filterwarnings("default")  # those of other libraries are theirs
+def test_code_blocks_run_by_themselves(
+    code: str, module: str | None, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each block is complete, and asserts that another hyperparameter is no new trace."""
+    assert "assert" in code
+    monkeypatch.chdir(tmp_path)
+    if module is None:
+        with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+            run(code)
+        return
+    if importlib.util.find_spec(module) is None:
+        pytest.skip(f'{module} is not installed: pip install "gradtx[neighbours]"')
+    monkeypatch.delenv("XLA_FLAGS")  # one device, as users have it
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert found.returncode == 0, found.stderr
+
+
+def test_neighbours_count_their_traces() -> None:
+    """Every recipe for a training loop asserts that it was traced no more often than it says."""
+    blocks = sections("docs/neighbours.md")
+    assert set(HEAVY) <= set(blocks)
+    counting = [name for name, code in blocks.items() if "assert len(traces) ==" in code]
+    assert len(counting) == len(blocks) - 1  # the weights are trained elsewhere
 
 
 def test_printed_optimizer_in_the_readme() -> None:
@@ -43,8 +96,9 @@ def test_printed_optimizer_in_the_readme() -> None:
 
 @pytest.mark.parametrize("name", DOCUMENTS)
 def test_links_lead_to_files(name: str) -> None:
-    links = re.findall(r"\]\(([^)#]+)\)", (ROOT / name).read_text())
-    missing = [link for link in links if "://" not in link and not (ROOT / link).exists()]
+    path = ROOT / name
+    links = re.findall(r"\]\(([^)#]+)\)", path.read_text())
+    missing = [link for link in links if "://" not in link and not (path.parent / link).exists()]
     assert not missing
 
 

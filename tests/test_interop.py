@@ -13,6 +13,7 @@ import numpy as np
 import optax
 import pytest
 from flax import nnx
+from flax.training.train_state import TrainState
 from laws.cases import refused
 
 import gradtx
@@ -232,3 +233,23 @@ def test_map_params_beside_the_parameters() -> None:
         mu = optax.tree.get(named, "mu")
         assert mu["w"] == "a matrix"
         assert mu["b"] == (None if more else "a bias")
+
+
+def test_flax_holds_the_state_unchanged() -> None:
+    """`TrainState` as it is; `nnx.Optimizer` every leaf of it in a variable, in the same tree."""
+    tx = gradtx.ema(gradtx.adamw(gradtx.linear_schedule(0.1, 0.0, 9)))
+    model = nnx.Linear(2, 3, rngs=nnx.Rngs(0))
+    params = nnx.to_pure_dict(nnx.state(model, nnx.Param))
+    grads = jax.tree.map(jnp.ones_like, params)
+    _, expected = tx.update(grads, tx.init(params), params)
+    train = TrainState.create(apply_fn=None, params=params, tx=tx)
+    assert jax.tree.structure(train.opt_state) == jax.tree.structure(expected)
+    found = train.apply_gradients(grads=grads).opt_state
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
+
+    optimizer = nnx.Optimizer(model, tx, wrt=nnx.Param)
+    optimizer.update(model, jax.tree.map(jnp.ones_like, nnx.state(model, nnx.Param)))
+    held = nnx.as_pure(optimizer.opt_state)
+    assert type(held) is type(expected)
+    for one, other in zip(jax.tree.leaves(held), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_array_equal(one, other)
