@@ -21,7 +21,7 @@ compare: $(VENV)/compare
 test: lint
 	$(VENV)/bin/python -m pytest -n $(JOBS) --dist loadgroup $(ARGS)
 
-test-all: lint
+test-all: lint $(VENV)/neighbours
 	GRADTX_TEST_XLA="as it is" $(VENV)/bin/python -m pytest -n $(JOBS) --dist loadgroup \
 		-m "slow or not slow" $(ARGS)
 
@@ -53,6 +53,10 @@ $(VENV)/test: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --editable ".[test]"
 	@touch $@ $(VENV)/compare
+
+$(VENV)/neighbours: $(VENV)/test
+	$(VENV)/bin/python -m pip install --quiet --editable ".[test,neighbours]"
+	@touch $@
 
 # The oldest releases that pip can put together with the oldest JAX.
 $(OLDEST)/test: pyproject.toml tests/oldest.txt

@@ -97,8 +97,10 @@ def as_transformation(value: AnyTransformation, called: object = "it") -> Gradie
     """`value` as a transformation; refuses what is none, a forgotten call above all."""
     if isinstance(value, GradientTransformation):
         return value
-    methods = (getattr(value, "init", None), getattr(value, "update", None))
-    if all(map(callable, methods)) and not isinstance(value, type):
+    init, update = getattr(value, "init", None), getattr(value, "update", None)
+    if isinstance(init, bound) and update == bound(init.transformation, "update"):
+        return init.transformation  # `to_optax` made it
+    if callable(init) and callable(update) and not isinstance(value, type):
         return foreign(value)
     name = getattr(value, "__name__", None)
     raise type_error(
@@ -133,8 +135,11 @@ class bound:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return getattr(self.transformation, self.method)(*args, **kwargs)
 
+    def __repr__(self) -> str:
+        return f"{self.transformation!r}.{self.method}"
 
-def to_optax(tx: GradientTransformation) -> optax.GradientTransformationExtraArgs:
+
+def to_optax(tx: AnyTransformation) -> optax.GradientTransformationExtraArgs:
     """`tx` as an Optax transformation, for what asks for one, such as `flax.nnx.Optimizer`.
 
     Ours pass for Optax's wherever only `init` and `update` are called; but Optax drops the extra
@@ -144,13 +149,15 @@ def to_optax(tx: GradientTransformation) -> optax.GradientTransformationExtraArg
     """
     import optax
 
+    tx = as_transformation(tx, "to_optax")
     return optax.GradientTransformationExtraArgs(bound(tx, "init"), bound(tx, "update"))
 
 
 def from_optax(tx: AnyTransformation) -> GradientTransformation:
     """A transformation of Optax, or any object with `init` and `update`, as one of ours.
 
-    `chain` and `partition` do this on their own. Its hyperparameters stay closed over.
+    `chain` and `partition` do this on their own. Its hyperparameters stay closed over, but for what
+    `to_optax` made of one of ours, which comes back as it was.
     """
     return as_transformation(tx, "from_optax")
 
