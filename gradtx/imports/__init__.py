@@ -1,0 +1,1 @@
+"""Optimizer states of Optax and PyTorch, of which neither is imported."""
