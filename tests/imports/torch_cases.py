@@ -11,7 +11,7 @@ from torch import optim
 
 import gradtx as gx
 
-from .optax_cases import SHAPES, Case, arrays
+from .optax_cases import COUNTLESS, SHAPES, Case, arrays
 
 
 def make(kind: Any, **options: Any) -> Any:
@@ -54,18 +54,34 @@ MUON = gx.chain(
 )
 
 CASES = {
-    "SGD": Case(make(optim.SGD, lr=0.1, momentum=0.9), gx.sgd(0.1, 0.9), 5e-15, notes=1),
+    "SGD": Case(make(optim.SGD, lr=0.1, momentum=0.9), gx.sgd(0.1, 0.9), 5e-15, tells=COUNTLESS),
     "nesterov": Case(
-        make(optim.SGD, lr=0.1, momentum=0.9, nesterov=True), gx.sgd(0.1, 0.9, True), 5e-15, notes=1
+        make(optim.SGD, lr=0.1, momentum=0.9, nesterov=True),
+        gx.sgd(0.1, 0.9, True),
+        5e-15,
+        tells=COUNTLESS,
     ),
     "dampening": Case(
-        make(optim.SGD, lr=0.1, momentum=0.9, dampening=0.3), gx.sgd(0.07, 0.9), 6e-15, notes=1
+        make(optim.SGD, lr=0.1, momentum=0.9, dampening=0.3),
+        gx.sgd(0.07, 0.9),
+        6e-15,
+        tells=COUNTLESS,
     ),
     "Adam": Case(make(optim.Adam, lr=0.1), gx.adam(0.1), 5e-14),
     "AdamW": Case(make(optim.AdamW, lr=0.1), gx.adamw(0.1, weight_decay=1e-2), 5e-14),
     "amsgrad": Case(make(optim.Adam, lr=0.1, amsgrad=True), gx.amsgrad(0.1, form="torch"), 2e-14),
-    "NAdam": Case(make(optim.NAdam, lr=0.1), gx.nadam(0.1, momentum_decay=4e-3), 8e-9, notes=1),
-    "RAdam": Case(make(optim.RAdam, lr=0.1), gx.radam(0.1, threshold=5.0), 9e-7, notes=1),
+    "NAdam": Case(
+        make(optim.NAdam, lr=0.1),
+        gx.nadam(0.1, momentum_decay=4e-3),
+        8e-9,
+        tells=("scale_by_warmed_nadam: mu_product",),
+    ),
+    "RAdam": Case(
+        make(optim.RAdam, lr=0.1),
+        gx.radam(0.1, threshold=5.0),
+        9e-7,
+        tells=("scale_by_radam: PyTorch",),
+    ),
     "Adamax": Case(make(optim.Adamax, lr=0.1), gx.adamax(0.1), 2e-14),
     "Adagrad": Case(make(optim.Adagrad, lr=0.1), gx.adagrad(0.1), 2e-14),
     "Adadelta": Case(make(optim.Adadelta, rho=0.95), gx.adadelta(1.0), 2e-14),
@@ -81,6 +97,13 @@ CASES = {
         2e-15,
     ),
     "Rprop": Case(make(optim.Rprop, lr=0.1), gx.rprop(0.1), 2e-16),
-    "Muon": Case(make(optim.Muon, lr=0.1), MUON, 6e-3, notes=2),
-    "Adafactor": Case(make(optim.Adafactor, lr=0.1), gx.adafactor(0.1), 1e-2, notes=1),
+    "Muon": Case(
+        make(optim.Muon, lr=0.1), MUON, 6e-3, tells=("scale_by_muon: PyTorch", *COUNTLESS)
+    ),
+    "Adafactor": Case(
+        make(optim.Adafactor, lr=0.1),
+        gx.adafactor(0.1),
+        2e-14,
+        tells=("scale_by_factored_rms: not exact",),
+    ),
 }
