@@ -14,6 +14,7 @@ from gradtx.imports.target import Target, kind, momentum_mover
 from gradtx.interop import AnyTransformation
 from gradtx.states.report import Report
 from gradtx.states.saving import Row
+from gradtx.states.survey import Owner
 from gradtx.struct import type_error, value_error
 from gradtx.transform import State
 from gradtx.tree import Tree, listed
@@ -199,6 +200,7 @@ class _Reading:
             nodes = [node for node in self.nodes if path in node.paths]
             for row, node, conversion in self._pairs(path, rows, nodes):
                 self._convert(row, node, conversion)
+        self._convert_numbers()
         for name, n in self.schedules.items():
             self._count_of_schedule(name, n)
         if not self.target.flat:
@@ -259,13 +261,38 @@ class _Reading:
                 field = take if isinstance(take, str) else key
                 there = "/".join(filter(None, (*node.at, field, row.path)))
                 target.put(row, key, x, there)
-        for number in target.numbers_of(row.owner):
+        self._numbers(row.owner, conversion, entry)
+        self.taken.add(("/".join(node.at), row.path))
+        self._count(row, node)
+
+    def _numbers(self, owner: Owner, conversion: Conversion, entry: Entry) -> None:
+        for number in self.target.numbers_of(owner):
             last = number.name.rpartition("/")[2]
             if last in conversion.numbers:
                 x = np.asarray(conversion.numbers[last](entry))
-                target.flat[number.name] = x.astype(number.value.dtype)
-        self.taken.add(("/".join(node.at), row.path))
-        self._count(row, node)
+                self.target.flat[number.name] = x.astype(number.value.dtype)
+
+    def _convert_numbers(self) -> None:
+        """Wrappers that remember numbers alone."""
+        for conversion in TABLE:
+            owners = [one for one in self.target.owners if kind(one) == conversion.to]
+            nodes = [node for node in self.nodes if node.fields == {*conversion.fields}]
+            if conversion.slots or conversion.refused or not owners or not nodes:
+                continue
+            if len(owners) != len(nodes):
+                names = " or ".join(node.name for node in nodes)
+                raise value_error(
+                    CALLED,
+                    f"{conversion.to} could be {names}",
+                    "Pass the one that is meant, or an optimizer with as many in this order",
+                )
+            for owner, node in zip(owners, nodes, strict=True):
+                self._numbers(owner, conversion, node.numbers)
+                self.target.note(f"{conversion.to}: {conversion.note}")
+                inner = self.target.counts.get((*owner.at, "gradient_step"), {}).values()
+                steps = max(inner, default=self.target.given_count or 0)
+                left_out = int(node.numbers["total_notfinite"])
+                self.target.put_count(owner.clock, node.name, steps + left_out)
 
     def _count(self, row: Row, node: Node) -> None:
         if "mini_step" in node.numbers:

@@ -15,7 +15,7 @@ from gradtx.imports.conversion import Entry, Here, by_sides, row
 SCALARS = {
     *("count", "count_m2", "step_count", "mini_step", "gradient_step", "t"),
     *("b1", "weight_sum", "max_lr", "ns_coeffs", "estim_lr", "numerator_weighted"),
-    *("is_initial_step", "skip_state"),
+    *("is_initial_step", "skip_state", "notfinite_count", "last_finite", "total_notfinite"),
 }
 """Fields that are no trees like the parameters."""
 
@@ -171,6 +171,16 @@ TABLE = (
             "weight_sum": lambda entry: entry["weight_sum"],
         },
         moving="with a warm-up Optax weighs by the learning rate of the step after",
+    ),
+    row(
+        "apply_if_finite",
+        "notfinite_count last_finite total_notfinite inner_state",
+        numbers={
+            "notfinite_count": lambda entry: entry["notfinite_count"],
+            "total_notfinite": lambda entry: entry["total_notfinite"],
+            "frozen": _zero,
+        },
+        note="that of Optax lets in what is not finite where ours freezes",
     ),
     # What cannot be carried over -----------------------------------------------------------------
     row(

@@ -51,7 +51,6 @@ class Target:
         self.renamed: dict[str, str] = {}
         self.choices: dict[str, tuple[Any, Any]] = {}  # of choices, theirs and ours
         self.notes: list[str] = []
-        self.filled: set[str] = set()  # links that something was found for
 
     # What is there -------------------------------------------------------------------------------
 
@@ -62,11 +61,11 @@ class Target:
         """The path of the parameter that is called so, with or without "value" at its end."""
         return name if name in self.shapes else self._bare.get(without_value(name))
 
-    def behind_rate(self, owner: Owner) -> bool:
-        """Whether the learning rate comes before this link."""
+    def behind_rate(self, owner: Owner) -> bool | None:
+        """Whether the learning rate comes before this link; None where there is none."""
         places = [one.at for one in self.owners]
         rate = self._rate_owner(owner)
-        return rate is not None and places.index(rate.at) < places.index(owner.at)
+        return None if rate is None else places.index(rate.at) < places.index(owner.at)
 
     def rate(self, row: Row, why: str) -> float:
         """The learning rate of an array, which must not move."""
@@ -121,7 +120,6 @@ class Target:
         name = row.unique[key]
         self.flat[name] = x
         self.renamed[name] = there
-        self.filled.add(kind(row.owner))
 
     def put_count(self, clock: At, there: str, count: int) -> None:
         self.counts.setdefault(clock, {})[there] = count
@@ -254,7 +252,7 @@ def momentum_mover(target: Target, row: Row, behind_there: bool | None) -> Calla
 
     def moved(x: Any) -> Any:
         behind_here = target.behind_rate(row.owner)
-        if behind_there is None or behind_there == behind_here:
+        if behind_there is None or behind_here is None or behind_there == behind_here:
             return x
         rate = target.rate(row, "momentum that lies behind the learning rate has its factor")
         factor = -1 / rate if behind_there else -rate

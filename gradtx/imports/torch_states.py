@@ -161,7 +161,10 @@ class _Reading:
     def _count(self, row: Row, there: Parameter, arrays: Mapping[str, Any]) -> int | None:
         if "step" not in arrays:
             return None
-        steps = int(arrays["step"])
+        if arrays["step"].size != 1:
+            seen = f"'step' of {there.name!r} has the shape {arrays['step'].shape}"
+            raise value_error(CALLED, seen, "Pass the number of steps that were taken")
+        steps = int(arrays["step"].item())
         self.target.put_count(row.owner.clock, there.name, steps)
         return steps
 

@@ -147,6 +147,12 @@ CASES = {
         gx.adam(gx.linear_schedule(0.1, 0.2, 10)),
         5e-8,  # their schedules are in float32
     ),
+    "guarded": Case(
+        optax.apply_if_finite(optax.adam(0.1), 5),
+        gx.apply_if_finite(gx.adam(0.1), 5),
+        2e-14,
+        tells=("apply_if_finite: that of Optax",),
+    ),
     "lars": Case(
         optax.lars(0.1, weight_decay=0.0), gx.lars(0.1, weight_decay=0.0), 1e-13, tells=COUNTLESS
     ),

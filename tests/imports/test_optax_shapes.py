@@ -15,7 +15,7 @@ from flax.training.train_state import TrainState
 from states.models import assert_bits
 
 import gradtx as gx
-from gradtx.imports.optax_states import from_optax_state
+from gradtx.imports import from_optax_state
 
 PARAMS = {
     "dense": {"kernel": np.ones((3, 4)), "bias": np.zeros(4)},
@@ -179,6 +179,7 @@ def test_momentum_lies_where_the_rate_says() -> None:
             gx.chain(gx.rmsprop(RATE), gx.scale_by_momentum(0.9)),
             1,
         ),
+        ("no rate", optax.sgd(RATE, 0.9), gx.scale_by_momentum(0.9), 1),
         (
             "clipped",
             optax.chain(optax.clip(1.0), optax.trace(0.9), optax.scale(-RATE)),
@@ -242,3 +243,13 @@ def test_no_memory_is_shared() -> None:
     before = np.array(got["scale_by_adam"].mu["head"]["kernel"])
     state[0].mu["head"]["kernel"][:] = 7.0
     assert_bits(got["scale_by_adam"].mu["head"]["kernel"], before)
+
+
+def test_it_lies_as_the_parameters_do() -> None:
+    mesh = jax.make_mesh((2,), ("x",))
+    place = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("x"))
+    tree = {"w": jax.device_put(jnp.ones((4, 3)), place)}
+    state = jax.tree.map(np.asarray, after(optax.adam(RATE), 3, {"w": jnp.ones((4, 3))}))
+    got, _ = from_optax_state(gx.adam(RATE), state, tree)
+    assert got["scale_by_adam"].mu["w"].sharding.is_equivalent_to(place, 2)
+    assert_bits(np.asarray(got["scale_by_adam"].mu["w"]), state[0].mu["w"])
