@@ -57,8 +57,8 @@ def _factored(name: str) -> Any:
 
 def _total(entry: Entry, here: Here) -> Any:
     """They keep the mean so far, we the sum."""
-    n = entry["mini_step"] if here.row.part.reduce == "mean" else 1  # pyright: ignore
-    return entry["acc_grads"] * n
+    part: Any = here.row.part
+    return entry["acc_grads"] * (int(entry["mini_step"]) if part.reduce == "mean" else 1)
 
 
 def _micro_steps(entry: Entry) -> Any:

@@ -44,7 +44,7 @@ class Target:
         often = Counter(map(without_value, self.shapes))
         bare = ((without_value(path), path) for path in self.shapes)
         self._bare = {name: path for name, path in bare if often[name] == 1}
-        self._rates: dict[At, dict[str, float]] = {}
+        self._rates: dict[tuple[At, int], dict[str, Any]] = {}
         self.flat: dict[str, Any] = {}
         self.counts: dict[At, dict[str, int]] = {}
         self.theirs: dict[str, list[Any]] = {}
@@ -70,25 +70,33 @@ class Target:
     def rate(self, row: Row, why: str) -> float:
         """The learning rate of an array, which must not move."""
         owner = self._rate_owner(row.owner) or row.owner
-        if owner.at not in self._rates:
-            self._rates[owner.at] = self._rates_of(owner, why)
-        return self._rates[owner.at][row.path]
-
-    def _rates_of(self, owner: Owner, why: str) -> dict[str, float]:
-        part: Any = owner.part
+        value = getattr(owner.part, "learning_rate", None)
         do = "Pass an optimizer with the number that it was trained with as learning_rate"
-        value = getattr(part, "learning_rate", None)
         if value is None:
             raise value_error(self.called, f"{why}, and there is no learning rate", do)
         if moves(value):
             raise value_error(self.called, f"{why}, which is a schedule here: {value!r}", do)
-        sign = -1 if kind(owner) == RATES[0] and not part.flip_sign else 1
-        names = [path for path, _ in named_leaves(owner.params)]
-        parts: list[Any] = per_array(part, 0, owner.params)
-        rates = {path: one.learning_rate for path, one in zip(names, parts, strict=True)}
-        if any(np.ndim(rate) for rate in rates.values()):
+        rate = self._rates_at(owner, 0)[row.path]
+        if np.ndim(rate):
             raise value_error(self.called, f"{why}, which differs inside of arrays here", do)
-        return {path: sign * float(rate) for path, rate in rates.items()}
+        return float(rate)
+
+    def climbs(self, row: Row, count: int) -> bool:
+        """Whether the learning rate of an array is below zero."""
+        owner = self._rate_owner(row.owner)
+        return owner is not None and bool(np.all(self._rates_at(owner, count)[row.path] < 0))
+
+    def _rates_at(self, owner: Owner, count: int) -> dict[str, Any]:
+        """Of each array, with the sign that makes a step downhill positive."""
+        if (owner.at, count) not in self._rates:
+            part: Any = owner.part
+            sign = -1 if kind(owner) == RATES[0] and not part.flip_sign else 1
+            names = [path for path, _ in named_leaves(owner.params)]
+            parts: list[Any] = per_array(part, count, owner.params)
+            pairs = zip(names, parts, strict=True)
+            rates = {path: sign * np.asarray(one.learning_rate) for path, one in pairs}
+            self._rates[owner.at, count] = rates
+        return self._rates[owner.at, count]
 
     def _rate_owner(self, owner: Owner) -> Owner | None:
         """The learning rate that stands nearest, as the parts lie in each other."""

@@ -136,6 +136,9 @@ def _refuse(name: str, slots: Mapping[str, Any], group: Mapping[str, Any]) -> No
 USUAL = {"weight": ("kernel", "scale", "embedding")}
 """What the last part of a name of PyTorch is called in Flax."""
 
+AROUND = {"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
+"""Parts of names that stand for wrappers; that of DDP, `module`, comes first."""
+
 
 def renamed(found: Sequence[Parameter], names: Names | None, paths: Sequence[str]) -> list[Any]:
     """The path of ours for each of theirs; None for those that are left out."""
@@ -153,7 +156,7 @@ def renamed(found: Sequence[Parameter], names: Names | None, paths: Sequence[str
     if unknown:
         known = [there.name for there in found]
         seen = f"the state has no {listed(unknown)}"
-        raise value_error(CALLED, seen, nearest(sorted(unknown)[0], known))
+        raise value_error(CALLED, seen, _hint(sorted(unknown)[0], known))
     return [
         _known(table[there.name], there.name, paths)
         if there.name in table
@@ -166,18 +169,22 @@ def _known(name: str | None, there: str, paths: Sequence[str]) -> str | None:
     if name is None or name in paths:
         return name
     seen = f"names calls {there!r} {name!r}, which is no parameter"
-    raise value_error(CALLED, seen, nearest(name, paths))
+    raise value_error(CALLED, seen, _hint(name, paths))
+
+
+def _hint(name: str, paths: Sequence[str]) -> str:
+    close = nearest(name, paths)
+    return close if close.startswith("Did") else f"There is {listed(paths)}"
 
 
 def _usual(name: str, paths: Sequence[str]) -> str:
     parts = name.split(".")
-    usual = "/".join(parts)
-    if usual in paths:
-        return usual
-    forms = ["/".join((*parts[:-1], last)) for last in USUAL.get(parts[-1], ())]
-    there = [form for form in forms if form in paths]
-    if len(there) == 1:
-        return there[0]
+    inside = [part for part in parts if part not in AROUND]
+    for known in (parts, inside, inside[1:] if inside[:1] == ["module"] else inside):
+        lasts = (known[-1:], *([last] for last in USUAL.get(parts[-1], ())))
+        there = [x for last in lasts if (x := "/".join((*known[:-1], *last))) in paths]
+        if there and (len(there) == 1 or there[0].endswith(parts[-1])):
+            return there[0]
     if name.isdecimal():
         raise value_error(
             CALLED,
@@ -188,7 +195,7 @@ def _usual(name: str, paths: Sequence[str]) -> str:
     raise value_error(
         CALLED,
         f"no parameter is called as {name!r}",
-        f"Pass names={{{name!r}: path}}, or None to leave it out. {nearest(usual, paths)}",
+        f"Pass names={{{name!r}: path}}, or None to leave it out. {_hint('/'.join(inside), paths)}",
     )
 
 

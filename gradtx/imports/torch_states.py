@@ -19,7 +19,7 @@ from gradtx.imports.torch_layouts import (
     renamed,
     turned,
 )
-from gradtx.imports.torch_table import BESIDE, SIGNED, TABLE, hyperparameters
+from gradtx.imports.torch_table import BESIDE, OTHERWISE, SIGNED, TABLE, hyperparameters
 from gradtx.interop import AnyTransformation
 from gradtx.states.report import Report
 from gradtx.states.saving import Row
@@ -141,14 +141,14 @@ class _Reading:
         self._refuse_complex(row, conversion, there, arrays)
         entry = dict(arrays)
         for slot, x in arrays.items():
-            if x.ndim == len(row.p.shape) and slot not in ("row_var", "col_var"):
+            if x.ndim == len(row.p.shape) and slot not in OTHERWISE:
                 entry[slot] = turn(x)
         entry["dampening"] = float(there.group.get("dampening", 0))
         steps = self._count(row, there, arrays)
         rate, why = target.rate, f"{kind(row.owner)} is in units of the learning rate"
         mover = momentum_mover(target, row, False)
         here = Here(row, steps, mover, lambda: rate(row, why), turn.axis)
-        sign = self._sign(row, there)
+        sign = self._sign(row, there, steps)
         for key in row.unique:
             take = conversion.slots[key]
             x = entry.get(take) if isinstance(take, str) else take(entry, here)
@@ -181,14 +181,11 @@ class _Reading:
                 "Begin it anew: names={...: None} and missing='fresh'",
             )
 
-    def _sign(self, row: Row, there: Parameter) -> int:
+    def _sign(self, row: Row, there: Parameter, steps: int | None) -> int:
         """Of momentum: with `maximize` theirs is of the gradient turned."""
         if not there.group.get("maximize", False):
             return 1
-        if (
-            self.target.rate(row, "with maximize=True momentum has the sign of the learning rate")
-            < 0
-        ):
+        if self.target.climbs(row, steps or 0):
             self.target.note(
                 "maximize=True: momentum is turned, since our learning rate is below 0"
             )

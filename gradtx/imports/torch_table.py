@@ -118,6 +118,9 @@ TABLE = (
 BESIDE = {"step", "dampening"}
 """What an entry has for its steps and from its group."""
 
+OTHERWISE = {"step", "mu_product", "row_var", "col_var"}
+"""Entries that are not as the parameter is, whatever its axes are."""
+
 REFUSED: tuple[tuple[frozenset[str], str, str], ...] = (
     (
         frozenset({"absmax1", "absmax2", "qmap1", "qmap2", "state1", "state2", "absmax", "qmap"}),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import jax
 import pytest
 
 from gradtx.imports import from_optax_state
@@ -15,7 +16,8 @@ def test_a_state_goes_on(name: str) -> None:
     """The stated error, with room for other roundings of another machine."""
     case = CASES[name]
     params, state = theirs_after(case.theirs, arrays(0), range(case.steps))
-    ours, report = from_optax_state(case.ours, state, params)
+    with jax.numpy_dtype_promotion("strict"), jax.numpy_rank_promotion("raise"):
+        ours, report = from_optax_state(case.ours, state, params)
     assert_told(report, case.tells)
     rest = range(case.steps, case.steps + 3)
     theirs, _ = theirs_after(case.theirs, params, rest, state)

@@ -172,6 +172,21 @@ def test_usual_names_and_axes_nobody_named() -> None:
     assert not report.notes
 
 
+def test_names_with_wrappers_in_them() -> None:
+    """Of DDP, torch.compile and FSDP."""
+    slots = {"step": 3, "exp_avg": np.ones(3), "exp_avg_sq": np.ones(3)}
+    tree = {"layers": {"0": {"bias": jnp.ones(3)}, "module": {"scale": jnp.ones(3)}}}
+    for bias, scale in (
+        ("module.layers.0.bias", "module.layers.module.weight"),
+        ("_orig_mod.layers.0.bias", "_orig_mod.layers.module.weight"),
+        ("module._orig_mod.layers.0._fsdp_wrapped_module.bias", "layers.module.scale"),
+    ):
+        state = {"state": {bias: slots, scale: slots}}
+        got, report = from_torch_state(gx.adam(RATE), state, tree)
+        assert float(got["scale_by_adam"].mu["layers"]["0"]["bias"][0]) == 1
+        assert report.renamed["scale_by_adam/nu/layers/module/scale"] == f"{scale} exp_avg_sq"
+
+
 def test_a_step_of_the_transposed_model() -> None:
     """Rows and columns of Adafactor change places with the axes."""
     net = nn.Linear(4, 6, bias=False).double()

@@ -173,6 +173,7 @@ def test_complex_parameters() -> None:
     [
         (optim.Adam, {}, gx.adam),
         (optim.SGD, {"momentum": 0.9}, lambda rate: gx.sgd(rate, 0.9)),
+        (optim.Adagrad, {}, gx.adagrad),
     ],
 )
 def test_what_is_maximized(make: Any, options: dict[str, Any], ours: Any) -> None:
@@ -180,9 +181,9 @@ def test_what_is_maximized(make: Any, options: dict[str, Any], ours: Any) -> Non
     optimizer, net = after(make, maximize=True, **options)
     tree = {name: jnp.asarray(p.detach().numpy().copy()) for name, p in net.named_parameters()}
     grads = {name: jnp.full_like(x, 0.5 + 3) for name, x in tree.items()}
-    climbing, turned = ours(-RATE), ours(RATE)
+    climbing, turned = ours(-RATE), ours(gx.linear_schedule(RATE, RATE, 9))
     first, one = from_torch_state(climbing, optimizer.state_dict(), tree)
-    second, two = from_torch_state(turned, optimizer.state_dict(), tree)
+    second, two = from_torch_state(turned, optimizer.state_dict(), tree, count=3)
     assert one.notes[0].startswith("maximize=True: momentum is turned")
     assert two.notes[0].startswith("maximize=True: momentum is of minus the gradient")
     up, _ = climbing.step(grads, first, tree)

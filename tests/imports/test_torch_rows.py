@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import jax
 import jax.numpy as jnp
 import pytest
 
@@ -18,7 +19,8 @@ def test_a_state_goes_on(name: str) -> None:
     case = CASES[name]
     optimizer, tensors = trained(case.theirs, range(5), MATRIX if name == "Muon" else SHAPES)
     params = {path: jnp.asarray(x) for path, x in plain(tensors).items()}
-    ours, report = from_torch_state(case.ours, optimizer.state_dict(), params)
+    with jax.numpy_dtype_promotion("strict"), jax.numpy_rank_promotion("raise"):
+        ours, report = from_torch_state(case.ours, optimizer.state_dict(), params)
     assert_told(report, case.tells)
     theirs = more(optimizer, tensors, range(5, 8))
     assert error(theirs, ours_after(case.ours, params, range(5, 8), ours), params) <= 3 * case.error
