@@ -32,6 +32,7 @@ class Parameter(NamedTuple):
     name: str
     slots: Mapping[str, Any]
     group: Mapping[str, Any]
+    position: int  # among all parameters of the optimizer, those without state too
 
 
 # What it says ------------------------------------------------------------------------------------
@@ -40,7 +41,11 @@ class Parameter(NamedTuple):
 def parameters(state: Any) -> list[Parameter]:
     """All that a state, or several, keep something for."""
     if isinstance(state, list | tuple):
-        found = [parameter for one in state for parameter in parameters(one)]
+        found, before = [], 0
+        for one in state:
+            inside = parameters(one)
+            found += [there._replace(position=there.position + before) for there in inside]
+            before += number_of(one)
         names = [parameter.name for parameter in found]
         twice = {name for name in names if names.count(name) > 1}
         if twice:
@@ -56,13 +61,25 @@ def parameters(state: Any) -> list[Parameter]:
     by_key = {}
     for group in groups:
         keys = [*group.get("params", [])]
-        names = [*group.get("param_names", keys)]
-        by_key |= {k: (str(name), group) for k, name in zip(keys, names, strict=True)}
-    for key, slots in states.items():
-        name, group = by_key.get(key, (str(key), groups[0] if len(groups) == 1 else {}))
+        named = any(isinstance(key, str) for key in keys)
+        names = keys if named else [*group.get("param_names", keys)]
+        pairs = zip(keys, names, strict=True)
+        by_key |= {key: (str(name), group, len(by_key) + i) for i, (key, name) in enumerate(pairs)}
+    for i, (key, slots) in enumerate(states.items()):
+        group = groups[0] if len(groups) == 1 else {}
+        name, group, position = by_key.get(key, (str(key), group, i))
         _refuse(name, slots, group)
-        found.append(Parameter(name, slots, group))
+        found.append(Parameter(name, slots, group, position))
     return found
+
+
+def number_of(state: Any) -> int:
+    """How many parameters a state, or several, are for."""
+    if isinstance(state, list | tuple):
+        return sum(map(number_of, state))
+    state = _optimizer(state)
+    groups = _groups(state.get("param_groups", []))
+    return sum(len(group.get("params", [])) for group in groups) or len(state["state"])
 
 
 def _optimizer(state: Any) -> Mapping[str, Any]:
@@ -140,13 +157,18 @@ AROUND = {"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
 """Parts of names that stand for wrappers; that of DDP, `module`, comes first."""
 
 
-def renamed(found: Sequence[Parameter], names: Names | None, paths: Sequence[str]) -> list[Any]:
-    """The path of ours for each of theirs; None for those that are left out."""
+def renamed(
+    found: Sequence[Parameter], number: int, names: Names | None, paths: Sequence[str]
+) -> list[Any]:
+    """The path of ours for each of theirs; None for those that are left out.
+
+    `number` is that of the parameters of the optimizer, those without state too.
+    """
     if isinstance(names, Sequence):
-        if len(names) != len(found):
-            seen = f"there are {len(found)} parameters, and {len(names)} names"
+        if len(names) != number:
+            seen = f"there are {number} parameters, and {len(names)} names"
             raise value_error(CALLED, seen, "Pass one for each, in order, or a dict")
-        return [_known(name, there.name, paths) for name, there in zip(names, found, strict=True)]
+        return [_known(names[there.position], there.name, paths) for there in found]
     if names is None:
         return [_usual(there.name, paths) for there in found]
     if not isinstance(names, Mapping):

@@ -15,6 +15,7 @@ from gradtx.imports.torch_layouts import (
     Layout,
     Names,
     Parameter,
+    number_of,
     parameters,
     renamed,
     turned,
@@ -52,7 +53,9 @@ def from_torch_state(
     Raises `ValueError` for what means something else here. PyTorch is not needed.
     """
     target = Target(CALLED, tx, params, count)
-    reading = _Reading(target, parameters(state_dict), names, layout)
+    found, number = parameters(state_dict), number_of(state_dict)
+    paths = renamed(found, number, names, [*target.shapes])
+    reading = _Reading(target, found, paths, layout)
     reading.convert()
     return target.state(reading.spare, COUNTLESS, missing, unused)
 
@@ -64,11 +67,10 @@ class _Reading:
         self,
         target: Target,
         found: list[Parameter],
-        names: Names | None,
+        paths: list[str | None],
         layout: Layout | None,
     ) -> None:
         self.target = target
-        paths = renamed(found, names, [*target.shapes])
         pairs = [(path, x) for path, x in zip(paths, found, strict=True) if path is not None]
         self.found = dict(pairs)
         if len(self.found) < len(pairs):

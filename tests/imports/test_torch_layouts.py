@@ -12,6 +12,7 @@ import torch
 from laws.cases import refused
 from states.models import assert_bits
 from torch import nn, optim
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_optimizer_state_dict
 
 import gradtx as gx
 from gradtx.imports import from_torch_state
@@ -136,6 +137,35 @@ def test_numbers_in_the_place_of_names() -> None:
         assert_bits(imported(gx.adamw(RATE), plain, names=names)[0], expected)
     seen = refused(lambda: imported(gx.adamw(RATE), plain, names=None))
     assert "numbers in the place of names" in seen
+
+
+def test_names_in_order_are_those_of_the_groups() -> None:
+    """Whatever the order in which states came to be, and where some have none."""
+    optimizer, _ = after(optim.Adam)
+    (group,) = optimizer.state_dict()["param_groups"]
+    state = without_names(optimizer.state_dict())["state"]
+    swapped = {k: state[k] for k in (3, 1, 2)}  # that of the first has none
+    plain = {k: x for k, x in group.items() if k not in ("params", "param_names")}
+    groups = [{**plain, "params": [0, 1]}, {**plain, "params": [2, 3]}]
+    given = {"state": swapped, "param_groups": groups}
+    got, report = imported(gx.adam(RATE), given, names=[*PATHS.values()], missing="fresh")
+    assert report.fresh == ("scale_by_adam/mu/dense/kernel", "scale_by_adam/nu/dense/kernel")
+    assert_bits(got["scale_by_adam"].mu["conv"]["bias"], jnp.asarray(state[3]["exp_avg"].numpy()))
+    two = [{"state": {k: state[k]}, "param_groups": [{"params": [k]}]} for k in (0, 1)]
+    seen = refused(lambda: imported(gx.adam(RATE), two, names=["dense/bias"]))
+    assert "there are 2 parameters, and 1 names" in seen
+
+
+@pytest.mark.filterwarnings("ignore")  # of PyTorch
+@pytest.mark.parametrize("flat", [False, True])
+def test_distributed_checkpoints(flat: bool) -> None:
+    optimizer, net = after(optim.AdamW, weight_decay=1e-4)
+    expected, _ = imported(gx.adamw(RATE), optimizer.state_dict())
+    options = StateDictOptions(flatten_optimizer_state_dict=flat)
+    state = get_optimizer_state_dict(net, optimizer, options=options)
+    got, report = imported(gx.adamw(RATE), state)
+    assert_bits(got, expected)
+    assert not report.hyperparameters
 
 
 def test_usual_names_and_axes_nobody_named() -> None:
