@@ -18,7 +18,7 @@ from states.models import assert_bits
 import gradtx as gx
 from gradtx.imports import from_optax_state
 
-from .test_optax_shapes import RATE, after, params
+from .test_optax_shapes import RATE, after, flat as flattened, params
 
 REFUSED: dict[str, tuple[Any, Any, str]] = {
     "rprop": (optax.rprop(RATE), gx.rprop(RATE), "applies the update of the step before"),
@@ -143,6 +143,18 @@ def test_two_in_order() -> None:
     got, _ = from_optax_state(ours, state, tree)
     assert_bits(got["scale_by_adam"].nu, state[0].nu)
     assert_bits(got["scale_by_belief"].nu, state[2].nu)
+
+
+def test_positions_are_numbers() -> None:
+    """The tenth comes behind the second, also where names were sorted as texts."""
+    clips = [optax.clip(1.0)] * 7
+    theirs = optax.chain(*clips[:2], optax.scale_by_adam(), *clips, optax.scale_by_belief())
+    state = after(theirs)
+    flat = dict(sorted(flattened(state).items()))
+    assert next(iter(flat)).startswith("10/")
+    got, _ = from_optax_state(gx.chain(gx.scale_by_adam(), gx.scale_by_belief()), flat, params())
+    assert_bits(got["scale_by_adam"].nu, state[2].nu)
+    assert_bits(got["scale_by_belief"].nu, state[10].nu)
 
 
 def test_other_order() -> None:

@@ -240,6 +240,11 @@ def test_steps_that_are_arrays() -> None:
     assert int(got["count"]) == 3
 
 
+def test_rprop_remembers_signs() -> None:
+    state, _ = from_torch_state(gx.rprop(RATE), after(optim.Rprop)[0].state_dict(), params())
+    assert np.all(np.asarray(state["scale_by_rprop"].signs["weight"]) == 1)
+
+
 def test_parameters_without_state_begin_anew() -> None:
     state = after(optim.Adam)[0].state_dict()
     del state["state"][1]
