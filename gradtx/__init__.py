@@ -11,8 +11,12 @@ from gradtx.interop import (
     AnyTransformation as AnyTransformation,
     SupportsInitUpdate as SupportsInitUpdate,
 )
+from gradtx.follow import (
+    incremental_update as incremental_update,
+    periodic_update as periodic_update,
+)
 from gradtx.chain import chain as chain
-from gradtx.tree import Params as Params, Updates as Updates
+from gradtx.tree import Params as Params, Updates as Updates, global_norm as global_norm
 from gradtx.axes import Axes as Axes
 from gradtx.hyper import (
     AxesField as AxesField,
@@ -46,6 +50,7 @@ from gradtx.wrappers.guard import (
     apply_if_finite as apply_if_finite,
     dynamic_loss_scale as dynamic_loss_scale,
     loss_scale as loss_scale,
+    skip_if as skip_if,
     skip_outliers as skip_outliers,
 )
 from gradtx.wrappers.average import (
@@ -63,19 +68,12 @@ from gradtx.wrappers.inject import (
 from gradtx.wrappers.mechanic import mechanic as mechanic
 from gradtx.wrappers.monitor import metrics as metrics, monitor as monitor
 from gradtx.wrappers.outer import ema_nesterov as ema_nesterov, outer as outer
+from gradtx.wrappers.distribute import distribute as distribute
 from gradtx.wrappers.offload import offload as offload
-from gradtx.wrappers.partition import (
-    freeze as freeze,
-    masked as masked,
-    partition as partition,
-)
+from gradtx.wrappers.partition import freeze as freeze, masked as masked, partition as partition
 from gradtx.wrappers.separately import separately as separately
 from gradtx.wrappers.schedule_free import gpa as gpa, schedule_free as schedule_free
-from gradtx.wrappers.sharpness import (
-    asam as asam,
-    opaque_sam as opaque_sam,
-    sam as sam,
-)
+from gradtx.wrappers.sharpness import asam as asam, opaque_sam as opaque_sam, sam as sam
 from gradtx.wrappers.precision import (
     kahan as kahan,
     master_weights as master_weights,
@@ -284,6 +282,10 @@ from gradtx.transforms.decay import (
     add_decayed_weights as add_decayed_weights,
     add_independent_decay as add_independent_decay,
 )
+from gradtx.transforms.function import (
+    stateless as stateless,
+    stateless_with_tree_map as stateless_with_tree_map,
+)
 from gradtx.transforms.lever import (
     floor_by_weight as floor_by_weight,
     hyperball as hyperball,
@@ -323,10 +325,7 @@ from gradtx.transforms.noise import (
     differentially_private_aggregate as differentially_private_aggregate,
 )
 from gradtx.transforms.plateau import reduce_on_plateau as reduce_on_plateau
-from gradtx.transforms.normalize import (
-    centralize as centralize,
-    normalize as normalize,
-)
+from gradtx.transforms.normalize import centralize as centralize, normalize as normalize
 from gradtx.transforms.norms import (
     adaptive_grad_clip as adaptive_grad_clip,
     clip_by_block_rms as clip_by_block_rms,
@@ -334,10 +333,7 @@ from gradtx.transforms.norms import (
     scale_by_param_block_rms as scale_by_param_block_rms,
     scale_by_trust_ratio as scale_by_trust_ratio,
 )
-from gradtx.transforms.scale import (
-    scale as scale,
-    scale_by_learning_rate as scale_by_learning_rate,
-)
+from gradtx.transforms.scale import scale as scale, scale_by_learning_rate as scale_by_learning_rate
 from gradtx.schedules.base import (
     Schedule as Schedule,
     constant_schedule as constant_schedule,
@@ -350,6 +346,7 @@ from gradtx.schedules.decay import (
     inverse_time_schedule as inverse_time_schedule,
     linear_schedule as linear_schedule,
     piecewise_constant_schedule as piecewise_constant_schedule,
+    piecewise_interpolate_schedule as piecewise_interpolate_schedule,
     polynomial_schedule as polynomial_schedule,
     step_schedule as step_schedule,
 )
@@ -367,6 +364,8 @@ from gradtx.schedules.spectral import (
 from gradtx.schedules.warmup import (
     power_schedule as power_schedule,
     untuned_warmup as untuned_warmup,
+    warmup_constant_schedule as warmup_constant_schedule,
+    warmup_exponential_decay_schedule as warmup_exponential_decay_schedule,
     warmup_schedule as warmup_schedule,
 )
 from gradtx.schedules.run import (
@@ -374,18 +373,22 @@ from gradtx.schedules.run import (
     wsd_schedule as wsd_schedule,
 )
 from gradtx import (
+    counterparts as counterparts,
     interop as interop,
     projections as projections,
     proximal as proximal,
     tree as tree,
 )
 
-interop.answer_calls(globals())
+counterparts.answer_calls(globals())
 
 from gradtx import catalogue as catalogue  # noqa: E402 - it holds the functions that answer
+from gradtx.config import from_config as from_config, know as _know, to_config as to_config  # noqa: E402
+
+_know(globals())
 
 
 def __getattr__(name: str) -> object:
     if name == "__version__":
         return interop.version()
-    raise AttributeError(interop.answer(name, globals()))
+    raise AttributeError(counterparts.answer(name, globals()))

@@ -25,7 +25,8 @@ class chain(Clocked):
     The state is a dict keyed by the names of the parts, not by their positions: a part has the
     name of its class (with `_2`, `_3` ... when it repeats) or the keyword that it was given by. A
     chain inside a chain is the same as its parts. They have one step count, `state["count"]`, but
-    for those that skip steps. Neighbouring rules run as one function per array.
+    for those that skip steps. Neighbouring rules run as one function per array. Differs from Optax,
+    whose state is a tuple by position, with a count in every link.
     """
 
     parts: Mapping[str, GradientTransformation] = converted(converter=all_as_transformations)
@@ -116,6 +117,8 @@ class chain(Clocked):
     def moments(
         self, at: At, state: State | None = None
     ) -> Iterator[tuple[GradientTransformation, At]]:
+        if state is not None:
+            refuse_other_parts(self, state, self.parts, "hyperparameters")
         yield self, at
         for name, part in self.parts.items():
             yield from part.moments(at.inside(name), None if state is None else state[name])

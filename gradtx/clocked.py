@@ -11,7 +11,7 @@ from jax import Array
 from gradtx.engine.front import compiled
 from gradtx.engine.init import whole
 from gradtx.engine.placement import zero_count
-from gradtx.engine.refusals import ORDER, kind_of_state, refuse_no_arrays
+from gradtx.engine.refusals import ORDERS, kind_of_state, refuse_no_arrays
 from gradtx.engine.step import At, next_count
 from gradtx.struct import type_error
 from gradtx.transform import (
@@ -91,7 +91,7 @@ class Clocked(GradientTransformation):
     ) -> Iterator[tuple[GradientTransformation, At]]:
         if state is None:
             return self.moments(at)
-        count, part = self._without_count(state)
+        count, part = self._without_count(state, "hyperparameters")
         return self.moments(at._replace(count=count), part)
 
     @compiled
@@ -123,9 +123,8 @@ def refuse_other_parts(
         seen = ", ".join(f"only the {who} has the parts {listed(of)}" for who, of in own if of)
     else:
         seen = f"the state is {kind_of_state(state)}, the optimizer has the parts {listed(parts)}"
-    order = "eval_params(state, params)" if method == "eval_params" else ORDER
     raise type_error(
         f"{called}.{method}",
         seen,
-        f"Pass the state that this optimizer's init or last update returned: {order}",
+        f"Pass the state that this optimizer's init or last update returned: {ORDERS[method]}",
     )

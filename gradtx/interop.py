@@ -1,9 +1,8 @@
-"""To and from other libraries, none of which is imported before it is needed; and their names."""
+"""To and from other libraries, none of which is imported before it is needed."""
 
 from __future__ import annotations
 
 import inspect
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -13,7 +12,7 @@ import jax.numpy as jnp
 
 from gradtx.engine.front import compiled
 from gradtx.paths import refuse_no_mapping
-from gradtx.struct import Table, answering, nearest, static, type_error
+from gradtx.struct import Table, static, type_error
 from gradtx.transform import GradientTransformation, State
 from gradtx.tree import Tree, U
 
@@ -164,128 +163,3 @@ def version() -> str:
         return metadata.version("gradtx")
     except metadata.PackageNotFoundError:  # run from a source tree that is not installed
         return "0+unknown"
-
-
-# Names -------------------------------------------------------------------------------------------
-
-_ARRAYS_ALONE = "a `Rule` with `update_leaf`, or a `GradientTransformation` with `update`"
-
-COUNTERPARTS = {
-    # Optax
-    "ApplyEvery": "accumulate",
-    "apply_every": "accumulate, around the whole optimizer",
-    "MultiSteps": "accumulate: accumulate(adam(1e-3), every=4)",
-    "microbatch": "accumulate",
-    "multi_transform": 'partition: partition({"*/bias": sgd(0.1), "*": adam(1e-3)})',
-    "selective_transform": "freeze or masked",
-    "set_to_zero": "freeze",
-    "trace": "scale_by_momentum",
-    "scale_by_rss": "scale_by_adagrad",
-    "scale_by_schedule": "scale, or scale_by_learning_rate: any number may be a schedule",
-    "scale_by_distance_over_gradients": "scale_by_dog",
-    "additive_weight_decay": "add_decayed_weights",
-    "inject_stateful_hyperparams": "inject_hyperparams",
-    "named_chain": "chain with keywords: chain(clip=clip(1.0), adam=adam(1e-3))",
-    "stateless": _ARRAYS_ALONE,
-    "stateless_with_tree_map": "a `Rule` with `update_leaf`",
-    "with_extra_args_support": "nothing: every transformation takes extra arguments",
-    "GradientTransformationExtraArgs": "GradientTransformation",
-    "noisy_sgd": "chain(add_noise(...), sgd(...))",
-    "optimistic_adam": "chain(scale_by_adam(), scale_by_optimistic_gradient(), "
-    "scale_by_learning_rate(...))",
-    "optimistic_adam_v2": "chain(scale_by_adam(), scale_by_optimistic_gradient(), "
-    "scale_by_learning_rate(...))",
-    "normalize_by_update_norm": "normalize",
-    "per_example_global_norm_clip": "differentially_private_aggregate",
-    "per_example_layer_norm_clip": "differentially_private_aggregate",
-    "skip_large_updates": "skip_outliers",
-    "skip_not_finite": "apply_if_finite",
-    "snapshot": "monitor and metrics",
-    "measure_with_ema": "monitor and metrics",
-    "incremental_update": "ema: ema(adam(1e-3), decay=0.999)",
-    "periodic_update": "lookahead or outer",
-    "LookaheadParams": "lookahead: it keeps the slow parameters in its state",
-    "value_and_grad_from_state": "nothing: pass value= and grad_fn= to update",
-    "tree_utils": "tree",
-    "tree_map_params": "nothing: the state is a tree like the parameters, by slot",
-    "global_norm": "tree.global_norm",
-    "safe_norm": "tree.norm",
-    "safe_root_mean_squares": "tree.norm",
-    "EmptyState": "nothing: a state without memory is ()",
-    "piecewise_interpolate_schedule": "join_schedules of linear_schedule",
-    "warmup_constant_schedule": "warmup_schedule",
-    "warmup_exponential_decay_schedule": "warmup_schedule(exponential_decay(...), ...)",
-    "projection_halfspace": "projections.half_space",
-    "hutchinson_estimator_diag_hessian": "hutchinson, in a hessian_diag_fn of sophia",
-    "hessian_diag": "hutchinson",
-    "fisher_diag": "gauss_newton_bartlett",
-    "scale_by_backtracking_linesearch": "backtracking: backtracking(sgd(1.0))",
-    "scale_by_zoom_linesearch": "wolfe: wolfe(sgd(1.0))",
-    "losses": "optax.losses",
-    "softmax_cross_entropy": "optax.softmax_cross_entropy",
-    "softmax_cross_entropy_with_integer_labels": "optax's of this name",
-    "sigmoid_binary_cross_entropy": "optax.sigmoid_binary_cross_entropy",
-    "l2_loss": "optax.l2_loss",
-    "huber_loss": "optax.huber_loss",
-    # PyTorch
-    "ASGD": "polyak_average: polyak_average(sgd(0.1))",
-    "Adadelta": "adadelta",
-    "Adafactor": "adafactor",
-    "Adagrad": "adagrad",
-    "Adam": "adam",
-    "AdamW": "adamw",
-    "Adamax": "adamax",
-    "LBFGS": "lbfgs: minimize(loss, params, lbfgs())",
-    "Lion": "lion",
-    "Muon": "muon",
-    "NAdam": "nadam",
-    "Optimizer": "GradientTransformation",
-    "RAdam": "radam",
-    "RMSprop": "rmsprop",
-    "Rprop": "rprop",
-    "SGD": "sgd",
-    "SparseAdam": "adam",
-    "clip_grad_norm_": "clip_by_global_norm, before an optimizer in a chain",
-    "clip_grad_norm": "clip_by_global_norm, before an optimizer in a chain",
-    "clip_grad_value_": "clip, before an optimizer in a chain",
-    "GradScaler": "dynamic_loss_scale",
-    "AveragedModel": "ema or polyak_average",
-    "lr_scheduler": "schedules, which stand in the place of the learning rate",
-    "ConstantLR": "constant_schedule",
-    "ExponentialLR": "exponential_decay",
-    "LinearLR": "linear_schedule",
-    "StepLR": "step_schedule",
-    "MultiStepLR": "piecewise_constant_schedule",
-    "PolynomialLR": "polynomial_schedule",
-    "CosineAnnealingLR": "cosine_decay_schedule",
-    "CosineAnnealingWarmRestarts": "warm_restarts_schedule",
-    "CyclicLR": "cyclic_schedule",
-    "OneCycleLR": "cosine_onecycle_schedule",
-    "SequentialLR": "join_schedules",
-    "ChainedScheduler": "the product of schedules: one * other",
-    "MultiplicativeLR": "the product of schedules: one * other",
-    "LambdaLR": "a function of the count: adam(lambda count: ...)",
-    "ReduceLROnPlateau": "reduce_on_plateau",
-}
-"""What other libraries have under a name that does not exist here, and what there is instead."""
-
-
-def answer(name: str, known: dict[str, Any]) -> str:
-    """What is said of a name that the library does not have."""
-    if name in COUNTERPARTS:
-        return f"gradtx has no {name!r}; its counterpart is {COUNTERPARTS[name]}"
-    public = [other for other in known if not other.startswith("_")]
-    spelt = {other.lower(): other for other in public}
-    if name.lower() in spelt:
-        return f"gradtx has no {name!r}. Did you mean {spelt[name.lower()]}?"
-    hint = nearest(name, public)
-    return f"gradtx has no {name!r}" + (f". {hint}" if hint.startswith("Did") else "")
-
-
-def answer_calls(names: dict[str, Any]) -> None:
-    """Lets the functions among these answer an unknown argument with the name that was meant."""
-    for name, function in list(names.items()):
-        if inspect.isfunction(function) and function.__module__.startswith("gradtx."):
-            names[name] = answering(function)
-            # Also where it is defined, since there pickle looks for it.
-            setattr(sys.modules[function.__module__], function.__name__, names[name])

@@ -82,7 +82,9 @@ def above(x: Array, theta: Any) -> Array:
 
 def soft(x: Array, theta: Any) -> Array:
     """Every modulus less theta, and zero where that is negative: soft thresholding."""
-    return with_modulus(x, jnp.maximum(modulus(x) - theta, 0))
+    # With the derivative one, also of zeros, where nothing is taken away.
+    less = with_modulus(x, jnp.maximum(modulus(x) - theta, 0))
+    return jnp.where(jnp.equal(theta, 0), x, less)
 
 
 def shortened(x: Array, length: Array, most: Any) -> Array:

@@ -76,8 +76,9 @@ class Rule(Clocked):
     A subclass names what it remembers of one array in `Slots` (annotated `Square` or `Copy` where
     it is one), makes it in `init_leaf` and writes its formula in `update_leaf`. There the arrays
     are at least float32, hyperparameters are numbers, and `step` knows the rest: see `Step`.
-    `p` is there if `needs` holds "params"; other arguments of `update` that it `needs` or `wants`
-    are in `step.extra`. The state is `Rule.State`: the count, then a tree for every slot.
+    `p` is there if `needs` holds "params", or where it is given if `wants` does; other arguments of
+    `update` that it `needs` or `wants` are in `step.extra`. The state is `Rule.State`: the count,
+    then a tree for every slot.
     """
 
     Slots: ClassVar[Any] = NoSlots
@@ -157,24 +158,27 @@ class Rule(Clocked):
 class BatchedRule(Rule):
     """A rule whose heart is one function of arrays alone, such as the matrices of an array.
 
-    `before_leaf` makes of one array what `together` is a function of, and what `after_leaf` needs
-    besides; that turns the results into the update. `together` knows static fields only: the
-    engine computes it for all arrays of a shape in one batch where that is faster.
+    `before_leaf` makes of one array what `together` is a function of, stacks [..., n, m] or trees
+    of them, and what `after_leaf` needs besides; that turns the results into the update. `together`
+    knows static fields only: the engine computes it for all arrays of a shape in one batch where
+    that is faster, and shares it out over a mesh under `distribute`. With `in_turn` it gets (turns,
+    what changes, ...): whose turn it is, and returns what changes, for these computed anew.
     """
 
     batched: ClassVar[bool] = True
+    in_turn: ClassVar[bool] = False
     cut: ClassVar[bool | None] = False
 
     @abc.abstractmethod
-    def before_leaf(self, g: Array, slots: Any, p: Any, step: Step) -> tuple[list[Array], Any]:
-        """Arrays for `together`, and any tree of arrays for `after_leaf`."""
+    def before_leaf(self, g: Array, slots: Any, p: Any, step: Step) -> tuple[list[Any], Any]:
+        """Arguments of `together`, and any tree of arrays for `after_leaf`."""
 
     @abc.abstractmethod
-    def together(self, x: Array) -> Array:
+    def together(self, x: Any) -> Any:
         """The function."""
 
     @abc.abstractmethod
-    def after_leaf(self, results: list[Array], kept: Any) -> tuple[Array, Any]:
+    def after_leaf(self, results: list[Any], kept: Any) -> tuple[Array, Any]:
         """The update that takes the place of `g`, and the new slots."""
 
     def update_leaf(self, g: Array, slots: Any, p: Any, step: Step) -> tuple[Array, Any]:

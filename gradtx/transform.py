@@ -14,16 +14,14 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar, NamedTuple, Self
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 from jax import Array
-from jax.core import Tracer
 from jax.tree_util import DictKey, GetAttrKey
 
 from gradtx.engine.apply import apply_updates as apply_updates
 from gradtx.engine.beside import aligned, with_leaves
 from gradtx.engine.front import asking, compiled as compiled
 from gradtx.engine.hyperparameters import in_use
+from gradtx.engine.plain import plain
 from gradtx.engine.slots import map_slots
 from gradtx.engine.step import At
 from gradtx.hyper import fields_of, refuse_no_axes
@@ -34,6 +32,7 @@ from gradtx.struct import (
     Struct,
     refuse_object,
     shown,
+    type_error,
     value_error,
 )
 from gradtx.tree import Extra, P, Tree, U, is_none, named_leaves
@@ -189,6 +188,7 @@ class GradientTransformation(Struct, abc.ABC):
         """Every transformation in this one, and the count that its schedules read; its place too.
 
         Without a state, the count of a part that skips steps is what it would be without a fault.
+        A part comes once for every count that it reads, such as those of arrays in `separately`.
         """
         yield self, at
 
@@ -243,17 +243,24 @@ class GradientTransformation(Struct, abc.ABC):
         """
         print(table(params, self.routes(params)))
 
-    def hyperparameters(self, count: Any = 0, state: State | None = None) -> dict[str, Any]:
-        """All hyperparameters by path, schedules evaluated: a flat dict of Python numbers.
+    def hyperparameters(self, state: State | None = None, *, count: Any = None) -> dict[str, Any]:
+        """All hyperparameters by name: a flat dict of Python numbers, for a logger.
 
-        Given a state, each schedule is read at the count that its part has in it; else after
-        `count` updates none of which was left out for a fault. The path leaves out what only stands
-        around (`inner`), so that it stays when a wrapper is added, unless two would have the same.
-        Under a trace the numbers are arrays.
+        Those that the next step uses: schedules are read at the count that their part has in the
+        state, else after `count` updates (0) none of which was left out for a fault. A name is the
+        field where no other has it, such as "learning_rate", else the shortest end of its path; it
+        stays when a wrapper is put around all or around a group: what is the wrapper's gives way
+        ("ema.decay"). `replace` takes the same names. Values along axes and of stacks are lists, as
+        are those of `separately` where its arrays differ; None is what cannot be read here (deleted
+        arrays, those of other processes). Under a trace the numbers are arrays.
         """
+        if state is not None and count is not None:
+            seen = "a state and a count are given, and the state has counts of its own"
+            raise type_error("hyperparameters", seen, "Pass one of them")
+        # Which refuses a state of another transformation.
+        moments = list(self.moments_alone(At(0 if count is None else count), state))
         tx = self if state is None else self.in_state(state)
-        moments = tx.moments_alone(At(count), state)
-        return {name: _plain(number) for name, number in in_use(tx, moments).items()}
+        return plain(in_use(tx, moments))
 
     def in_state(self, state: State) -> Self:
         """Itself with the hyperparameters that parts of it keep in their state."""
@@ -317,17 +324,6 @@ def _differs(value: Any) -> bool:
     if isinstance(value, Struct):
         return isinstance(value, by_path)
     return not (value is None or jax.tree_util.all_leaves([value]))
-
-
-def _plain(number: Any) -> Any:
-    """A number for a logger: of Python where its value is known, in lists if it has axes."""
-    if isinstance(number, Tracer) or not isinstance(number, jax.Array | np.ndarray | np.generic):
-        return number
-    if isinstance(number, jax.Array) and (number.is_deleted() or not number.is_fully_addressable):
-        return number
-    if jnp.issubdtype(number.dtype, jax.dtypes.prng_key):
-        number = jax.random.key_data(number)  # pyright: ignore[reportArgumentType]
-    return np.asarray(number).tolist()
 
 
 class identity(GradientTransformation):

@@ -105,7 +105,7 @@ def test_it_is_data():
     tx = gx.sgd(along(RATES, 0))
     assert "along([0.1, 0.01, 0.3], axis=0)" in repr(tx)
     assert pickle.loads(pickle.dumps(tx)) == tx != gx.sgd(along(RATES, 1))
-    assert tx.hyperparameters()["scale_by_learning_rate.learning_rate"] == list(RATES)
+    assert tx.hyperparameters()["learning_rate"] == list(RATES)
     traces = 0
 
     @jax.jit

@@ -6,13 +6,15 @@ import pathlib
 import re
 import sys
 import types
+import unittest.mock
 
 import nbformat
 import pytest
 from nbclient import NotebookClient
 
 ROOT = pathlib.Path(__file__).parent.parent
-DOCUMENTS = ["README.md", "CONTRIBUTING.md"]
+PAGES = [f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = ["README.md", "CONTRIBUTING.md", *PAGES]
 
 
 def run(code: str) -> types.ModuleType:
@@ -22,13 +24,33 @@ def run(code: str) -> types.ModuleType:
     return module
 
 
+def code_of(name: str) -> str:
+    text = (ROOT / name).read_text()
+    return "\n".join(re.findall(r"```python\n(.*?)```", text, re.DOTALL))
+
+
 @pytest.mark.parametrize("name", DOCUMENTS)
 def test_code_blocks_run_in_order(name: str) -> None:
     """The Python blocks of a document, pasted one after the other, run."""
-    text = (ROOT / name).read_text()
-    code = "\n".join(re.findall(r"```python\n(.*?)```", text, re.DOTALL))
+    code = code_of(name)
     assert code
     run(code)
+
+
+def test_loggers_of_the_page() -> None:
+    """What TensorBoard and Weights & Biases would be given."""
+    page = run(code_of("docs/logging.md"))
+    told = {**page.tx.hyperparameters(page.state), **page.gx.metrics(page.state)}
+    writer, wandb = unittest.mock.Mock(), unittest.mock.Mock()
+    page.to_tensorboard(writer, 4, page.state)
+    assert [call.args for call in writer.add_scalar.mock_calls] == [
+        (name, number, 4) for name, number in told.items()
+    ]
+    page.to_wandb(wandb, 4, page.state)
+    wandb.log.assert_called_once_with(told, step=4)
+    page.describe_to_wandb(wandb)
+    (config,) = wandb.config.update.call_args.args
+    assert config["optimizer"] == repr(page.tx)
 
 
 def test_printed_optimizer_in_the_readme() -> None:
@@ -43,8 +65,9 @@ def test_printed_optimizer_in_the_readme() -> None:
 
 @pytest.mark.parametrize("name", DOCUMENTS)
 def test_links_lead_to_files(name: str) -> None:
+    folder = (ROOT / name).parent
     links = re.findall(r"\]\(([^)#]+)\)", (ROOT / name).read_text())
-    missing = [link for link in links if "://" not in link and not (ROOT / link).exists()]
+    missing = [link for link in links if "://" not in link and not (folder / link).exists()]
     assert not missing
 
 

@@ -1,15 +1,11 @@
-"""An optimizer is edited by names and paths, and its hyperparameters are read by the same."""
+"""An optimizer is edited by names and paths."""
 
 from __future__ import annotations
 
-import json
-
 import jax
-import jax.numpy as jnp
-import numpy as np
 import optax
 import pytest
-from laws.cases import assert_three_parts, build, over_optimizers, over_rows, refused
+from laws.cases import assert_three_parts, build, over_optimizers, refused
 
 import gradtx
 
@@ -99,65 +95,3 @@ def test_assignment_points_to_replace() -> None:
     """`tx.learning_rate = 1` says how to have another one."""
     with pytest.raises(AttributeError, match=r"tx.replace\(learning_rate=...\)"):
         gradtx.adam(1e-3).learning_rate = 1  # pyright: ignore
-
-
-# Hyperparameters --------------------------------------------------------------------------------
-
-
-@over_rows
-def test_hyperparameters_are_a_flat_dict(row):
-    """Every number by its path, each of them a path that `replace` takes."""
-    tx = build(row)
-    found = tx.hyperparameters()
-    assert sorted(found.values()) == sorted(jax.tree.leaves(tx))
-    for path, value in found.items():
-        assert tx.replace({path: value}) == tx
-
-
-def test_hyperparameters_evaluates_schedules():
-    """Schedules and bare functions at the count that is asked for, by path and by tree."""
-    tx = gradtx.chain(
-        gradtx.scale_by_adam(b1=lambda count: 0.1 * count),
-        gradtx.add_decayed_weights(gradtx.by_path({"*/bias": 0.0, "*": 0.5})),
-        gradtx.scale_by_learning_rate({"dense": gradtx.linear_schedule(1.0, 0.0, 10), "x": 3.0}),
-    )
-    found = {name: float(value) for name, value in tx.hyperparameters(5).items()}
-    assert found == pytest.approx(
-        {
-            "scale_by_adam.b1": 0.5,
-            "scale_by_adam.b2": 0.999,
-            "scale_by_adam.eps": 1e-8,
-            "scale_by_adam.eps_root": 0.0,
-            "add_decayed_weights.weight_decay.*/bias": 0.0,
-            "add_decayed_weights.weight_decay.*": 0.5,
-            "scale_by_learning_rate.learning_rate.dense": 0.5,
-            "scale_by_learning_rate.learning_rate.x": 3.0,
-        }
-    )
-    assert float(tx.hyperparameters()["scale_by_learning_rate.learning_rate.dense"]) == 1.0
-
-
-def test_hyperparameters_in_jit():
-    """A logger inside jit passes a traced count."""
-    tx = gradtx.sgd(gradtx.linear_schedule(1.0, 0.0, 10))
-    found = jax.jit(tx.hyperparameters)(jnp.int32(4))
-    assert float(found["scale_by_learning_rate.learning_rate"]) == pytest.approx(0.6)
-
-
-def test_hyperparameters_for_loggers() -> None:
-    """Python numbers under keys that stay when a wrapper is added."""
-    schedule = gradtx.linear_schedule(1.0, 0.0, 10)
-    tx = gradtx.adamw(schedule, b2=np.float32(0.5), weight_decay=jnp.float32(0.25))
-    plain = tx.hyperparameters(5)
-    assert json.loads(json.dumps(plain)) == plain
-    assert plain["scale_by_learning_rate.learning_rate"] == 0.5
-    assert plain["scale_by_adam.b2"] == 0.5
-    assert plain["add_decayed_weights.weight_decay"] == 0.25
-    wrapped = gradtx.ema(gradtx.lookahead(tx))
-    found = wrapped.hyperparameters(5)
-    assert plain.items() <= found.items()
-    twice = gradtx.ema(gradtx.ema(tx, 0.5), 0.25).hyperparameters()
-    assert (twice["decay"], twice["inner.decay"]) == (0.25, 0.5)
-    for path, value in found.items():
-        if path != "scale_by_learning_rate.learning_rate":
-            assert wrapped.replace({path: value}).hyperparameters(5) == found

@@ -95,7 +95,7 @@ def test_schedules_are_not_taken_for_masks() -> None:
         def __call__(self, count: Any) -> Any:
             return 0.5**count
 
-    assert gradtx.sgd(halving()).hyperparameters(1)["scale_by_learning_rate.learning_rate"] == 0.5
+    assert gradtx.sgd(halving()).hyperparameters(count=1)["learning_rate"] == 0.5
 
 
 def test_integers_that_mean_reals_are_floats() -> None:

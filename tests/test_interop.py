@@ -15,7 +15,8 @@ from flax import nnx
 from laws.cases import refused
 
 import gradtx
-from gradtx.interop import COUNTERPARTS, to_optax
+from gradtx.counterparts import COUNTERPARTS
+from gradtx.interop import to_optax
 
 
 def test_names_of_other_libraries() -> None:

@@ -375,3 +375,13 @@ def test_on_explicit_meshes() -> None:
             found = jax.jit(of)(x)
             assert found["a"].sharding.spec == spec
             np.testing.assert_allclose(row(found), row(of(plain)), rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["l1_ball", "l2_ball", "linf_ball"])
+def test_inside_of_a_ball_the_derivative_is_one(name: str) -> None:
+    """At zero too, where thresholding bends."""
+    of = getattr(projections, name)
+    for x in (0.0, 0.25, -0.25):
+        assert float(jax.grad(of)(x)) == 1.0
+    jacobian = jax.jacobian(of)(jnp.asarray([0.0, 0.5, -0.25]))
+    np.testing.assert_array_equal(jacobian, np.eye(3))

@@ -17,7 +17,8 @@ from laws.cases import arrays, assert_same, assert_three_parts, build, over_rows
 
 import gradtx
 from gradtx.catalogue import matrices
-from gradtx.catalogue.wrappers import at_even_steps
+from gradtx.catalogue.links import all_halved, halved
+from gradtx.catalogue.wrappers import are_long, at_even_steps
 from gradtx.struct import Static, Struct, Table, static, within
 
 
@@ -31,6 +32,7 @@ class point(Struct):
 
 NAMES = {**vars(matrices), **vars(gradtx)}
 NAMES |= {"point": point, "Table": Table, "at_even_steps": at_even_steps}
+NAMES |= {"all_halved": all_halved, "halved": halved, "are_long": are_long}
 
 
 def again(shown):

@@ -2,6 +2,8 @@
 
 from functools import partial
 
+import jax
+
 from gradtx.catalogue.matrices import matrix_links
 from gradtx.catalogue.row import family, row
 from gradtx.optimizers.adagrad import (
@@ -76,6 +78,7 @@ from gradtx.transforms.filter import (
     zclip,
     zero_nans,
 )
+from gradtx.transforms.function import stateless, stateless_with_tree_map
 from gradtx.transforms.lever import floor_by_weight, hyperball, radial_brake
 from gradtx.transforms.momentum import scale_by_momentum
 from gradtx.transforms.noise import add_noise, differentially_private_aggregate
@@ -103,12 +106,24 @@ from gradtx.transforms.project import (
 )
 from gradtx.transforms.proximal import proximal_elastic_net, proximal_group, proximal_l1
 from gradtx.transforms.scale import scale, scale_by_learning_rate
+from gradtx.tree import is_inexact
 from gradtx.wrappers.cautious import cautious
+
+
+def halved(g, p):
+    return 0.5 * g
+
+
+def all_halved(updates, params):
+    return jax.tree.map(lambda g: 0.5 * g if is_inexact(g) else g, updates)
+
 
 links = (
     family(
         "links",
         row(identity, "leaves updates as they are"),
+        row(partial(stateless, all_halved), "applies a function to all updates"),
+        row(partial(stateless_with_tree_map, halved), "applies a function to every array"),
         row(partial(scale, 0.5), "multiplies by a number"),
         row(partial(scale_by_learning_rate, 0.1), "multiplies by minus the learning rate"),
         row(scale_by_momentum, "adds a decaying sum"),

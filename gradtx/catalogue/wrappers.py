@@ -6,11 +6,13 @@ from gradtx.catalogue.row import family, row
 from gradtx.optimizers.adam import adam
 from gradtx.optimizers.diloco import diloco
 from gradtx.solve.search import backtracking, hager_zhang, wolfe
+from gradtx.tree import global_norm
 from gradtx.wrappers.accumulate import accumulate
 from gradtx.wrappers.average import ema, lookahead, polyak_average
 from gradtx.wrappers.conditional import conditionally_mask, conditionally_transform, every
+from gradtx.wrappers.distribute import distribute
 from gradtx.wrappers.flatten import flatten
-from gradtx.wrappers.guard import apply_if_finite, dynamic_loss_scale, skip_outliers
+from gradtx.wrappers.guard import apply_if_finite, dynamic_loss_scale, skip_if, skip_outliers
 from gradtx.wrappers.inject import inject_hyperparams
 from gradtx.wrappers.monitor import monitor
 from gradtx.wrappers.offload import offload
@@ -25,6 +27,10 @@ from gradtx.wrappers.store import blockwise, store
 
 def at_even_steps(count):
     return count % 2 == 0
+
+
+def are_long(updates, count, params):
+    return global_norm(updates) > 10
 
 
 wrappers = family(
@@ -79,6 +85,12 @@ wrappers = family(
     ),
     # Temporary: the update, which is zero or not
     row(partial(apply_if_finite, adam(0.1), 5), "leaves out what is not finite", temporary_bytes=4),
+    # Temporary: the update, which is zero or not
+    row(
+        partial(skip_if, adam(0.1), are_long),
+        "leaves out what a function refuses",
+        temporary_bytes=4,
+    ),
     # Temporary: the update, which is zero or not
     row(
         partial(skip_outliers, adam(0.1)), "leaves out norms far above the usual", temporary_bytes=4
@@ -157,4 +169,5 @@ wrappers = family(
         name="master_weights_split",
     ),
     row(partial(offload, adam(0.1)), "state in host memory"),
+    row(partial(distribute, adam(0.1)), "matrices shared out over a mesh"),
 )

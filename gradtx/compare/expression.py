@@ -3,24 +3,20 @@
 import ast
 import copy
 import inspect
-import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NoReturn
 
+from gradtx.config import grammar
+from gradtx.config.grammar import name, value_of
+from gradtx.config.names import callables as callables
 from gradtx.interop import as_transformation
-from gradtx.schedules.base import Schedule
-from gradtx.transform import GradientTransformation
 
 from .refusal import BadInput, choose, nearest
 
 RATE = "learning_rate"
 CENTRE = 0.01  # of the sweep, where no optimizer of the catalogue is left open
-
-_OPERATORS = {
-    ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv,
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -158,69 +154,28 @@ class Expression:
                 )
 
     def _value(self, node: ast.expr | None, rate: Any) -> Any:
-        match node:
-            case ast.Constant(value=bool() | int() | float() | str() | None as value):
-                return value
-            case ast.List(elts=parts):
-                return [self._value(part, rate) for part in parts]
-            case ast.Tuple(elts=parts):
-                return tuple(self._value(part, rate) for part in parts)
-            case ast.Dict(keys=keys, values=values) if None not in keys:
-                sides = ([self._value(part, rate) for part in parts] for parts in (keys, values))
-                return _called(node, dict, zip(*sides, strict=True))
-            case ast.UnaryOp(op=ast.USub(), operand=operand):
-                return self._computed(node, operator.neg, self._value(operand, rate))
-            case ast.BinOp(left=left, op=op, right=right) if type(op) in _OPERATORS:
-                sides = self._value(left, rate), self._value(right, rate)
-                return self._computed(node, _OPERATORS[type(op)], *sides)
-            case ast.Call():
-                args = [self._value(arg, rate) for arg in node.args]
-                given = {str(k.arg): self._value(k.value, rate) for k in node.keywords}
-                if any(node is call for call in self.open):
-                    given[RATE] = rate
-                return _called(node, self._function(node), *args, **given)
-        raise BadInput(
-            f"{ast.unparse(node) if node else '**'}: a value must be plain: a number, a text in "
-            "quotation marks, True, False, None, a list, tuple or dict, or a call of a name of "
-            "gradtx."
-        )
+        def call(node: ast.Call, args: list[Any], given: dict[str, Any]) -> Any:
+            if any(node is call for call in self.open):
+                given[RATE] = rate
+            return _called(node, self._function(node), *args, **given)
 
-    def _computed(self, node: ast.expr, operation: Callable[..., Any], *values: Any) -> Any:
-        if all(type(value) in (int, float) or isinstance(value, Schedule) for value in values):
-            return _called(node, operation, *values)
-        raise BadInput(f"{ast.unparse(node)}: only numbers and schedules can be calculated with.")
+        def refuse(seen: str) -> NoReturn:
+            raise BadInput(seen)
+
+        return value_of(node, call, lambda node, f, args: _called(node, f, *args), refuse)
 
 
 def parsed(text: str, what: str) -> list[ast.expr]:
     """The expressions in `text`, separated by commas, every name in them a call."""
     try:
-        body = _Names().visit(ast.parse(text.strip().strip(","), mode="eval").body)
-        ast.unparse(body)
-    except (SyntaxError, ValueError, MemoryError, RecursionError):
+        body = grammar.parsed(text)
+    except SyntaxError:
         shown = text if len(text) < 80 else f"{text[:77]}..."
         raise BadInput(
             f"Cannot read the {what} {shown!r}: write a name, or a call such as "
             '"adam(b1=0.95)" in quotation marks.'
         ) from None
     return list(body.elts) if isinstance(body, ast.Tuple) else [body]
-
-
-def callables(namespace: Mapping[str, Any]) -> dict[str, Callable[..., Any]]:
-    """What may be called of a module's names: what makes transformations, schedules and `Axes`."""
-
-    def makes(key: str, value: Any) -> bool:
-        if inspect.isfunction(value):
-            value = namespace.get(str(value.__annotations__.get("return")))
-            return inspect.isclass(value) and issubclass(value, GradientTransformation | Schedule)
-        return inspect.isclass(value) and (key.islower() or key == "Axes")
-
-    return {k: v for k, v in namespace.items() if not k.startswith("_") and makes(k, v)}
-
-
-def name(node: Any) -> str:
-    """The name that is called, or the text of what is called instead."""
-    called = getattr(node, "func", node)
-    return called.id if isinstance(called, ast.Name) else ast.unparse(called)
 
 
 def _calls(node: ast.AST) -> Iterator[ast.Call]:
@@ -235,15 +190,3 @@ def _called(node: ast.expr, function: Callable[..., Any], *args: Any, **given: A
         return function(*args, **given)
     except Exception as error:
         raise BadInput(f"{ast.unparse(node)}: {error}") from error
-
-
-class _Names(ast.NodeTransformer):
-    """Names that are not called become calls."""
-
-    def visit_Call(self, node: ast.Call) -> ast.Call:
-        node.args = [self.visit(arg) for arg in node.args]
-        node.keywords = [self.visit(keyword) for keyword in node.keywords]
-        return node
-
-    def visit_Name(self, node: ast.Name) -> ast.Call:
-        return ast.Call(node, [], [])

@@ -25,24 +25,31 @@ def batching_pays() -> bool:
     return jax.default_backend() != "cpu"
 
 
-def in_batches(function: Callable[[int, Array], Array], xs: Sequence[Array]) -> list[Array]:
-    """`function(place, x)` of every array, called once for all of one shape, with the first place.
+def in_batches(function: Callable[[int, Any], Any], xs: Sequence[Any]) -> list[Any]:
+    """`function(place, x)` of every array, or tree, once for all of one shape with the first place.
 
     They have a new axis in front of theirs then, so that sharded axes stay as they are. What would
     be more than `LARGEST` entries is shared out evenly to several batches.
     """
     groups: dict[object, list[int]] = {}
     for i, x in enumerate(xs):
-        groups.setdefault((x.shape, x.dtype), []).append(i)
-    found: dict[int, Array] = {}
+        leaves, treedef = jax.tree.flatten(x)
+        key = (treedef, *((leaf.shape, leaf.dtype) for leaf in leaves))
+        groups.setdefault(key, []).append(i)
+    found: dict[int, Any] = {}
     for places in groups.values():
-        calls = max(1, math.ceil(len(places) * xs[places[0]].size / LARGEST))
+        size = sum(leaf.size for leaf in jax.tree.leaves(xs[places[0]]))
+        calls = max(1, math.ceil(len(places) * size / LARGEST))
         most = math.ceil(len(places) / calls)
         for start in range(0, len(places), most):
             some = places[start : start + most]
             batch, of_one = [xs[i] for i in some], functools.partial(function, some[0])
             alone = len(batch) == 1
-            results = [of_one(*batch)] if alone else list(jax.vmap(of_one)(jnp.stack(batch)))
+            if alone:
+                results = [of_one(*batch)]
+            else:
+                whole = jax.vmap(of_one)(jax.tree.map(lambda *leaves: jnp.stack(leaves), *batch))
+                results = [jax.tree.map(lambda y, k=k: y[k], whole) for k in range(len(batch))]
             found.update(zip(some, results, strict=True))
     return [found[i] for i in range(len(xs))]
 

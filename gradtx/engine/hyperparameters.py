@@ -2,32 +2,30 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.tree_util import tree_leaves_with_path
 from jax.typing import DTypeLike
 
 from gradtx.axes import Axes
+from gradtx.engine.plain import Each, here
 from gradtx.engine.step import At
 from gradtx.paths import by_path, is_mask, refuse_idle, refuse_unused, route, spread
-from gradtx.schedules.base import Schedule, evaluate
+from gradtx.schedules.base import Schedule, evaluate, evaluate_all
 from gradtx.struct import (
     NUMBERS,
     Static,
     Struct,
-    fields_below,
+    named_numbers,
     refuse_object,
     shown,
     value_error,
-    without_wrappers,
 )
 from gradtx.struct.along import along, are_flags, chosen
-from gradtx.tree import Tree, is_inexact, is_none, named_leaves, path_string, real_dtype
+from gradtx.tree import Tree, is_inexact, is_none, named_leaves, real_dtype
 
 S = TypeVar("S", bound=Struct)
 T = TypeVar("T")
@@ -211,50 +209,31 @@ def _spread(struct: Struct, name: str, value: Any, count: Any, tree: Tree) -> li
 
 # By name ---------------------------------------------------------------------------------------
 
-Path = tuple[str, ...]
-
-
-class Entry(NamedTuple):
-    """A number or schedule in a transformation."""
-
-    path: Path
-    value: Any
-    field: str  # the field that holds it, with the path or pattern of the arrays that it is for
-
-
-def entries(tx: Struct) -> dict[str, Entry]:
-    """Every number and schedule in a transformation, by name.
-
-    The name leaves out what only stands around (`inner`), unless two would have the same.
-    """
-    found: dict[Path, Entry] = {}
-    for path, value, chooses_code in fields_below(tx, whole=(Schedule, along, by_path)):
-        by_array = isinstance(value, by_path)
-        kept = by_array or isinstance(value, _MOVING) or not isinstance(value, Struct)
-        if chooses_code or not kept:
-            continue
-        inside = value.table if by_array else value
-        for below, entry in tree_leaves_with_path(inside, is_leaf=lambda x: isinstance(x, _MOVING)):
-            whole = (*path, path_string(below)) if below else path
-            found[whole] = Entry(whole, entry, ".".join(whole[len(path) - 1 :]))
-    often = Counter(map(without_wrappers, found))
-    short = {path: without_wrappers(path) for path in found}
-    names = {path: ".".join(path if often[short[path]] > 1 else short[path]) for path in found}
-    return {names[path]: entry for path, entry in found.items()}
-
 
 def in_use(tx: Any, moments: Iterable[tuple[Any, At]]) -> dict[str, Any]:
-    """The numbers of a transformation by name, schedules evaluated at the counts of its parts."""
-    counts = {moment.place: moment.count for _, moment in moments}
+    """The numbers of a transformation by name, schedules evaluated at the counts of its parts.
 
-    def count(path: Path) -> Any:
-        return next(counts[path[:k]] for k in range(len(path), -1, -1) if path[:k] in counts)
+    `Each` where arrays count for themselves, None for a schedule that cannot be read here.
+    """
+    counts: dict[tuple[str, ...], list[Any]] = {}
+    for _, moment in moments:
+        counts.setdefault(moment.place, []).append(moment.count)
 
-    numbers = {name: evaluate(x.value, count(x.path)) for name, x in entries(tx).items()}
-    return {name: x.values if isinstance(x, along) else x for name, x in numbers.items()}
+    def number(path: tuple[str, ...], value: Any) -> Any:
+        found = next(counts[path[:k]] for k in range(len(path), -1, -1) if path[:k] in counts)
+        if not isinstance(value, Schedule | Static):
+            if isinstance(value, along):
+                return value.values
+            return Each(value) if len(found) > 1 and np.ndim(value) else value
+        if any(here(x) is None for x in jax.tree.leaves((found, value))):
+            return None
+        found, value = jax.tree.map(here, (found, value))
+        one = len(found) == 1
+        result = evaluate_all(value, found[0] if one else jnp.stack(found))
+        result = result.values if isinstance(result, along) else result
+        return result if one else Each(result)
 
-
-_MOVING = (Schedule, Static, along)
+    return {name: number(x.path, x.value) for name, x in named_numbers(tx).items()}
 
 
 # In the precision of an array ------------------------------------------------------------------

@@ -8,8 +8,8 @@ from __future__ import annotations
 import contextlib
 import functools
 import types
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -29,6 +29,7 @@ Rule = Any
 """A `gradtx.rule.Rule`, which is built on this package."""
 
 cast = lax.convert_element_type
+T = TypeVar("T")
 
 
 class Job(NamedTuple):
@@ -58,24 +59,45 @@ def _one_array(job: Job) -> tuple[Array, tuple[Any, ...]]:
 @functools.partial(jax.jit, static_argnums=0)
 def before_batch(split: int, job: Job) -> tuple[list[Array], Any, tuple[Any, ...]]:
     """The rules before the batched one, and its `before_leaf`."""
+    return _anywhere(_before_batch, split, job)
+
+
+def _anywhere(function: Callable[..., T], split: int, job: Job, *args: Any) -> T:
+    """`function(split, job, *args)` on any mesh."""
+    return _near(functools.partial(function, split), (job, *args), (job.slots, job.g))
+
+
+def _near(function: Callable[..., T], args: tuple[Any, ...], arrays: Any) -> T:
+    """`function(*args)` on any mesh: what has the shape of one of the arrays lies as it does."""
+
+    def like() -> Any:
+        near = {x.shape: x for x in jax.tree.leaves(arrays)}
+        plain = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), args)
+        return jax.tree.map(lambda x: near.get(x.shape), jax.eval_shape(function, *plain))
+
+    return on_any_mesh(function, *args, like=like)
+
+
+def _before_batch(split: int, job: Job) -> tuple[list[Array], Any, tuple[Any, ...]]:
     dtype = _dtype_of(job)
     with promotion(dtype):
         u, new = _through(job, range(split), cast(job.g, dtype), dtype)
-        with jax.named_scope(type(job.rules[split]).__name__):
-            xs, kept = with_constants_outside(job.rules[split]).before_leaf(
-                u, *_arguments(job, split, dtype)
-            )
+        rule = with_constants_outside(job.rules[split])
+        with jax.named_scope(type(rule).__name__):
+            xs, kept = rule.before_leaf(cut(rule, u), *_arguments(job, split, dtype))
+    kept = kept, u if is_cut(rule) else None
     return xs, kept, new
 
 
 @jax.jit
-def batched(rule: Rule, x: Array) -> Array:
+def batched(rule: Rule, x: Any) -> Any:
     """`together` of a batched rule, of one array or (under `vmap`) of a batch of them."""
-    with jax.named_scope(type(rule).__name__), promotion(x.dtype):
-        return together(rule, x)
+    dtype = widest([leaf for leaf in jax.tree.leaves(x) if is_inexact(leaf)])
+    with jax.named_scope(type(rule).__name__), promotion(dtype):
+        return _near(lambda x: together(rule, x), (x,), x)
 
 
-def together(rule: Rule, x: Array) -> Array:
+def together(rule: Rule, x: Any) -> Any:
     """`rule.together(x)`, without the hyperparameters: the arrays of a batch may differ in them."""
     return type(rule).together(_Blind(rule), x)
 
@@ -104,10 +126,20 @@ def after_batch(
     split: int, job: Job, results: list[Array], kept: Any, new: tuple[Any, ...]
 ) -> tuple[Array, tuple[Any, ...]]:
     """`after_leaf` of the batched rule, and the rules after it."""
+    return _anywhere(_after_batch, split, job, results, kept, new)
+
+
+def _after_batch(
+    split: int, job: Job, results: list[Array], kept: Any, new: tuple[Any, ...]
+) -> tuple[Array, tuple[Any, ...]]:
     dtype = _dtype_of(job)
     with promotion(dtype):
-        with jax.named_scope(type(job.rules[split]).__name__):
-            u, own = with_constants_outside(job.rules[split]).after_leaf(results, kept)
+        rule = with_constants_outside(job.rules[split])
+        kept, g = kept
+        with jax.named_scope(type(rule).__name__):
+            u, own = rule.after_leaf(results, kept)
+        if g is not None:
+            u = u - (g - g)
         own = _as_before(job, split, u, own)
         u, rest = _through(job, range(split + 1, len(job.rules)), u, dtype)
     return cast(u, job.g.dtype), (*new, own, *rest)

@@ -15,6 +15,11 @@ from gradtx.struct import complaint, shortened, type_error, value_error
 from gradtx.tree import Tree, is_data, is_inexact, is_none, named_leaves, wide
 
 ORDER = "update(grads, state, params) or step(grads, state, params)"
+ORDERS = {
+    "update": ORDER,
+    "eval_params": "eval_params(state, params)",
+    "hyperparameters": "hyperparameters(state), without one hyperparameters(count=...)",
+}
 
 
 def refuse_other_state(tx: Any, state: Any, wanted: Any, method: str = "update") -> None:
@@ -23,8 +28,7 @@ def refuse_other_state(tx: Any, state: Any, wanted: Any, method: str = "update")
         raise type_error(
             f"{tx}.{method}",
             f"the state is {kind_of_state(state)}, not a {wanted.__qualname__}",
-            "Pass the state that this optimizer's init or last update returned: "
-            + ("eval_params(state, params)" if method == "eval_params" else ORDER),
+            f"Pass the state that this optimizer's init or last update returned: {ORDERS[method]}",
         )
 
 

@@ -24,6 +24,7 @@ from gradtx.engine.beside import aligned, alike
 from gradtx.engine.hyperparameters import narrowed, per_array, with_constants_inside
 from gradtx.engine.keys import array_key, salt
 from gradtx.engine.leaf import Job, after_batch, batched, before_batch, one_array
+from gradtx.engine.owners import shared_out
 from gradtx.engine.placement import explicit_mesh
 from gradtx.engine.refusals import explained, refuse_missing, refuse_mixed, refuse_other_state
 from gradtx.engine.slots import is_stored, separate, together
@@ -62,7 +63,7 @@ def run(
         refuse_other_state(rule, state, rule.Part)
         refuse_missing(rule, updates, {**extra, "params": params})
     ps = aligned(called, treedef, params, "parameters") if given else [None] * len(leaves)
-    needed = any("params" in rule.needs for rule in rules)
+    needed = any("params" in (*rule.needs, *rule.wants) for rule in rules)
     trees = [slots_of(rule, state) for rule, state, *_ in running]
     columns = [
         [separate(rule, treedef, slot) for slot in slots]
@@ -96,7 +97,8 @@ def run(
 
     outs = [None if i in rows else no_update(g) for i, g in enumerate(leaves)]
     jobs = {i: explaining(i, job, i) for i in rows}
-    for i, (u, new) in _done(rules, jobs, explaining).items():
+    owners = next((one.at.owners for one in running if one.rule.batched), None)
+    for i, (u, new) in _done(rules, jobs, explaining, owners).items():
         outs[i] = u
         for column, row in zip(columns, new, strict=True):
             for slot, value in zip(column, row, strict=True):
@@ -209,25 +211,34 @@ def slots_of(rule: Rule, state: Any) -> list[Tree]:
 
 
 def _done(
-    rules: Sequence[Rule], jobs: dict[int, Job], explaining: Callable[..., Any]
+    rules: Sequence[Rule], jobs: dict[int, Job], explaining: Callable[..., Any], owners: Any
 ) -> dict[int, tuple[Array, tuple[Any, ...]]]:
     """The update and the new slots of every array."""
-    split = next((k for k, rule in enumerate(rules) if rule.batched and batching_pays()), None)
-    if split is None or not jobs or explicit_mesh([job.g for job in jobs.values()]) is not None:
+    split = next((k for k, rule in enumerate(rules) if rule.batched), None)
+    if split is None or not jobs or not (owners or _batching_pays(rules[split], jobs)):
         return {i: explaining(i, one_array, job) for i, job in jobs.items()}
     firsts = {i: explaining(i, before_batch, split, job) for i, job in jobs.items()}
-    owners = [i for i, (mine, *_) in firsts.items() for _ in mine]
+    arrays = [i for i, (mine, *_) in firsts.items() for _ in mine]
+    xs = [x for mine, *_ in firsts.values() for x in mine]
 
-    def of_one(place: int, x: Array) -> Array:
-        i = owners[place]
+    def of_one(place: int, x: Any) -> Any:
+        i = arrays[place]
         return explaining(i, batched, jobs[i].rules[split], x)
 
-    results = iter(in_batches(of_one, [x for mine, *_ in firsts.values() for x in mine]))
+    in_turn = rules[split].in_turn
+    results = iter(
+        shared_out(of_one, xs, arrays, owners, in_turn) if owners else in_batches(of_one, xs)
+    )
     done = {}
     for i, (mine, *rest) in firsts.items():
         ready = [next(results) for _ in mine]
         done[i] = explaining(i, after_batch, split, jobs[i], ready, *rest)
     return done
+
+
+def _batching_pays(rule: Rule, jobs: dict[int, Job]) -> bool:
+    explicit = explicit_mesh([job.g for job in jobs.values()]) is not None
+    return batching_pays() and not rule.in_turn and not explicit
 
 
 def no_update(g: Any) -> Any:

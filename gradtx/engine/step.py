@@ -20,6 +20,7 @@ class At(NamedTuple):
     count: Any  # updates done before this one, int32  # pyright: ignore
     place: tuple[str, ...] = ()
     whole: bool = True  # whether it gets all arrays that its hyperparameters speak of
+    owners: Any = None  # the `Owners` over whose devices matrices are shared out, or None
 
     def inside(self, name: Any) -> At:
         """The same moment, in a part of this name."""

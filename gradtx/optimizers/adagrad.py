@@ -137,7 +137,10 @@ class scale_by_adadelta(Rule):
 def adagrad(
     learning_rate: Hyper, initial_accumulator_value: Hyper = 0.0, eps: Hyper = 1e-10
 ) -> GradientTransformation:
-    """Adagrad: `scale_by_adagrad`, then the learning rate."""
+    """Adagrad: `scale_by_adagrad`, then the learning rate.
+
+    Differs from Optax in the defaults: sums begin at 0 (there 0.1), and eps is 1e-10 (1e-7).
+    """
     return descending(scale_by_adagrad(initial_accumulator_value, eps), learning_rate)
 
 
@@ -169,6 +172,6 @@ def adadelta(
 ) -> GradientTransformation:
     """AdaDelta: `scale_by_adadelta`, then the learning rate, which is 1 in the paper.
 
-    Differs from Optax, whose default has no learning rate and climbs.
+    Differs from Optax, whose default has no learning rate and climbs, and in rho (there 0.9).
     """
     return descending(scale_by_adadelta(rho, eps), learning_rate)

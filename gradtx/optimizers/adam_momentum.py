@@ -232,7 +232,8 @@ def adan(
 ) -> GradientTransformation:
     """Adan: `scale_by_adan`, then decay and learning rate (1e-3 in the paper) in one.
 
-    That is `descend_proximally`, or without `proximal` decay as in `adamw`.
+    That is `descend_proximally`, or without `proximal` decay as in `adamw`. Differs from Optax in
+    the default decay, which is the authors' 0.02 (none there), and in its kind.
     """
     direction = scale_by_adan(b1, b2, b3, eps)
     if not proximal:

@@ -288,7 +288,10 @@ def radam(
     eps_root: Hyper = 0.0,
     threshold: Hyper = 4.0,
 ) -> GradientTransformation:
-    """RAdam: `scale_by_radam`, then the learning rate."""
+    """RAdam: `scale_by_radam`, then the learning rate.
+
+    Differs from Optax in the default threshold, which is the paper's 4 (there 5).
+    """
     return descending(scale_by_radam(b1, b2, eps, eps_root, threshold), learning_rate)
 
 

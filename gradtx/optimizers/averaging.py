@@ -110,7 +110,10 @@ class scale_by_optimistic_gradient(Rule):
 def madgrad(
     learning_rate: Hyper = 1e-2, momentum: Hyper = 0.9, *, eps: Hyper = 1e-6
 ) -> GradientTransformation:
-    """MADGRAD: `scale_by_madgrad`, which has the learning rate, with its sign turned."""
+    """MADGRAD: `scale_by_madgrad`, which has the learning rate, with its sign turned.
+
+    Differs from Optax in that eps is given by name: there the decay stands in its place.
+    """
     return turned(scale_by_madgrad(learning_rate, momentum, eps))
 
 

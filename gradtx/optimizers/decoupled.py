@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gradtx.chain import chain
 from gradtx.hyper import Hyper
-from gradtx.paths import Labels, only_where
+from gradtx.paths import Labels
 from gradtx.transform import GradientTransformation
 from gradtx.transforms.decay import add_decayed_weights
 from gradtx.transforms.scale import scale, scale_by_learning_rate
@@ -27,5 +27,5 @@ def decoupled(
     mask: Labels | None = None,
 ) -> chain:
     """A direction, decay of the arrays that `mask` tells, and the learning rate for both."""
-    decay = add_decayed_weights(only_where(mask, weight_decay))
+    decay = add_decayed_weights(weight_decay, mask)
     return chain(direction, decay, scale_by_learning_rate(learning_rate))

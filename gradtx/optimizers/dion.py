@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import KW_ONLY
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,12 +15,12 @@ from gradtx.axes import adjoint, as_matrices, from_matrices, layout, product, sh
 from gradtx.engine.batches import one_by_one
 from gradtx.hyper import AxesField
 from gradtx.optimizers.sides import without_dead
-from gradtx.rule import HyperField, Rule, Step
+from gradtx.rule import BatchedRule, HyperField, Step
 from gradtx.struct import static, within
 from gradtx.tree import abs2, inverse, root
 
 
-class scale_by_dion(Rule):
+class scale_by_dion(BatchedRule):
     """The orthogonal factor of a low-rank part of the momentum, found by one power iteration.
 
     B = mu + g, P = orth(B^T Q), R = B P, mu = B - (1 - beta) R P^T, Q = the columns of R at length
@@ -46,14 +46,24 @@ class scale_by_dion(Rule):
         basis = jnp.broadcast_to(start.astype(p.dtype), (*stack, n, rank))
         return self.Slots(jnp.zeros_like(p), basis)
 
-    def update_leaf(self, g: Array, slots: Slots, p: Array, step: Step) -> tuple[Array, Slots]:
+    def before_leaf(self, g: Array, slots: Slots, p: Any, step: Step) -> tuple[list[Any], Any]:
         how = layout(self.axes, g.shape, "scale_by_dion")
         if g.size == 0:
-            return g, slots
+            return [], (g, slots)
         (b,) = as_matrices(slots.mu + g, how)
+        return [(b, slots.basis)], (b, slots)
+
+    def together(self, x: Any) -> Any:
+        b, basis = x
+        left = _orthonormal(product(adjoint(b), basis))
+        return left, product(b, left)
+
+    def after_leaf(self, results: list[Any], kept: Any) -> tuple[Array, Slots]:
+        if not results:
+            return kept
+        ((left, right),), (b, slots) = results, kept
+        how = layout(self.axes, slots.mu.shape, "scale_by_dion")
         n, m = b.shape[-2:]
-        left = _orthonormal(product(adjoint(b), slots.basis))
-        right = product(b, left)
         size = root(jnp.sum(abs2(right), axis=-2, keepdims=True))
         # Rows and columns without a gradient stay without dust, which would become a whole step.
         alive = [jnp.max(jnp.abs(b), axis=axis) for axis in (-1, -2)]

@@ -29,7 +29,7 @@ from gradtx.hyper import AxesField
 from gradtx.optimizers.roles import Matrices, routed
 from gradtx.optimizers.sides import SIDES, Pair, numbers_of_matrices, refreshed, side_shapes
 from gradtx.paths import Labels
-from gradtx.rule import Hyper, HyperField, OptionalHyperField, Rule, Step
+from gradtx.rule import BatchedRule, Hyper, HyperField, OptionalHyperField, Step
 from gradtx.schedules.decay import exponential_decay
 from gradtx.struct import static, within
 from gradtx.transform import GradientTransformation
@@ -43,7 +43,7 @@ ANNEALED = exponential_decay(1.0, 1000, math.exp(-1), 500, end_value=0.03)
 """The share of steps on which Q moves: all of the first 500, then fewer and fewer."""
 
 
-class scale_by_kron(Rule):
+class scale_by_kron(BatchedRule):
     """Makes matrices white by P_L M P_R with P = Q^H Q, which follow the gradients: PSGD-Kron.
 
     With the corrected momentum M, random normal V and every Q upper triangular:
@@ -75,6 +75,7 @@ class scale_by_kron(Rule):
         right: Array
         carried: Array  # the shares of steps since the last one that learned, for every matrix
 
+    in_turn: ClassVar[bool] = True
     numbered: ClassVar[bool] = True
     lies_apart: ClassVar[bool] = True  # sides of square matrices
 
@@ -91,9 +92,9 @@ class scale_by_kron(Rule):
         left, right = (jnp.broadcast_to(one, (*stack, *one.shape)) for one in ones)
         return self.Slots(jnp.zeros_like(p), left, right, jnp.zeros(stack, real_dtype(p.dtype)))
 
-    def update_leaf(self, g: Array, slots: Slots, p: Array, step: Step) -> tuple[Array, Slots]:
+    def before_leaf(self, g: Array, slots: Slots, p: Any, step: Step) -> tuple[list[Any], Any]:
         if g.size == 0:
-            return g, slots
+            return [], (g, slots)
         how = layout(self.axes, g.shape, "scale_by_kron")
         mu = self.b1 * slots.mu + (1 - self.b1) * g
         (x,) = as_matrices(mu / one_minus_power(self.b1, step.t), how)
@@ -106,32 +107,46 @@ class scale_by_kron(Rule):
         carried = jnp.where(turns, carried - 1, carried)
         old = slots.left, slots.right
         v = jax.random.normal(step.key, x.shape[-2:], np.float32)  # the same in every precision
-
-        def learned(old: Pair, x: Array) -> Pair:
-            return self._learned(old, x, v.astype(x.dtype))
-
         turns = turns if self.stagger else turns.reshape(-1)[0]
-        left, right = refreshed(turns, learned, old, x)
+        v = jnp.broadcast_to(v.astype(x.dtype), x.shape)
+        numbers = (self.damping, self.precond_lr)
+        numbers = (
+            jnp.broadcast_to(jnp.asarray(n).astype(step.t.dtype), turns.shape) for n in numbers
+        )
+        return [(turns, old, x, v, *numbers)], (x, slots._replace(mu=mu, carried=carried))
+
+    def together(self, x: Any) -> Any:
+        turns, old, *args = x
+        return refreshed(turns, _learned, old, *args)
+
+    def after_leaf(self, results: list[Any], kept: Any) -> tuple[Array, Slots]:
+        if not results:
+            return kept
+        ((left, right),), (x, slots) = results, kept
         u = _applied(left, right, _applied(left, right, x, back=False), back=True)
         size = frobenius_norm(u) / math.sqrt(x.shape[-2] * x.shape[-1])
         u = u * jnp.where(size > self.clip, self.clip * inverse(size), 1)
-        return from_matrices([u], how), self.Slots(mu, left, right, carried)
+        how = layout(self.axes, slots.mu.shape, "scale_by_kron")
+        return from_matrices([u], how), slots._replace(left=left, right=right)
 
-    def _learned(self, old: Pair, x: Array, v: Array) -> Pair:
-        """Both factors after a step of descent; no derivative is taken of them."""
-        x, old = lax.stop_gradient((x, old))
-        left, right = old
-        v = jnp.broadcast_to(v, x.shape)
-        a = _applied(left, right, x + self.damping * v, back=False)
-        b = _solved(left, right, v)
-        rate = lax.stop_gradient(self.precond_lr)
-        new = _descended(left, a, b, rate), _descended(right, adjoint(a), adjoint(b), rate)
-        new = _balanced(*new, x.ndim)
-        kept = jnp.logical_and(*(_all_finite(q, x.ndim) for q in new))
-        left, right = (
-            jnp.where(_with_axes_of(kept, a), b, a) for a, b in zip(old, new, strict=True)
-        )
-        return left, right
+
+def _learned(old: Pair, x: Array, v: Array, damping: Array, rate: Array) -> Pair:
+    """Both factors after a step of descent; no derivative is taken of them."""
+    x, (left, right), rate = lax.stop_gradient((x, old, rate))
+    a = _applied(left, right, x + _for_matrices(damping, x) * v, back=False)
+    b = _solved(left, right, v)
+    new = _descended(left, a, b, rate), _descended(right, adjoint(a), adjoint(b), rate)
+    new = _balanced(*new, x.ndim)
+    kept = jnp.logical_and(*(_all_finite(q, x.ndim) for q in new))
+    left, right = (
+        jnp.where(_with_axes_of(kept, a), b, a) for a, b in zip((left, right), new, strict=True)
+    )
+    return left, right
+
+
+def _for_matrices(number: Array, x: Array) -> Array:
+    """A number, or one for every matrix of a stack, beside these."""
+    return (number[..., None, None] if number.ndim else number).astype(real_dtype(x.dtype))
 
 
 def _is_diagonal(side: Array, x: Array) -> bool:
@@ -170,8 +185,10 @@ def _descended(q: Array, a: Array, b: Array, rate: Any) -> Array:
     if _is_diagonal(q, a):
         s, t = jnp.sum(abs2(a), axis=-1), jnp.sum(abs2(b), axis=-1)
         largest = jnp.max(s + t, axis=-1, keepdims=True)
+        rate = rate[..., None] if rate.ndim else rate
         return q - (rate * inverse(largest) * (s - t)).astype(q.dtype) * q
     s, t = product(a, adjoint(a)), product(b, adjoint(b))
+    rate = _for_matrices(rate, a)
     return q - rate * inverse(_eigenvalue_bound(s + t)) * product(jnp.triu(s - t), q)
 
 

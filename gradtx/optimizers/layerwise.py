@@ -134,7 +134,7 @@ def lars(
     """LARS: `scale_by_lars`, learning rate, momentum; so the rate is inside it, as published.
 
     The masks tell which arrays decay and which get a trust ratio: the paper spares biases and the
-    parameters of normalisations.
+    parameters of normalisations. Differs from Optax in the default decay, which is 0 there.
     """
     weight_decay = only_where(weight_decay_mask, weight_decay)
     trust_coefficient = only_where(trust_ratio_mask, trust_coefficient, None)

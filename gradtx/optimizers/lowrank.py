@@ -32,7 +32,7 @@ from gradtx.optimizers.adam import corrections, moments
 from gradtx.optimizers.roles import Matrices, routed
 from gradtx.optimizers.sides import due, eigenbasis, refreshed, without_rounding
 from gradtx.paths import Labels
-from gradtx.rule import Hyper, HyperField, Rule, Square, Step
+from gradtx.rule import BatchedRule, Hyper, HyperField, Rule, Square, Step
 from gradtx.schedules.steps import periods
 from gradtx.struct import static, within
 from gradtx.transform import GradientTransformation
@@ -61,7 +61,7 @@ def _adam(rule: Any, z: Array, old: Any, t: Array) -> tuple[Array, Array, Array]
     return mu / c1 / (root(nu / c2) + rule.eps), mu, nu
 
 
-class scale_by_galore(Rule):
+class scale_by_galore(BatchedRule):
     """Adam in the span of the largest singular vectors of the gradient: GaLore.
 
     u = scale P adam(P^H G), with P the `rank` largest singular vectors, along the shorter side, of
@@ -87,6 +87,8 @@ class scale_by_galore(Rule):
         basis: Array  # [..., shorter side, rank]
         begun: Array  # 0 before the first step of this array, then 1
 
+    cut: ClassVar[bool | None] = None
+    in_turn: ClassVar[bool] = True
     numbered: ClassVar[bool] = True
 
     def init_leaf(self, p: Array) -> Slots:
@@ -98,18 +100,28 @@ class scale_by_galore(Rule):
         zeros = jnp.zeros(shape, p.dtype), jnp.zeros(shape, real_dtype(p.dtype))
         return self.Slots(*zeros, basis, not_begun(p))
 
-    def update_leaf(self, g: Array, slots: Slots, p: Array, step: Step) -> tuple[Array, Slots]:
+    def before_leaf(self, g: Array, slots: Slots, p: Any, step: Step) -> tuple[list[Any], Any]:
         if g.size == 0:
-            return g, slots
+            return [], (g, slots)
         how = layout(self.axes, g.shape, "scale_by_galore")
-        (x,) = as_matrices(g, how)
-        y = _wide(x)
+        y = _wide(*as_matrices(g, how))
         turns = due(step.count, step.place, self.every, y.shape[:-2], self.stagger)
         turns, begun = turns | (slots.begun == 0), jnp.ones_like(slots.begun)
-        basis = refreshed(turns, _largest_directions, slots.basis, y)
-        z, mu, nu = _adam(self, without_rounding(product(adjoint(basis), y)), slots, step.t)
+        return [(turns, slots.basis, y)], (g, y, slots._replace(begun=begun), step.t)
+
+    def together(self, x: Any) -> Any:
+        turns, old, y = x
+        return refreshed(turns, _largest_directions, old, y)
+
+    def after_leaf(self, results: list[Any], kept: Any) -> tuple[Array, Slots]:
+        if not results:
+            return kept
+        (basis,), (g, y, slots, t) = results, kept
+        how = layout(self.axes, g.shape, "scale_by_galore")
+        z, mu, nu = _adam(self, without_rounding(product(adjoint(basis), y)), slots, t)
         u = self.scale * product(basis, z)
-        return from_matrices([_shaped_like(u, x)], how), self.Slots(mu, nu, basis, begun)
+        (like,) = as_matrices(g, how)
+        return from_matrices([_shaped_like(u, like)], how), self.Slots(mu, nu, basis, slots.begun)
 
 
 def _largest_directions(basis: Array, y: Array) -> Array:

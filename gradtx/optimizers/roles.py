@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Self
+
+import jax
 
 from gradtx.axes import Axes
 from gradtx.chain import chain
@@ -19,7 +21,7 @@ from gradtx.transform import GradientTransformation, Inside, State
 from gradtx.transforms.decay import add_decayed_weights
 from gradtx.transforms.scale import scale_by_learning_rate
 from gradtx.tree import Extra, Tree
-from gradtx.wrappers.partition import CLOCKS, moments_of, partition
+from gradtx.wrappers.partition import CLOCKS, partition
 
 Matrices = str | Mapping[Any, Axes | str | None]
 """The matrices of a model: `{"embed/*": None, "*/kernel": "io"}`, path patterns with the axes of
@@ -74,9 +76,32 @@ class by_role(Clocked):
     def moments(
         self, at: At, state: State | None = None
     ) -> Iterator[tuple[GradientTransformation, At]]:
-        yield self, at
+        """The learning rate is read at the count of each part that remembers something."""
+        if state is None:
+            yield self, at
+            for name in ROLES:
+                yield from getattr(self, name).moments(at.inside(name))
+            return
+        refuse_other_parts(self, state, self._part_names, "hyperparameters")
+        counts = [state[CLOCKS][name] for name in ROLES if jax.tree.leaves(state[name])]
+        for count in counts or [at.count]:
+            yield self, at._replace(count=count)
         for name in ROLES:
-            yield from moments_of(getattr(self, name), name, at, state)
+            here = at.inside(name)._replace(count=state[CLOCKS][name])
+            yield from getattr(self, name).moments(here, self._state_of(name, state))
+
+    def in_state(self, state: State) -> Self:
+        parts = {name: getattr(self, name).in_state(self._state_of(name, state)) for name in ROLES}
+        return self.with_fields(**parts)
+
+    def _state_of(self, name: str, state: State) -> State:
+        """The state of one of the two, without what has the learning rate behind it."""
+        part = getattr(self, name)
+        together: Any = self._partition(1.0).transforms[name]
+        refuse_other_parts(together, state[name], together.parts, "hyperparameters")
+        *names, _ = together.parts
+        own = {key: state[name][key] for key in names}
+        return own if isinstance(part, chain) else own[names[0]]
 
     def insides(self, state: State, params: Tree) -> list[Inside]:
         return self._partition(self.learning_rate).insides(state, params)

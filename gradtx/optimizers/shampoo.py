@@ -38,13 +38,13 @@ from gradtx.optimizers.sides import (
     zeros_and_identities,
 )
 from gradtx.paths import Labels
-from gradtx.rule import Hyper, HyperField, OptionalHyperField, Rule, Square, Step
+from gradtx.rule import BatchedRule, Hyper, HyperField, OptionalHyperField, Square, Step
 from gradtx.struct import static, value_error, within
 from gradtx.transform import GradientTransformation
 from gradtx.tree import abs2, inverse, one_minus_power, real_dtype, real_zeros_like, root
 
 
-class scale_by_shampoo(Rule):
+class scale_by_shampoo(BatchedRule):
     """Preconditions a matrix on both sides, with the norm of a simpler method's step (grafting).
 
     L = b2 L + (1 - b2) G G^H, R = b2 R + (1 - b2) G^H G (sums if b2 is 1), both over 1 - b2^t,
@@ -82,6 +82,8 @@ class scale_by_shampoo(Rule):
         left_root: Array
         right_root: Array
 
+    cut: ClassVar[bool | None] = None
+    in_turn: ClassVar[bool] = True
     numbered: ClassVar[bool] = True
     lies_apart: ClassVar[bool] = True  # sides of square matrices
 
@@ -105,37 +107,54 @@ class scale_by_shampoo(Rule):
         nu = real_zeros_like(p) if squares else jnp.zeros((0,), real_dtype(p.dtype))
         return self.Slots(jnp.zeros_like(p), nu, *sides)
 
-    def update_leaf(self, g: Array, slots: Slots, p: Array, step: Step) -> tuple[Array, Slots]:
+    def before_leaf(self, g: Array, slots: Slots, p: Any, step: Step) -> tuple[list[Any], Any]:
         if g.size == 0:
-            return g, slots
+            return [], (g, slots)
         how = layout(self.axes, g.shape, "scale_by_shampoo")
         mu = self.b1 * slots.mu + (1 - self.b1) * g
         mean = mu / one_minus_power(self.b1, step.t)
         simple, nu = self._grafted(g, mean, slots.nu, step.t)
         (x,), (m,), (short,) = (as_matrices(a, how) for a in (g, mean, simple))
-        shape, parts = x.shape[-2:], self._blocks(*x.shape[-2:])
+        parts = self._blocks(*x.shape[-2:])
         x, m, short = (_as_blocks(a, *parts) for a in (x, m, short))
         sums = averages((slots.left, slots.right), x, self.b2, _weight_of_new(self.b2))
-        correction = _sum_of_weights(self.b2, step.t)
         stack = x.shape[:-2]
         late = numbers_of_matrices(step.place, stack).astype(step.t.dtype) if self.stagger else 0
         begun = step.t >= self.every + jnp.mod(late, self.every)  # from the first root on
         turns = begun & due(next_count(step.count), step.place, self.every, stack, self.stagger)
-        usual = 1 / (2 * max(1, sum(map(has_matrix, sums))))
-        exponent = usual if self.exponent is None else self.exponent
+        numbers = [_sum_of_weights(self.b2, step.t), self.eps]
+        numbers += [] if self.exponent is None else [self.exponent]
+        numbers = [jnp.broadcast_to(jnp.asarray(n).astype(step.t.dtype), stack) for n in numbers]
+        slots = slots._replace(mu=mu, nu=nu, left=sums[0], right=sums[1])
+        return [(turns, (slots.left_root, slots.right_root), *sums, *numbers)], (
+            (m, short, jnp.broadcast_to(begun, stack)),
+            slots,
+        )
 
-        def roots(old: Pair, left: Array, right: Array) -> Pair:
-            means = left / correction, right / correction
-            a, b = (inverse_root(x, exponent, self.eps, self.roots) for x in means)
+    def together(self, x: Any) -> Any:
+        def roots(old: Pair, left: Array, right: Array, weight: Array, *numbers: Array) -> Pair:
+            usual = 1 / (2 * max(1, sum(map(has_matrix, (left, right)))))
+            eps, *given = (n[..., None, None] for n in numbers)
+            exponent = given[0] if given else usual
+            weight = weight[..., None, None]
+            means = (a / weight.astype(a.dtype) for a in (left, right))
+            a, b = (inverse_root(x, exponent, eps, self.roots) for x in means)
             return a, b
 
-        left_root, right_root = refreshed(turns, roots, (slots.left_root, slots.right_root), *sums)
-        d = without_dead(on_both_sides(left_root, m, right_root), *diagonals(sums, m))
+        turns, old, *args = x
+        return refreshed(turns, roots, old, *args)
+
+    def after_leaf(self, results: list[Any], kept: Any) -> tuple[Array, Slots]:
+        if not results:
+            return kept
+        ((left, right),), ((m, short, begun), slots) = results, kept
+        how = layout(self.axes, slots.mu.shape, "scale_by_shampoo")
+        d = without_dead(on_both_sides(left, m, right), *diagonals((slots.left, slots.right), m))
         if self.graft is not None:
             d = d * (frobenius_norm(short) * inverse(frobenius_norm(d)))
-        begun = jnp.broadcast_to(begun, stack)[..., None, None]
-        u = from_matrices([_from_blocks(jnp.where(begun, d, short), shape)], how)
-        return u, self.Slots(mu, nu, *sums, left_root, right_root)
+        (like,) = as_matrices(slots.mu, how)
+        u = _from_blocks(jnp.where(begun[..., None, None], d, short), like.shape[-2:])
+        return from_matrices([u], how), slots._replace(left_root=left, right_root=right)
 
     def _grafted(self, g: Array, mean: Array, nu: Array, t: Array) -> tuple[Array, Array]:
         """The step of the method that gives the length, and its squares."""
@@ -173,7 +192,7 @@ def _from_blocks(x: Array, shape: tuple[int, ...]) -> Array:
     return x[..., : shape[0], : shape[1]]
 
 
-class scale_by_kl_shampoo(Rule):
+class scale_by_kl_shampoo(BatchedRule):
     """Whitens by the Kronecker product that is nearest to the covariance of the gradients.
 
     L = b2 L + (1 - b2) / m G R^-1 G^H, R = b2 R + (1 - b2) / n G^H L^-1 G (both with the old ones),
@@ -204,6 +223,7 @@ class scale_by_kl_shampoo(Rule):
         right_root: Array
 
     cut: ClassVar[bool | None] = True
+    in_turn: ClassVar[bool] = True
     numbered: ClassVar[bool] = True
     lies_apart: ClassVar[bool] = True  # sides of square matrices
 
@@ -212,9 +232,9 @@ class scale_by_kl_shampoo(Rule):
         sides = zeros_and_identities(shape, p.dtype, self.sides, self.max_dim, diagonal=True)
         return self.Slots(jnp.zeros_like(p), *sides)
 
-    def update_leaf(self, g: Array, slots: Slots, p: Array, step: Step) -> tuple[Array, Slots]:
+    def before_leaf(self, g: Array, slots: Slots, p: Any, step: Step) -> tuple[list[Any], Any]:
         if g.size == 0:
-            return g, slots
+            return [], (g, slots)
         how = layout(self.axes, g.shape, "scale_by_kl_shampoo")
         mu = self.b1 * slots.mu + (1 - self.b1) * g
         (x,), (mean,) = as_matrices(g, how), as_matrices(mu / one_minus_power(self.b1, step.t), how)
@@ -235,15 +255,27 @@ class scale_by_kl_shampoo(Rule):
         # In this form there is one way only to fuse a product into the sum.
         left, right = (a + (1 - self.b2) * (b - a) for a, b in zip(start, new, strict=True))
         turns = due(step.count, step.place, self.every, x.shape[:-2], self.stagger)
+        eps = jnp.broadcast_to(jnp.asarray(self.eps).astype(step.t.dtype), x.shape[:-2])
+        slots = slots._replace(mu=mu, left=left, right=right)
+        return [(turns, tuple(roots), left, right, eps)], (mean, slots)
 
-        def fresh(old: Pair, left: Array, right: Array) -> Pair:
-            a, b = (inverse_root(x, 0.5, self.eps, self.roots) for x in (left, right))
+    def together(self, x: Any) -> Any:
+        def fresh(old: Pair, left: Array, right: Array, eps: Array) -> Pair:
+            ridge = eps[..., None, None]
+            a, b = (inverse_root(x, 0.5, ridge, self.roots) for x in (left, right))
             return a, b
 
-        roots = refreshed(turns, fresh, tuple(roots), left, right)
+        turns, old, *args = x
+        return refreshed(turns, fresh, old, *args)
+
+    def after_leaf(self, results: list[Any], kept: Any) -> tuple[Array, Slots]:
+        if not results:
+            return kept
+        (roots,), (mean, slots) = results, kept
         u = on_both_sides(roots[0], mean, roots[1])
         u = without_dead(u, *(jnp.max(abs2(mean), axis=axis) for axis in (-1, -2)))
-        return from_matrices([u], how), self.Slots(mu, left, right, *roots)
+        how = layout(self.axes, slots.mu.shape, "scale_by_kl_shampoo")
+        return from_matrices([u], how), slots._replace(left_root=roots[0], right_root=roots[1])
 
 
 def _left_alone(side: Array) -> Array:

@@ -227,23 +227,24 @@ def power_step(a: Array, basis: Array) -> tuple[Array, Array]:
 def inverse_root(a: Array, exponent: Any, eps: Any, roots: str = "eigh") -> Array:
     """(A + eps)^-exponent of Hermitian matrices [..., n, n] without negative eigenvalues.
 
+    Both numbers may be [..., 1, 1], one for every matrix.
     An eigenvalue that is less than the rounding of the largest counts as that. `roots="newton"`
     takes products only, for an exponent of one over a whole number, and adds that rounding to all.
     """
     if not has_matrix(a):
         return a
-    eps = lax.stop_gradient(jnp.asarray(eps))
     scaled, size = _scaled(a)
+    eps = jnp.broadcast_to(lax.stop_gradient(jnp.asarray(eps)), size.shape)
     least = a.shape[-1] * _eps(size)
     if roots == "newton" and not is_diagonal(a):
         return _coupled_newton(scaled, size, round(1 / exponent), least * size + eps)
-    exponent = lax.stop_gradient(jnp.asarray(exponent))
+    exponent = jnp.broadcast_to(lax.stop_gradient(jnp.asarray(exponent)), size.shape)
     if is_diagonal(a):
         values = jnp.maximum(scaled.real, least) * size + eps
         return (values**-exponent).astype(a.dtype)
     values, vectors = _eigh(scaled)
-    values = jnp.maximum(values, least) * size[..., 0] + eps
-    powers = (values**-exponent).astype(vectors.dtype)
+    values = jnp.maximum(values, least) * size[..., 0] + eps[..., 0]
+    powers = (values ** -exponent[..., 0]).astype(vectors.dtype)
     return product(vectors * powers[..., None, :], adjoint(vectors))
 
 

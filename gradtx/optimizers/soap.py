@@ -39,13 +39,13 @@ from gradtx.optimizers.sides import (
     zeros_and_identities,
 )
 from gradtx.paths import Labels
-from gradtx.rule import Hyper, HyperField, Rule, Square, Step
+from gradtx.rule import BatchedRule, Hyper, HyperField, Square, Step
 from gradtx.struct import static, within
 from gradtx.transform import GradientTransformation
 from gradtx.tree import abs2, not_begun, one_minus_power, real_zeros_like, root
 
 
-class scale_by_soap(Rule):
+class scale_by_soap(BatchedRule):
     """Adam in the eigenbasis of Shampoo's preconditioner.
 
     Z = Q_L^H G Q_R (zero where it is only rounding), mu and nu the moments of Z with Adam's
@@ -76,6 +76,8 @@ class scale_by_soap(Rule):
         right_basis: Array
         begun: Array  # 0 before the first step of this array, then 1
 
+    cut: ClassVar[bool | None] = None
+    in_turn: ClassVar[bool] = True
     numbered: ClassVar[bool] = True
     lies_apart: ClassVar[bool] = True  # sides of square matrices
 
@@ -84,14 +86,14 @@ class scale_by_soap(Rule):
         sides = zeros_and_identities(shape, p.dtype, self.sides, self.max_dim)
         return self.Slots(jnp.zeros_like(p), real_zeros_like(p), *sides, begun=not_begun(p))
 
-    def update_leaf(self, g: Array, slots: Slots, p: Array, step: Step) -> tuple[Array, Slots]:
+    def before_leaf(self, g: Array, slots: Slots, p: Any, step: Step) -> tuple[list[Any], Any]:
         if g.size == 0:
-            return g, slots
+            return [], (g, slots)
         how = layout(self.axes, g.shape, "scale_by_soap")
         (x,), (mu,), (nu,) = (as_matrices(a, how) for a in (g, slots.mu, slots.nu))
         bases = slots.left_basis, slots.right_basis
         z = without_rounding(on_both_sides(adjoint(bases[0]), x, bases[1]))
-        first, begun = slots.begun == 0, jnp.ones_like(slots.begun)
+        first = slots.begun == 0
         mu = jnp.where(first, 0, self.b1 * mu + (1 - self.b1) * z)
         nu = jnp.where(first, 0, self.b2 * nu + (1 - self.b2) * abs2(z))
         k = jnp.maximum(step.t - 1, 1)
@@ -99,11 +101,23 @@ class scale_by_soap(Rule):
         u = on_both_sides(bases[0], correction * (mu / (root(nu) + self.eps)), adjoint(bases[1]))
         new = averages((slots.left, slots.right), x, self.shampoo_beta, 1 - self.shampoo_beta)
         turns = due(step.count, step.place, self.every, x.shape[:-2], self.stagger) | first
-        u = without_dead(u, *diagonals(new, u))
+        u = from_matrices([without_dead(u, *diagonals(new, u))], how)
         firsts = jnp.broadcast_to(first, turns.shape)
-        mu, nu, *bases = refreshed(turns, _in_next_bases, (mu, nu, *bases), *new, firsts)
+        kept = u, slots._replace(left=new[0], right=new[1], begun=jnp.ones_like(slots.begun))
+        return [(turns, (mu, nu, *bases), *new, firsts)], kept
+
+    def together(self, x: Any) -> Any:
+        turns, old, *args = x
+        return refreshed(turns, _in_next_bases, old, *args)
+
+    def after_leaf(self, results: list[Any], kept: Any) -> tuple[Array, Slots]:
+        u, slots = kept
+        if not results:
+            return kept
+        ((mu, nu, left, right),) = results
+        how = layout(self.axes, u.shape, "scale_by_soap")
         mu, nu = (from_matrices([a], how) for a in (mu, nu))
-        return from_matrices([u], how), self.Slots(mu, nu, *new, *bases, begun=begun)
+        return u, slots._replace(mu=mu, nu=nu, left_basis=left, right_basis=right)
 
 
 def _in_next_bases(old: Any, left: Array, right: Array, first: Array) -> Any:
@@ -126,7 +140,7 @@ def _first_basis(a: Array, basis: Array) -> Pair:
     return eigenbasis(a), varying_as(a, same_order(a.shape[:-1]))
 
 
-class scale_by_splus(Rule):
+class scale_by_splus(BatchedRule):
     """Signs of the momentum in the eigenbasis of Shampoo's preconditioner: SPlus.
 
     u = 2 / (n + m) Q_L sign(Q_L^H mu Q_R) Q_R^H with mu = b1 mu + (1 - b1) g, L and R averaged
@@ -154,6 +168,7 @@ class scale_by_splus(Rule):
         begun: Array  # 0 before the first step of this array, then 1
 
     cut: ClassVar[bool | None] = True
+    in_turn: ClassVar[bool] = True
     numbered: ClassVar[bool] = True
     lies_apart: ClassVar[bool] = True  # sides of square matrices
 
@@ -162,20 +177,34 @@ class scale_by_splus(Rule):
         sides = zeros_and_identities(shape, p.dtype, self.sides, self.max_dim)
         return self.Slots(jnp.zeros_like(p), *sides, begun=not_begun(p))
 
-    def update_leaf(self, g: Array, slots: Slots, p: Array, step: Step) -> tuple[Array, Slots]:
+    def before_leaf(self, g: Array, slots: Slots, p: Any, step: Step) -> tuple[list[Any], Any]:
         if g.size == 0:
-            return g, slots
+            return [], (g, slots)
         how = layout(self.axes, g.shape, "scale_by_splus")
         mu = self.b1 * slots.mu + (1 - self.b1) * g
-        (x,), (average,) = as_matrices(g, how), as_matrices(mu, how)
-        left, right = averages((slots.left, slots.right), x, self.b2, 1 - self.b2)
+        (x,) = as_matrices(g, how)
+        new = averages((slots.left, slots.right), x, self.b2, 1 - self.b2)
         turns = due(step.count, step.place, self.every, x.shape[:-2], self.stagger)
         turns, begun = turns | (slots.begun == 0), jnp.ones_like(slots.begun)
-        bases = refreshed(turns, _eigenbases, (slots.left_basis, slots.right_basis), left, right)
+        slots = slots._replace(mu=mu, left=new[0], right=new[1], begun=begun)
+        return [(turns, (slots.left_basis, slots.right_basis), *new)], (g, slots)
+
+    def together(self, x: Any) -> Any:
+        turns, old, *args = x
+        return refreshed(turns, _eigenbases, old, *args)
+
+    def after_leaf(self, results: list[Any], kept: Any) -> tuple[Array, Slots]:
+        g, slots = kept
+        if not results:
+            return kept
+        (bases,) = results
+        how = layout(self.axes, g.shape, "scale_by_splus")
+        (average,) = as_matrices(slots.mu, how)
         signs = jnp.sign(without_rounding(on_both_sides(adjoint(bases[0]), average, bases[1])))
-        u = on_both_sides(bases[0], signs * (2 / sum(x.shape[-2:])), adjoint(bases[1]))
-        u = without_dead(u, *diagonals((left, right), u))
-        return from_matrices([u], how), self.Slots(mu, left, right, *bases, begun=begun)
+        u = on_both_sides(bases[0], signs * (2 / sum(average.shape[-2:])), adjoint(bases[1]))
+        u = without_dead(u, *diagonals((slots.left, slots.right), u))
+        new = slots._replace(left_basis=bases[0], right_basis=bases[1])
+        return from_matrices([u], how), new
 
 
 def _eigenbases(old: Pair, left: Array, right: Array) -> Pair:

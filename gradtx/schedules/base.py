@@ -12,7 +12,7 @@ from __future__ import annotations
 import abc
 import operator
 from collections.abc import Callable, Sequence
-from typing import Any, Union
+from typing import Any, ClassVar, Union
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +22,7 @@ from jax.typing import ArrayLike
 
 from gradtx.schedules.steps import passed, since
 from gradtx.struct import (
+    Fixed,
     Static,
     Struct,
     numbers,
@@ -45,6 +46,8 @@ Scalar = Union["Schedule", Callable[[Any], ArrayLike], Number]
 class Schedule(Struct, abc.ABC):
     """A scalar as a function of the number of updates done so far."""
 
+    _is_scalar: ClassVar[bool] = True
+
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         cls._judges = dict.fromkeys(cls._leaves, refuse_object)
@@ -52,6 +55,30 @@ class Schedule(Struct, abc.ABC):
     @abc.abstractmethod
     def __call__(self, count: Any) -> Array:
         """The value before update number `count` (the first is 0), a float scalar."""
+
+    def span(self) -> float:
+        """How many updates show its shape: its length, or some periods; 0 if it has none.
+
+        That of a schedule of your own is the largest whole number in it.
+        """
+        whole = (getattr(self, name) for name in self._wholes)
+        inside = (getattr(self, name) for name in self._leaves if name not in self._wholes)
+        return longest(*whole, *(x for x in inside if isinstance(x, Schedule)))
+
+    def plot(self, steps: int | None = None, ax: Any = None) -> Any:
+        """Draws it over so many updates with matplotlib, else over its `span`; returns the axes.
+
+        One line for each schedule of a stack. Without `ax` it makes a figure.
+        """
+        from gradtx.schedules.plot import plot
+
+        return plot(self, steps, ax)
+
+    def _repr_html_(self) -> str | None:
+        """A picture for notebooks; None, for its text, without matplotlib and under a trace."""
+        from gradtx.schedules.plot import picture
+
+        return picture(self)
 
     def clip(self, min: Number | None = None, max: Number | None = None) -> Schedule:
         """This schedule kept within [min, max]."""
@@ -85,6 +112,18 @@ class Schedule(Struct, abc.ABC):
         return combined("*", -1.0, self)
 
 
+def longest(*lengths: Any) -> float:
+    """The largest of numbers and of the spans of schedules, among stacked ones too; else 0."""
+    found = [0.0]
+    for length in lengths:
+        if isinstance(length, Schedule):
+            found.append(length.span())
+        else:
+            leaves = jax.tree.leaves(length, is_leaf=lambda n: isinstance(n, Fixed))
+            found += (int(n) if isinstance(n, Fixed) else float(np.max(n)) for n in leaves)
+    return max(found)
+
+
 def evaluate(value: Any, count: Any) -> Any:
     """`value(count)` for a schedule or a bare function, any other value as it is.
 
@@ -108,6 +147,13 @@ def evaluate(value: Any, count: Any) -> Any:
     for _ in np.shape(places[min(places)].values):
         one = jax.vmap(one)
     return along(one([x.values for x in places.values()]), axis)
+
+
+def evaluate_all(value: Any, counts: Any) -> Any:
+    """`evaluate` at each of many counts; the numbers of a stacked schedule are as many."""
+    if np.ndim(counts) == 0 or any(map(np.ndim, jax.tree.leaves(value))):
+        return evaluate(value, counts)
+    return jax.vmap(lambda count: evaluate_all(value, count))(counts)
 
 
 class constant_schedule(Schedule):
@@ -142,6 +188,10 @@ class join_schedules(Schedule):
         if known != sorted(known):
             seen = f"boundaries are {shown(self.boundaries)}"
             raise value_error(self, seen, "Give them in rising order")
+
+    def span(self) -> float:
+        begin = longest(*self.boundaries)
+        return begin + (longest(self.schedules[-1]) or begin)
 
     def __call__(self, count: Any) -> Array:
         value = self.schedules[0](count)

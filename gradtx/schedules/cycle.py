@@ -14,7 +14,7 @@ from typing import Any
 import jax.numpy as jnp
 from jax import Array
 
-from gradtx.schedules.base import Number, Schedule, join_schedules
+from gradtx.schedules.base import Number, Schedule, join_schedules, longest
 from gradtx.schedules.run import warmup_cosine_decay_schedule
 from gradtx.schedules.shape import between, cosine
 from gradtx.schedules.steps import as_steps, growing_periods, minus, passed, periods, plus, shares
@@ -98,6 +98,10 @@ class cyclic_schedule(Schedule):
     gamma: Number = within("[0, inf)", default=1.0)
     mode: str = static(default="triangular", among=HEIGHTS)
 
+    def span(self) -> float:
+        up = longest(self.step_size_up)
+        return 3 * (up + (up if self.step_size_down is None else longest(self.step_size_down)))
+
     def __call__(self, count: Any) -> Array:
         up = self.step_size_up
         down = up if self.step_size_down is None else self.step_size_down
@@ -119,6 +123,10 @@ class warm_restarts_schedule(Schedule):
     period_factor: Number = within("[1, inf)", default=1.0)
     peak_factor: Number = within("[0, inf)", default=1.0)
     end_value: Number = 0.0
+
+    def span(self) -> float:
+        factor = longest(self.period_factor)
+        return longest(self.period) * (1 + factor + factor**2)
 
     def __call__(self, count: Any) -> Array:
         number, done, length = growing_periods(count, self.period, self.period_factor)

@@ -3,6 +3,7 @@
 linear  polynomial  cosine                from one value to another in a number of steps
 exponential  inverse_time  inverse_sqrt   without an end
 piecewise_constant  step                  by jumps
+piecewise_interpolate                     from one value of a table to the next
 """
 
 from __future__ import annotations
@@ -13,10 +14,10 @@ from typing import Any
 import jax.numpy as jnp
 from jax import Array
 
-from gradtx.schedules.base import Number, Schedule
-from gradtx.schedules.shape import between, cosine, power
-from gradtx.schedules.steps import as_steps, passed, periods, shares, since
-from gradtx.struct import static, value_error, whole, within
+from gradtx.schedules.base import Number, Schedule, longest
+from gradtx.schedules.shape import between, cosine, known, power
+from gradtx.schedules.steps import as_steps, minus, passed, periods, shares, since
+from gradtx.struct import shown, static, value_error, whole, within
 
 
 class linear_schedule(Schedule):
@@ -26,6 +27,9 @@ class linear_schedule(Schedule):
     end_value: Number
     transition_steps: Number = whole(within="[0, inf)")
     transition_begin: Number = within("[0, inf)", default=0)
+
+    def span(self) -> float:
+        return longest(self.transition_begin) + longest(self.transition_steps)
 
     def __call__(self, count: Any) -> Array:
         share, left = shares(count, self.transition_steps, self.transition_begin)
@@ -40,6 +44,9 @@ class polynomial_schedule(Schedule):
     power: Number = within("[0, inf)")
     transition_steps: Number = whole(within="[0, inf)")
     transition_begin: Number = within("[0, inf)", default=0)
+
+    def span(self) -> float:
+        return longest(self.transition_begin) + longest(self.transition_steps)
 
     def __call__(self, count: Any) -> Array:
         share, left = shares(count, self.transition_steps, self.transition_begin)
@@ -69,7 +76,8 @@ class exponential_decay(Schedule):
     """init * decay_rate^(steps / transition_steps), bounded by `end_value` if given.
 
     With `staircase` the exponent is rounded down. `end_value` is a floor for a rate below one and a
-    ceiling for a rate above.
+    ceiling for a rate above. Differs from Optax, which is constant where the length or the rate is
+    not positive: these are refused.
     """
 
     init_value: Number
@@ -78,6 +86,9 @@ class exponential_decay(Schedule):
     transition_begin: Number = within("[0, inf)", default=0)
     staircase: bool = static(default=False)
     end_value: Number | None = None
+
+    def span(self) -> float:
+        return longest(self.transition_begin) + 5 * longest(self.transition_steps)
 
     def __call__(self, count: Any) -> Array:
         done = since(count, self.transition_begin)
@@ -100,6 +111,9 @@ class inverse_time_schedule(Schedule):
     transition_steps: Number = within("(0, inf)", default=1)
     staircase: bool = static(default=False)
 
+    def span(self) -> float:
+        return 10 * longest(self.transition_steps)
+
     def __call__(self, count: Any) -> Array:
         done = as_steps(count) / as_steps(self.transition_steps)
         if self.staircase:
@@ -116,9 +130,28 @@ class inverse_sqrt_schedule(Schedule):
     peak_value: Number
     warmup_steps: Number = within("[0, inf)", default=1)
 
+    def span(self) -> float:
+        warmup = longest(self.warmup_steps)
+        return 10 * warmup if warmup > 1 else 0
+
     def __call__(self, count: Any) -> Array:
         t, warmup = as_steps(count) + 1, jnp.maximum(as_steps(self.warmup_steps), 1)
         return self.peak_value * jnp.minimum(t / warmup, jnp.sqrt(warmup / t))
+
+
+def _pairs(given: Any) -> tuple[tuple[Number, ...], tuple[Number, ...]]:
+    """Boundaries and scales, from a table, whose order does not count, or from two sequences."""
+    if given is None:
+        return (), ()
+    if not isinstance(given, Mapping):
+        return tuple(given[0]), tuple(given[1])
+    return tuple(sorted(given)), tuple(given[boundary] for boundary in sorted(given))
+
+
+def _refuse_unlike(called: object, boundaries: Sequence[Any], scales: Sequence[Any]) -> None:
+    if len(boundaries) != len(scales):
+        seen = f"{len(boundaries)} boundaries and {len(scales)} scales"
+        raise value_error(called, seen, "Give one scale for each boundary")
 
 
 class piecewise_constant_schedule(Schedule):
@@ -137,18 +170,15 @@ class piecewise_constant_schedule(Schedule):
         init_value: Number,
         boundaries_and_scales: Mapping[int, Number] | tuple[Sequence[Number], Sequence[Number]],
     ) -> None:
-        pairs = boundaries_and_scales
-        if isinstance(pairs, Mapping):
-            pairs = (tuple(pairs.keys()), tuple(pairs.values()))
         object.__setattr__(self, "init_value", init_value)
-        object.__setattr__(self, "boundaries_and_scales", (tuple(pairs[0]), tuple(pairs[1])))
+        object.__setattr__(self, "boundaries_and_scales", _pairs(boundaries_and_scales))
         self.__post_init__()
 
     def check(self) -> None:
-        boundaries, scales = self.boundaries_and_scales
-        if len(boundaries) != len(scales):
-            seen = f"{len(boundaries)} boundaries and {len(scales)} scales"
-            raise value_error(self, seen, "Give one scale for each boundary")
+        _refuse_unlike(self, *self.boundaries_and_scales)
+
+    def span(self) -> float:
+        return 1.25 * longest(*self.boundaries_and_scales[0])
 
     def __call__(self, count: Any) -> Array:
         value = jnp.asarray(self.init_value, jnp.result_type(float))
@@ -157,12 +187,62 @@ class piecewise_constant_schedule(Schedule):
         return value
 
 
+class piecewise_interpolate_schedule(Schedule):
+    """From `init_value` to its product with the first scale at the first boundary, and so on.
+
+    Between two boundaries the value runs "linear" or "cosine"; after the last it is constant. The
+    table is that of `piecewise_constant_schedule`; two sequences are in rising order.
+    """
+
+    interpolate_type: str = static(among=("linear", "cosine"))
+    init_value: Number
+    boundaries_and_scales: tuple[Sequence[Number], Sequence[Number]] = whole(within="[0, inf)")
+
+    def __init__(
+        self,
+        interpolate_type: str,
+        init_value: Number,
+        boundaries_and_scales: Mapping[int, Number]
+        | tuple[Sequence[Number], Sequence[Number]]
+        | None = None,
+    ) -> None:
+        object.__setattr__(self, "interpolate_type", interpolate_type)
+        object.__setattr__(self, "init_value", init_value)
+        object.__setattr__(self, "boundaries_and_scales", _pairs(boundaries_and_scales))
+        self.__post_init__()
+
+    def check(self) -> None:
+        _refuse_unlike(self, *self.boundaries_and_scales)
+        boundaries = known(*self.boundaries_and_scales[0])
+        if boundaries is not None and boundaries != sorted(boundaries):
+            seen = f"boundaries are {shown(self.boundaries_and_scales[0])}"
+            raise value_error(self, seen, "Give them in rising order")
+
+    def span(self) -> float:
+        return 1.25 * longest(*self.boundaries_and_scales[0])
+
+    def __call__(self, count: Any) -> Array:
+        value = jnp.asarray(self.init_value, jnp.result_type(float))
+        begin, found = 0, value
+        for boundary, scale in zip(*self.boundaries_and_scales, strict=True):
+            end = value * scale
+            share, left = shares(count, minus(boundary, begin), begin)
+            weight = left if self.interpolate_type == "linear" else cosine(share, left)
+            inside = between(value, end, weight)
+            found = jnp.where(passed(count, begin) >= 0, inside, found)
+            value, begin = end, boundary
+        return found
+
+
 class step_schedule(Schedule):
     """init * decay_rate^floor(count / step_size): a drop every `step_size` updates."""
 
     init_value: Number
     step_size: Number = whole(within="(0, inf)")
     decay_rate: Number = within("[0, inf)", default=0.1)
+
+    def span(self) -> float:
+        return 5 * longest(self.step_size)
 
     def __call__(self, count: Any) -> Array:
         return self.init_value * self.decay_rate ** as_steps(periods(count, self.step_size)[0])

@@ -28,7 +28,8 @@ def _up_and_down(schedule: Any, count: Any, left: Array) -> Array:
 class warmup_cosine_decay_schedule(Schedule):
     """Linear from `init_value` to `peak_value`, then a cosine down to `end_value`.
 
-    `decay_steps` is the length of the whole run, warm-up included.
+    `decay_steps` is the length of the whole run, warm-up included. Differs from Optax, which
+    refuses a warm-up as long as the run, and ends at zero where the peak is zero.
     """
 
     init_value: Number

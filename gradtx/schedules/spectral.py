@@ -11,7 +11,7 @@ from typing import Any
 import jax.numpy as jnp
 from jax import Array, lax
 
-from gradtx.schedules.base import Number, Schedule
+from gradtx.schedules.base import Number, Schedule, longest
 from gradtx.schedules.steps import as_steps, periods, steps
 from gradtx.struct import static, whole, within
 
@@ -29,6 +29,9 @@ class chebyshev_schedule(Schedule):
     largest: Number = within("(0, inf)")  # eigenvalue
     period: Number = whole(within="[1, inf)")
     fractal: bool = static(default=False)
+
+    def span(self) -> float:
+        return 2 * longest(self.period)
 
     def __call__(self, count: Any) -> Array:
         place: Any = periods(count, self.period)[1]
@@ -58,6 +61,9 @@ class silver_schedule(Schedule):
     """
 
     scale: Number = within("[0, inf)", default=1.0)
+
+    def span(self) -> float:
+        return 64
 
     def __call__(self, count: Any) -> Array:
         t = steps(count).whole.astype(jnp.uint32) + 1

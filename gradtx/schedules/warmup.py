@@ -1,6 +1,7 @@
 """Warm-up: before any schedule, tied to b2, or as a part of a power law.
 
 warmup_schedule      before any other schedule
+warmup_constant_schedule, warmup_exponential_decay_schedule     before these two
 untuned_warmup       as long as the average of squares needs
 power_schedule       a warm-up, then a falling power of the count
 """
@@ -10,9 +11,18 @@ from __future__ import annotations
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
-from gradtx.schedules.base import Number, Scalar, Schedule, evaluate
+from gradtx.schedules.base import (
+    Number,
+    Scalar,
+    Schedule,
+    constant_schedule,
+    evaluate,
+    longest,
+)
+from gradtx.schedules.decay import exponential_decay
 from gradtx.schedules.shape import RISES, between
 from gradtx.schedules.steps import as_steps, shares, since
 from gradtx.struct import static, whole, within
@@ -30,10 +40,42 @@ class warmup_schedule(Schedule):
     init_value: Number = 0.0
     shape: str = static(default="linear", among=("linear", "cosine", "sqrt", "square"))
 
+    def span(self) -> float:
+        warmup, schedule = longest(self.warmup_steps), self.schedule
+        after = longest(schedule) if isinstance(schedule, Schedule) else 0
+        return warmup + (after or warmup)
+
     def __call__(self, count: Any) -> Array:
         value = evaluate(self.schedule, since(count, self.warmup_steps))
         risen = RISES[self.shape](*shares(count, self.warmup_steps))
         return between(jnp.asarray(value, risen.dtype), self.init_value, risen)
+
+
+def warmup_constant_schedule(
+    init_value: Number, peak_value: Number, warmup_steps: Number
+) -> warmup_schedule:
+    """Linear from `init_value` to `peak_value` in `warmup_steps`, and constant from there on."""
+    return warmup_schedule(constant_schedule(peak_value), warmup_steps, init_value)
+
+
+def warmup_exponential_decay_schedule(
+    init_value: Number,
+    peak_value: Number,
+    warmup_steps: Number,
+    transition_steps: Number,
+    decay_rate: Number,
+    transition_begin: Number = 0,
+    staircase: bool = False,
+    end_value: Number | None = None,
+) -> warmup_schedule:
+    """Linear from `init_value` to `peak_value` in `warmup_steps`, then `exponential_decay`.
+
+    `transition_begin` counts from the end of the warm-up.
+    """
+    decay = exponential_decay(
+        peak_value, transition_steps, decay_rate, transition_begin, staircase, end_value
+    )
+    return warmup_schedule(decay, warmup_steps, init_value)
 
 
 class untuned_warmup(Schedule):
@@ -46,6 +88,10 @@ class untuned_warmup(Schedule):
     peak_value: Number
     b2: Number = within("[0, 1)", default=0.999)
     shape: str = static(default="linear", among=("linear", "exponential"))  # or "exponential"
+
+    def span(self) -> float:
+        left = 1 - np.max(np.asarray(self.b2))
+        return float(4 / left)
 
     def __call__(self, count: Any) -> Array:
         done = (as_steps(count) + 1) * (1 - self.b2)
@@ -64,6 +110,10 @@ class power_schedule(Schedule):
     peak_value: Number
     warmup_steps: Number = within("[0, inf)", default=1)
     power: Number = within("[0, inf)", default=0.5)
+
+    def span(self) -> float:
+        warmup = longest(self.warmup_steps)
+        return 10 * warmup if warmup > 1 else 0
 
     def __call__(self, count: Any) -> Array:
         t, warmup = as_steps(count) + 1, jnp.maximum(as_steps(self.warmup_steps), 1)

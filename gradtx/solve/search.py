@@ -176,7 +176,7 @@ class backtracking(LineSearch):
     """
 
     _: KW_ONLY
-    slope_rtol: HyperField = within("(0, 1)", default=1e-4)
+    slope_rtol: HyperField = within("[0, 1)", default=1e-4)  # at 0 any decrease will do
     # None: 1e-6 in float32, 0 in float64.
     approx_dec_rtol: OptionalHyperField = within("[0, inf)", default=None)
     increase_factor: OptionalHyperField = within("[1, inf)", default=None)

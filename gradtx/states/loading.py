@@ -289,7 +289,7 @@ class _Loading:
         before = self.source.schema.get("hyperparameters", {})
         if any(isinstance(x, Tracer) for x in jax.tree.leaves((state, self.tx))) or not before:
             return {}
-        now = self.tx.hyperparameters(state=state)
+        now = self.tx.hyperparameters(state)
         both = {name: (before[name], now[name]) for name in before if name in now}
         return {name: pair for name, pair in both.items() if pair[0] != pair[1]}
 

@@ -61,7 +61,7 @@ def state_dict(tx: AnyTransformation, state: State, params: Tree) -> dict[str, A
             {
                 "version": VERSION,
                 "optimizer": repr(tx),
-                "hyperparameters": tx.hyperparameters(state=state),
+                "hyperparameters": tx.hyperparameters(state),
                 "clocks": whole.ticked,
             }
         )

@@ -11,7 +11,7 @@ from gradtx.struct.base import (
     with_functions_wrapped as with_functions_wrapped,
     within as within,
 )
-from gradtx.struct.editing import fields_below as fields_below, without_wrappers as without_wrappers
+from gradtx.struct.editing import fields_below as fields_below
 from gradtx.struct.equality import NUMBERS as NUMBERS, same as same
 from gradtx.struct.judging import (
     FINITE as FINITE,
@@ -26,5 +26,6 @@ from gradtx.struct.messages import (
     type_error as type_error,
     value_error as value_error,
 )
+from gradtx.struct.naming import Entry as Entry, named_numbers as named_numbers
 from gradtx.struct.printing import shown as shown
 from gradtx.struct.table import FrozenTree as FrozenTree, Table as Table

@@ -43,6 +43,7 @@ class along(Struct):
 
     _is_closed: ClassVar[bool] = True
     _is_number: ClassVar[bool] = True
+    _is_scalar: ClassVar[bool] = True
 
     def check(self) -> None:
         if not all(isinstance(i, int) for i in self.axes) or len({*self.axes}) < len(self.axes):

@@ -174,9 +174,10 @@ class Struct(Node):
     def replace(self, changes: Mapping[str, Any] | None = None, /, **named: Any) -> Self:
         """A copy with hyperparameters or parts replaced, at any depth.
 
-        A keyword is a name that occurs once in the object; a mapping takes paths such as
-        `{"scale_by_adam.b1": 0.95}`. A part of a chain that was named after its class gets the
-        name of its new class. Raises `ValueError` for a name that is unknown or ambiguous.
+        A name is one that `hyperparameters` gives, or one that occurs once in the object; a mapping
+        takes paths too, such as `{"scale_by_adam.b1": 0.95}`. A part of a chain that was named
+        after its class gets the name of its new class. Raises `ValueError` for a name that is
+        unknown or ambiguous.
         """
         copy = self
         for name, value in {**(changes or {}), **named}.items():
@@ -249,6 +250,7 @@ class Static(Struct):
     value: Any = static()
 
     _is_closed: ClassVar[bool] = True
+    _is_scalar: ClassVar[bool] = True
 
     def __call__(self, *args: Any) -> Any:
         return self.value(*args)

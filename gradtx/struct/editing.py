@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from jax.tree_util import keystr, tree_flatten_with_path
+
 from gradtx.struct.messages import nearest, value_error
+from gradtx.struct.naming import AROUND, named_numbers
 from gradtx.struct.node import Node
 from gradtx.struct.table import Table
 
@@ -39,9 +42,9 @@ def _is_entered(value: Any, whole: tuple[type, ...]) -> bool:
     return isinstance(value, Node) and not value._is_closed and not isinstance(value, whole)
 
 
-def without_wrappers(path: Path) -> Path:
+def _without_wrappers(path: Path) -> Path:
     """A path without the names of what stands around: it stays when a wrapper is added."""
-    return (*(name for name in path[:-1] if name != "inner"), *path[-1:])
+    return (*(name for name in path[:-1] if name != AROUND), *path[-1:])
 
 
 def _parts_below(value: Any, path: Path = ()) -> Iterator[Path]:
@@ -59,11 +62,14 @@ def _parts_below(value: Any, path: Path = ()) -> Iterator[Path]:
 
 
 def find(struct: Node, name: str) -> Path:
-    """The path of the one field or part that a name or a path means."""
+    """The path of the one number, field or part that a name or a path means."""
+    number = named_numbers(struct).get(name)
+    if number is not None:
+        return number.path
     fields = [path for path, _, _ in fields_below(struct)]
     parts = list(_parts_below(struct))
     for paths in (fields, parts):
-        for spelt in (tuple, without_wrappers):
+        for spelt in (tuple, _without_wrappers):
             exact = [path for path in paths if ".".join(spelt(path)) == name]
             if len(exact) == 1:
                 return exact[0]
@@ -86,6 +92,12 @@ def replaced(value: Any, path: Path, new: Any) -> Any:
     """A copy of a struct with `new` at the path; every struct on the way is checked again."""
     if not path:
         return new
+    if not isinstance(value, Node | Table):
+        flat, treedef = tree_flatten_with_path(value, is_leaf=lambda x: isinstance(x, Node))
+        names = [keystr(below, simple=True, separator="/") for below, _ in flat]
+        leaves, place = [leaf for _, leaf in flat], names.index(path[0])
+        leaves[place] = replaced(leaves[place], path[1:], new)
+        return treedef.unflatten(leaves)
     if isinstance(value, Table):
         key = next(k for k in value if str(k) == path[0])
         return Table({**value, key: replaced(value[key], path[1:], new)})

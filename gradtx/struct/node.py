@@ -13,6 +13,7 @@ class Node:
     _is_closed: ClassVar[bool] = False  # whether it stands for one value and is not entered
     _is_values: ClassVar[bool] = False  # whether it holds the values of one hyperparameter
     _is_number: ClassVar[bool] = False  # whether it stands for a number, such as one per layer
+    _is_scalar: ClassVar[bool] = False  # the same, or one at every count, as a schedule does
     _names_by_class: ClassVar[bool] = False  # whether a part is named after its class
 
     def with_fields(self, **values: Any) -> Any:

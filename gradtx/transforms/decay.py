@@ -17,7 +17,8 @@ from typing import Any, ClassVar, NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
-from gradtx.rule import Copy, HyperField, Rule, Step
+from gradtx.paths import Labels, only_where
+from gradtx.rule import Copy, Hyper, HyperField, Rule, Step
 from gradtx.struct import within
 from gradtx.tree import not_begun, same_direction
 
@@ -26,13 +27,19 @@ class add_decayed_weights(Rule):
     """Adds the parameters: u = g + weight_decay p.
 
     Before an algorithm it is l2 regularisation, after it (and before the learning rate) decoupled
-    weight decay (Loshchilov & Hutter 2017, 1711.05101). Spare some arrays with
-    `add_decayed_weights(by_path({"*/bias": 0.0, "*": 1e-4}))`.
+    weight decay (Loshchilov & Hutter 2017, 1711.05101). `mask`, in any form that `masked` takes,
+    tells which arrays decay; with it `weight_decay` is 0 for the others, as with
+    `add_decayed_weights(by_path({"*/bias": 0.0, "*": 1e-4}))`. Differs from Optax in the default,
+    which is 0 there.
     """
 
     weight_decay: HyperField = within("[0, inf)", default=1e-4)
 
     needs: ClassVar[tuple[str, ...]] = ("params",)
+
+    def __init__(self, weight_decay: Hyper = 1e-4, mask: Labels | None = None) -> None:
+        object.__setattr__(self, "weight_decay", only_where(mask, weight_decay))
+        self.__post_init__()
 
     def update_leaf(self, g: Array, slots: Any, p: Array, step: Step) -> tuple[Array, Any]:
         return g + self.weight_decay * p, slots

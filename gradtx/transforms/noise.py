@@ -42,7 +42,8 @@ class add_noise(Rule):
 
     Neelakantan+ 2015, 1511.06807. The noise of an array depends on `key`, the step, the array's
     path and the place of this link in the optimizer, not on the other arrays. Each member of a
-    stack of optimizers can have a key of its own.
+    stack of optimizers can have a key of its own. Differs from Optax, which keeps a key in the
+    state and splits it.
     """
 
     eta: HyperField = within("[0, inf)")  # variance at the first step
@@ -80,6 +81,7 @@ class differentially_private_aggregate(Clocked):
     Gradients have a leading axis of B examples more than parameters, or are those of one example
     with `per_example=False`. For a private step of k batches, put this without noise before
     `accumulate(chain(add_noise((noise_multiplier * c / (k * B)) ** 2, 0.0, key), optimizer), k)`.
+    Differs from Optax in that `update` needs the parameters.
     """
 
     l2_norm_clip: HyperField = within("(0, inf)")

@@ -99,7 +99,7 @@ class accumulate(Wrapper):
     weight as `weight`, and the last micro-batch's other arguments; its schedules count real steps.
     `last=True` ends a cycle early, where data end. With `every=1` there is neither cost nor state,
     unless `nonfinite` or a sum is asked for. Differs from Optax's MultiSteps, which runs `inner`
-    every time.
+    every time, and where a micro-batch that is left out does not count in its cycle.
     """
 
     # an integer, or a schedule of the count of real steps
@@ -217,6 +217,9 @@ class accumulate(Wrapper):
     def inner_count(self, count: Any) -> Any:
         every = self.every.value if isinstance(self.every, Fixed) else None
         return count if every is None else count // every
+
+    def own_at(self, state: State, at: At) -> At:
+        return at._replace(count=state.gradient_step)
 
     def _handed(self, extra: Extra) -> dict[str, Any]:
         """The arguments for `inner`: those of its own only if it says that it wants them too."""

@@ -243,10 +243,12 @@ class Wrapper(Clocked):
     def moments(
         self, at: At, state: State | None = None
     ) -> Iterator[tuple[GradientTransformation, At]]:
-        yield self, at
         if state is not None:
+            refuse_other_state(self, state, self.Part, "hyperparameters")
+            yield self, self.own_at(state, at)
             yield from self.inner.moments(self.inner_at(state, at), state.inner)
         else:
+            yield self, at
             inside = at.inside("inner")._replace(count=self.inner_count(at.count))
             yield from self.inner.moments(inside)
 
@@ -273,6 +275,10 @@ class Wrapper(Clocked):
         """The moment at which `inner` is."""
         inside, own = at.inside("inner"), self.skips and state.gradient_step is not None
         return inside._replace(count=state.gradient_step) if own else inside
+
+    def own_at(self, state: State, at: At) -> At:
+        """The moment at which its own schedules are read."""
+        return at
 
     def inner_update(
         self, grads: Tree, state: State, params: Tree | None, at: At, extra: Extra

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from gradtx.engine.slots import stored_as
-from gradtx.struct import NUMBERS
+from gradtx.struct import NUMBERS, type_error
 from gradtx.tree import Tree, as_came, is_inexact, is_none
 
 
@@ -54,6 +54,15 @@ def zero_updates(updates: Tree, params: Tree | None) -> Tree:
         jnp.zeros_like(g if p is None else p, jnp.result_type(g)) if is_inexact(g) else g
         for g, p in zip(leaves, ps, strict=True)
     )
+
+
+def one_bool(called: object, name: str, found: Any) -> Array:
+    """What a function of a user's decided; raises `TypeError` if that is not one bool."""
+    shape, dtype = jnp.shape(found), jnp.result_type(found)
+    if shape != () or dtype != jnp.dtype(bool):
+        seen = f"{name} returned {dtype}{list(shape)}"
+        raise type_error(f"{called}.update", seen, "Let it return one bool")
+    return jnp.asarray(found)
 
 
 def all_finite(tree: Tree) -> Array:

@@ -13,10 +13,11 @@ from gradtx.engine.hyperparameters import for_all_arrays
 from gradtx.engine.step import At, next_count
 from gradtx.interop import AnyTransformation
 from gradtx.rule import Hyper, HyperField
-from gradtx.struct import static, type_error, whole
+from gradtx.struct import static, whole
 from gradtx.transform import State
 from gradtx.tree import Extra, Tree
 from gradtx.wrappers.base import Turn, Wrapper
+from gradtx.wrappers.choice import one_bool
 
 
 def _period(k: Any) -> Array:
@@ -74,14 +75,8 @@ class Conditional(Wrapper):
     ) -> Turn:
         given = extra if self.forward_extra_args else {}
         found = self.should_transform_fn(at.count, **given)
-        shape, dtype = jnp.shape(found), jnp.result_type(found)
-        if shape != () or dtype != jnp.dtype(bool):
-            raise type_error(
-                f"{self}.update",
-                f"should_transform_fn returned {dtype}{list(shape)}",
-                "Let it return one bool",
-            )
-        return Turn(lambda: updates, state, extra, jnp.asarray(found))
+        now = one_bool(self, "should_transform_fn", found)
+        return Turn(lambda: updates, state, extra, now)
 
 
 class conditionally_transform(Conditional):

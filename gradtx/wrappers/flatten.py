@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import jax
 import jax.numpy as jnp
@@ -78,12 +78,17 @@ class flatten(Clocked):
     def moments(
         self, at: At, state: State | None = None
     ) -> Iterator[tuple[GradientTransformation, At]]:
+        if state is not None:
+            refuse_other_parts(self, state, self._part_names, "hyperparameters")
         yield self, at
         inner = None if state is None else state["inner"]
         yield from self.inner.moments(at.inside("inner"), inner)
 
     def insides(self, state: State, params: Tree) -> list[Inside]:
         return [Inside(self.inner, ("inner",), _vector(params, params))]
+
+    def in_state(self, state: State) -> Self:
+        return self.with_fields(inner=self.inner.in_state(state["inner"]))
 
     def bounds(self, params: Tree) -> tuple[Tree, Tree] | None:
         vector = _vector(params, params)

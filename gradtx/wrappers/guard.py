@@ -2,6 +2,7 @@
 
     apply_if_finite       leaves out what is not finite, and freezes when that does not end
     skip_outliers         leaves out losses or gradient norms that are far above the usual
+    skip_if               leaves out what a function of yours says
     dynamic_loss_scale    gradients of float16: scaled up where they come from, down again here
 
 A step that is left out changes neither parameters nor the state of what is wrapped. Its `step`
@@ -10,12 +11,14 @@ makes no tree of updates.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import KW_ONLY
 from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.typing import ArrayLike
 
 from gradtx.engine.hyperparameters import for_all_arrays, narrowed
 from gradtx.engine.placement import zero_count
@@ -25,7 +28,7 @@ from gradtx.struct import static, whole, within
 from gradtx.transform import State
 from gradtx.tree import Extra, Tree, global_norm, mean_and_deviation, real_dtype_of, widened
 from gradtx.wrappers.base import Turn, Wrapper
-from gradtx.wrappers.choice import all_finite
+from gradtx.wrappers.choice import all_finite, one_bool
 
 
 class FiniteOwn(NamedTuple):
@@ -62,6 +65,41 @@ class apply_if_finite(Wrapper):
         total = jnp.where(finite, state.total_notfinite, next_count(state.total_notfinite))
         new = state._replace(notfinite_count=in_a_row, total_notfinite=total, frozen=frozen)
         return Turn(lambda: updates, new, extra, finite & ~frozen)
+
+
+class SkipIfOwn(NamedTuple):
+    """What `skip_if` remembers."""
+
+    skipped_count: Any  # in a row, up to now
+    total_skipped: Any
+
+
+class skip_if(Wrapper):
+    """Leaves out a step where a function of yours holds: `should_skip_fn(updates, count, params)`.
+
+    It gets the updates that come in, the steps taken so far and the parameters (`None` if `update`
+    gets none), and returns one bool, traced or not:
+    `skip_if(adam(1e-3), lambda updates, count, params: global_norm(updates) > 10)`.
+    """
+
+    should_skip_fn: Callable[..., ArrayLike] = static()
+
+    Own = SkipIfOwn
+    skips: ClassVar[bool] = True
+
+    def init_own(self, params: Tree, at: At) -> SkipIfOwn:
+        return SkipIfOwn(zero_count(params), zero_count(params))
+
+    def before(
+        self, updates: Tree, state: State, params: Tree | None, at: At, extra: Extra
+    ) -> Turn:
+        found = self.should_skip_fn(updates, state.gradient_step, params)
+        skip = one_bool(self, "should_skip_fn", found)
+        new = state._replace(
+            skipped_count=jnp.where(skip, next_count(state.skipped_count), 0),
+            total_skipped=jnp.where(skip, next_count(state.total_skipped), state.total_skipped),
+        )
+        return Turn(lambda: updates, new, extra, ~skip)
 
 
 class OutliersOwn(NamedTuple):

@@ -11,9 +11,11 @@ import jax.numpy as jnp
 from jax import Array
 from jax.tree_util import tree_leaves_with_path
 
-from gradtx.engine.hyperparameters import entries, in_use
+from gradtx.engine.hyperparameters import in_use
+from gradtx.engine.plain import Each
+from gradtx.engine.refusals import refuse_other_state
 from gradtx.engine.step import At
-from gradtx.struct import Struct, nearest, value_error
+from gradtx.struct import Struct, named_numbers, nearest, value_error
 from gradtx.struct.along import along
 from gradtx.transform import GradientTransformation, State, count_in
 from gradtx.tree import Extra, Tree, path_string
@@ -48,42 +50,38 @@ class inject_hyperparams(Wrapper):
         return InjectOwn(self._numbers(at, None), schedules)
 
     def _numbers(self, at: At, inner: State | None) -> dict[str, Array]:
-        """The numbers of `inner` in use, as strongly typed arrays, under the shortest names."""
+        """The numbers of `inner` in use, as strongly typed arrays."""
         found = in_use(self.inner, self.inner.moments(At(at.count), inner))
-        return {short: _strong(found[name]) for name, short in self._names().items()}
+        # Where arrays count for themselves, that of the first.
+        numbers = {name: x.values[0] if isinstance(x, Each) else x for name, x in found.items()}
+        return {name: _strong(number) for name, number in numbers.items()}
 
     def _refuse_axes(self) -> None:
         """Raises `ValueError` for an array with axes that nobody named."""
-        for name, (_, value, _) in entries(self.inner).items():
-            if not isinstance(value, Struct) and jnp.ndim(value):
-                seen = f"{name} has shape {jnp.shape(value)}, a hyperparameter is one number"
+        for name, entry in named_numbers(self.inner).items():
+            if not isinstance(entry.value, Struct) and jnp.ndim(entry.value):
+                seen = f"{name} has shape {jnp.shape(entry.value)}, a hyperparameter is one number"
                 raise value_error(self, seen, "Run a stack of optimizers under jax.vmap")
-
-    def _names(self) -> dict[str, str]:
-        """What each hyperparameter is called in the state: its field where no other has it."""
-        fields = {name: entry.field for name, entry in entries(self.inner).items()}
-        often = Counter(fields.values())
-        return {name: name if often[field] > 1 else field for name, field in fields.items()}
 
     def _places(self) -> tuple[dict[str, int], dict[str, int]]:
         """Which leaf of `inner` each constant is, and each number of a schedule."""
         leaves, treedef = jax.tree.flatten(self.inner)
-        constants, moving, names = {}, {}, self._names()
-        for name, entry in entries(treedef.unflatten(range(len(leaves)))).items():
+        constants, moving = {}, {}
+        for name, entry in named_numbers(treedef.unflatten(range(len(leaves)))).items():
             for path, i in tree_leaves_with_path(entry.value, is_leaf=_has_axes):
                 i = i.values if _has_axes(i) else i
                 if path:
                     below = jax.tree_util.keystr(path, simple=True, separator=".")
-                    moving[f"{names[name]}.{below}"] = i
+                    moving[f"{name}.{below}"] = i
                 else:
-                    constants[names[name]] = i
+                    constants[name] = i
         return constants, moving
 
     def in_state(self, state: State) -> Self:
         """Itself with the numbers of a state."""
         self._refuse_axes()
         leaves, treedef = jax.tree.flatten(self.inner)
-        known = self._names().values()
+        known = named_numbers(self.inner)
         for name in state.hyperparams:
             if name not in known:
                 seen = f"there is no hyperparameter {name!r} to be set"
@@ -93,8 +91,9 @@ class inject_hyperparams(Wrapper):
                 if name not in kept:
                     seen = f"{name!r} is missing among the hyperparameters of the state"
                     raise value_error(self, seen, "Set those that are there")
-                number, own = jnp.asarray(kept[name]), _strong(leaves[i])
-                leaves[i] = number if number.dtype == own.dtype else number.astype(own.dtype)
+                number, own = kept[name], _strong(leaves[i])
+                same = isinstance(number, Array) and number.dtype == own.dtype
+                leaves[i] = number if same else jnp.asarray(number).astype(own.dtype)
         inner: GradientTransformation = treedef.unflatten(leaves)
         return self.with_fields(inner=inner.in_state(state.inner))
 
@@ -124,7 +123,10 @@ class inject_hyperparams(Wrapper):
     def moments(
         self, at: At, state: State | None = None
     ) -> Iterator[tuple[GradientTransformation, At]]:
-        return Wrapper.moments(self if state is None else self.in_state(state), at, state)
+        if state is None:
+            return Wrapper.moments(self, at)
+        refuse_other_state(self, state, self.Part, "hyperparameters")
+        return Wrapper.moments(self.in_state(state), at, state)
 
 
 def _has_axes(entry: Any) -> bool:

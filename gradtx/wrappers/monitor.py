@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY
 from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.typing import ArrayLike
 
 from gradtx.engine.beside import aligned
 from gradtx.engine.placement import ordered_after, zero_count
+from gradtx.engine.plain import plain
 from gradtx.engine.step import At
-from gradtx.paths import matches, refuse_idle
-from gradtx.struct import nearest, static, value_error
+from gradtx.paths import matches, refuse_idle, refuse_no_mapping
+from gradtx.struct import Static, Table, converted, nearest, static, type_error, value_error
 from gradtx.transform import State
 from gradtx.tree import (
     Tree,
@@ -38,18 +40,36 @@ class MonitorOwn(NamedTuple):
     metrics: dict[str, Any]
 
 
+def _as_measures(given: Mapping[str, Callable[..., ArrayLike]], called: str = "monitor") -> Table:
+    refuse_no_mapping(called, given, 'such as measures={"norm": lambda g, u, p: global_norm(p)}')
+    for name, measure in given.items():
+        if not callable(measure):
+            seen = f"the measure {name!r} is {measure!r}"
+            raise type_error(called, seen, "Give a function (grads, updates, params) -> number")
+    return Table({name: _static(measure) for name, measure in given.items()})
+
+
+def _static(measure: Callable[..., ArrayLike]) -> Static:
+    return measure if isinstance(measure, Static) else Static(measure)
+
+
 class monitor(Wrapper):
     """Keeps numbers of the last step of `inner`, which it does not change, for `metrics` to read.
 
     For every path pattern, over all arrays that fit: `grad_norm` |g| of what comes in,
     `update_norm` |u| of what goes out, `update_ratio` |u| / |p|, `cosine` <u, g> / (|u| |g|), which
     is -1 for gradient descent, and `effective_learning_rate` -<u, g> / |g|^2, the rate with which
-    gradient descent would go as far along g. Each is zero where it would divide by zero.
+    gradient descent would go as far along g. Each is zero where it would divide by zero. `measures`
+    are numbers of your own by name: functions `(grads, updates, params)` of whole trees, such as
+    `{"largest": lambda grads, updates, params: global_norm(params["head"])}`.
     """
 
     patterns: str | Sequence[str] = static(default="*")
     _: KW_ONLY
     metrics: str | Sequence[str] = static(default=METRICS)
+    measures: Mapping[str, Callable[..., ArrayLike]] = converted(
+        converter=_as_measures, default=Table({}), hyperparameter=False
+    )
     name: str = static(default="")  # comes before the others, to tell monitors apart
 
     Own = MonitorOwn
@@ -72,6 +92,7 @@ class monitor(Wrapper):
             for pattern in _strings(self.patterns)
             for metric in _strings(self.metrics)
         ]
+        names += [self._named(name) for name in self.measures]
         return MonitorOwn({name: zero_count(params).astype(real) for name in names})
 
     def finish(self, done: Taken, steps: Tree, state: State) -> tuple[Tree, State]:
@@ -95,10 +116,20 @@ class monitor(Wrapper):
                 old = state.metrics[key]
                 # Bound to it, or the memory of what is not read could not be used again.
                 found[key] = ordered_after(old, numbers[metric].astype(old.dtype))
+        for name, measure in self.measures.items():
+            number, key = measure(updates, steps, params), self._named(name)
+            if jnp.shape(number) or jnp.iscomplexobj(number):
+                seen = f"{name!r} is {jnp.result_type(number)}{list(jnp.shape(number))}"
+                raise value_error(f"{self}.update", seen, "Let the measure return one real number")
+            old = state.metrics[key]
+            found[key] = ordered_after(old, jnp.asarray(number).astype(old.dtype))
         return steps, state._replace(metrics=found)
 
     def _key(self, pattern: str, metric: str) -> str:
-        return "/".join([*([self.name] if self.name else []), metric, pattern])
+        return self._named(f"{metric}/{pattern}")
+
+    def _named(self, key: str) -> str:
+        return f"{self.name}/{key}" if self.name else key
 
 
 def _strings(given: Any) -> tuple[str, ...]:
@@ -135,19 +166,25 @@ def _scaled(arrays: list[Any], factor: Array) -> list[Array]:
     ]
 
 
-def metrics(state: State) -> dict[str, Array]:
-    """The numbers of every `monitor` in the state of any optimizer, by name: a flat dict.
+def metrics(state: State) -> dict[str, Any]:
+    """The numbers of every `monitor` in the state of any optimizer, by name, for a logger.
 
     The names are `metric/pattern`, such as `update_norm/*/kernel`, after the monitor's own name if
-    it has one; what would stand twice gets `_2`, `_3` ... behind it.
+    it has one; what would stand twice gets `_2`, `_3` ... behind it. They are Python numbers, in
+    lists for a stack of states, None for what cannot be read here (deleted arrays, those of other
+    processes); arrays under a trace.
     """
-    found: dict[str, Array] = {}
+    return plain(_found(state))
+
+
+def _found(state: State) -> dict[str, Any]:
+    found: dict[str, Any] = {}
     kinds = (monitor.State, monitor.Part)
     nodes = jax.tree.leaves(state, is_leaf=lambda x: isinstance(x, kinds))
     for node in nodes:
         if not isinstance(node, kinds):
             continue
-        for usual, value in [*node.metrics.items(), *metrics(node.inner).items()]:
+        for usual, value in [*node.metrics.items(), *_found(node.inner).items()]:
             name, repeats = usual, 1
             while name in found:
                 repeats += 1

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import KW_ONLY
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
@@ -24,7 +24,7 @@ from gradtx.rule import Copy, HyperField, Rule, Step
 from gradtx.struct import converted, within
 from gradtx.transform import GradientTransformation, Inside, State, apply_updates
 from gradtx.tree import Tree, is_inexact, is_none
-from gradtx.wrappers.average import is_due
+from gradtx.wrappers.average import is_due, whole_number
 from gradtx.wrappers.base import Taken, Wrapper
 from gradtx.wrappers.choice import shown
 
@@ -112,13 +112,18 @@ class outer(Wrapper):
         self, at: At, state: State | None = None
     ) -> Iterator[tuple[GradientTransformation, At]]:
         yield from Wrapper.moments(self, at, state)
-        count = at.count // self.every if state is None else state.steps
+        every = for_all_arrays(self, at.count).every
+        count = at.count // whole_number(every) if state is None else state.steps
         inside = at.inside("optimizer")._replace(count=count)
         yield from self.optimizer.moments(inside, None if state is None else state.outer)
 
     def insides(self, state: State, params: Tree) -> list[Inside]:
         outer = Inside(self.optimizer, ("outer",), params, "outer", ("steps",))
         return [*Wrapper.insides(self, state, params), outer]
+
+    def in_state(self, state: State) -> Self:
+        inner = self.inner.in_state(state.inner)
+        return self.with_fields(inner=inner, optimizer=self.optimizer.in_state(state.outer))
 
     def evaluated(self, state: State, params: Tree, at: At) -> Tree:
         slow = shown(at.count > 0, state.own.slow, params)

@@ -58,7 +58,7 @@ class partition(Clocked):
     Optax. The state is a dict with the same keys, as strings. Parts count steps of their own,
     `state["gradient_step"]`, which wait while none of their arrays has a gradient. Raises
     `ValueError` listing arrays without an entry and entries without an array, but for those that
-    are `optional`.
+    are `optional`. Differs from Optax, where entries without an array are no mistake.
     """
 
     transforms: Mapping[Any, GradientTransformation] = converted(converter=all_as_transformations)
@@ -153,6 +153,8 @@ class partition(Clocked):
     def moments(
         self, at: At, state: State | None = None
     ) -> Iterator[tuple[GradientTransformation, At]]:
+        if state is not None:
+            refuse_other_parts(self, state, self._part_names, "hyperparameters")
         yield self, at
         for key, tx in self.transforms.items():
             yield from moments_of(tx, key, at, state)
@@ -259,7 +261,8 @@ class masked(Transparent):
 class freeze(GradientTransformation):
     """Makes the updates zero where `mask` holds (everywhere by default), without any state.
 
-    In a `partition` it keeps arrays as they are; see `masked` for the forms of the mask.
+    In a `partition` it keeps arrays as they are; see `masked` for the forms of the mask. Differs
+    from Optax in that no other state stands around its own, which is empty.
     """
 
     mask: Labels = static(default=True)

@@ -168,13 +168,12 @@ class schedule_free(Between):
             count = at.count if state is None else _steps(self.inner, state, at)
             count = at.count if count is None else count
             return [one_number(self, "weight_learning_rate", count)] if state is not None else []
-        found = [
-            (part, moment.count)
-            for part, moment in self.inner.moments(at, state)
-            if "learning_rate" in part._leaves
-        ]
+        found: dict[Any, Any] = {}
+        for part, moment in self.inner.moments(at, state):
+            if "learning_rate" in part._leaves:
+                found.setdefault(moment.place, (part, moment.count))
         if len(found) == 1:
-            (part, count) = found[0]
+            ((part, count),) = found.values()
             return [] if state is None else [one_number(part, "learning_rate", count)]
         raise value_error(
             type(self).__name__,

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import jax
+import jax.numpy as jnp
 
 from gradtx.clocked import Clocked, refuse_other_parts
 from gradtx.engine.beside import alike, as_they_came
@@ -101,8 +102,22 @@ class separately(Clocked):
     def moments(
         self, at: At, state: State | None = None
     ) -> Iterator[tuple[GradientTransformation, At]]:
+        """Those inside have a count for each array, all at one place."""
         yield self, at
-        yield from self.inner.moments(at.inside("inner"))
+        inside = at.inside("inner")
+        if state is None:
+            yield from self.inner.moments(inside)
+            return
+        refuse_other_parts(self, state, self._part_names, "hyperparameters")
+        for one in state["arrays"].values():
+            yield from self.inner.moments_alone(inside, one)
+
+    def in_state(self, state: State) -> Self:
+        """Numbers that differ between arrays have an axis in front for these."""
+        each = [self.inner.in_state(one) for one in state["arrays"].values()]
+        if not each:
+            return self
+        return self.with_fields(inner=jax.tree.map(_stacked, *each))
 
     def insides(self, state: State, params: Tree) -> list[Inside]:
         return [
@@ -116,6 +131,11 @@ class separately(Clocked):
     def routes(self, params: Tree) -> list[Route]:
         name = type(self).__name__
         return [r._replace(by=f"{name}({r.by})") for r in self.inner.routes(params)]
+
+
+def _stacked(*numbers: Any) -> Any:
+    """The numbers along a new axis, unless they are one and the same."""
+    return numbers[0] if all(x is numbers[0] for x in numbers) else jnp.stack(numbers)
 
 
 def _named(tree: Tree) -> list[tuple[str, Any]]:

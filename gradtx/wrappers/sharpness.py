@@ -200,7 +200,8 @@ class opaque_sam(Wrapper):
     """Gives `inner` the gradient from uphill, at p + e, in the place of the one at p.
 
     e as in `sam`. `update` needs `grad_fn`, a function of the parameters that returns the
-    gradients of the same batch: `tx.update(grads, state, params, grad_fn=grad_fn)`.
+    gradients of the same batch: `tx.update(grads, state, params, grad_fn=grad_fn)`. Differs from
+    Optax, whose `grad_fn` gets the number of the step uphill too.
     """
 
     _: KW_ONLY

@@ -56,6 +56,10 @@ class Transparent(GradientTransformation):
         """The extra arguments that `inner` gets."""
         return extra
 
+    def around_at(self, at: At) -> At:
+        """The moment at which `inner` is."""
+        return at
+
     @whole
     def init(self, params: Tree) -> State:
         refuse_no_arrays(self, params)
@@ -95,14 +99,14 @@ class Transparent(GradientTransformation):
         self, updates: Tree, state: State, params: Tree | None, at: At, extra: Extra
     ) -> tuple[Tree, State]:
         extra = self.around_extra(extra, updates, params)
-        update = functools.partial(_with_at, self.inner.update_alone, at, extra)
+        update = functools.partial(_with_at, self.inner.update_alone, self.around_at(at), extra)
         return self.around_update(update, updates, state, params)
 
     def step_part(
         self, grads: Tree, state: State, params: Tree, at: At, extra: Extra
     ) -> tuple[Tree, State]:
         given = self.around_extra(extra, grads, params)
-        step = functools.partial(_with_at, self.inner.step_alone, at, given)
+        step = functools.partial(_with_at, self.inner.step_alone, self.around_at(at), given)
         found = self.around_step(step, grads, state, params)
         if found is not None:
             return found

@@ -134,6 +134,8 @@ REFERENCES: dict[str, Reference] = {
     "adamw": descend(adamw),
     "identity": each(identity),
     "scale": each(scale),
+    "stateless": each(scale),
+    "stateless_with_tree_map": each(scale),
     "scale_by_learning_rate": each(scale_by_learning_rate),
     "scale_by_momentum": each(scale_by_momentum),
     "scale_by_adagrad": each(adagrad),

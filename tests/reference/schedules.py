@@ -149,6 +149,16 @@ def piecewise(c, start, first, second, scale, other):
     return start * (scale if c >= first else 1) * (other if c >= second else 1)
 
 
+def interpolated(shape):
+    def formula(c, start, first, second, scale, other):
+        middle, last = start * scale, start * scale * other
+        if c < first:
+            return middle + (start - middle) * shape(c / first)
+        return last + (middle - last) * shape(share(c - first, second - first))
+
+    return formula
+
+
 def drops(c, start, size, rate):
     return start * rate ** (c // size)
 
@@ -230,6 +240,14 @@ SCHEDULES: dict[str, tuple[Any, Any]] = {
         inverse_time_stairs,
     ),
     "inverse sqrt": (gradtx.inverse_sqrt_schedule(0.5, 8.5), inverse_sqrt),
+    "piecewise linear": (
+        gradtx.piecewise_interpolate_schedule("linear", 0.5, {10.5: 0.3, 25.5: 2.0}),
+        interpolated(lambda s: 1 - s),
+    ),
+    "piecewise cosine": (
+        gradtx.piecewise_interpolate_schedule("cosine", 0.5, {10.5: 0.3, 25.5: 2.0}),
+        interpolated(cosine),
+    ),
     "piecewise": (
         gradtx.piecewise_constant_schedule(0.5, {10.5: 0.3, 25.5: 0.2}),
         piecewise,
