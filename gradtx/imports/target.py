@@ -156,10 +156,13 @@ class Target:
         return state, dataclasses.replace(
             report,
             renamed={new: old for new, old in self.renamed.items() if new in loaded},
-            hyperparameters=differing(self.theirs, self.tx.hyperparameters(state=state))
-            | self.choices,
+            hyperparameters=self._differing(state) | self.choices,
             notes=(*self.notes, *(n for n in report.notes if not n.startswith("no schema"))),
         )
+
+    def _differing(self, state: State) -> dict[str, tuple[Any, Any]]:
+        links = {kind(owner) for owner in self.owners}
+        return differing(self.theirs, self.tx.hyperparameters(state), links)
 
     def _put_clocks(self, countless: set[str]) -> None:
         known = {n for found in self.counts.values() for n in found.values()}
@@ -229,13 +232,16 @@ def same_number(a: Any, b: Any) -> bool:
 
 
 def differing(
-    theirs: Mapping[str, list[Any]], ours: Mapping[str, Any]
+    theirs: Mapping[str, list[Any]], ours: Mapping[str, Any], links: set[str]
 ) -> dict[str, tuple[Any, Any]]:
-    """Theirs and ours, where no value of theirs is ours; None where we have no such number."""
+    """Theirs and ours, where no value of theirs is ours; None where we have no such number.
+
+    `links` are all that we have: a name of ours without one is of the only link that it can be.
+    """
     found: dict[str, tuple[Any, Any]] = {}
     for name, values in theirs.items():
         link, _, field = name.rpartition(".")
-        mine = {key: x for key, x in ours.items() if _is_called(key, link, field)}
+        mine = {key: x for key, x in ours.items() if _is_called(key, link, field, links)}
         shown = values[0] if len(values) == 1 else tuple(values)
         for key, x in mine.items():
             if not any(same_number(value, x) for value in values):
@@ -245,14 +251,14 @@ def differing(
     return found
 
 
-def _is_called(key: str, link: str, field: str) -> bool:
+def _is_called(key: str, link: str, field: str, links: set[str]) -> bool:
     parts = key.split(".")
     last = re.match(r"\w+", parts[-1])
     if last is None or last[0] != field:
         return False
-    links = [re.sub(r"_\d+$", "", part) for part in parts[:-1]]
-    named = [part for part in links if part.startswith("scale_by_")]
-    return not link or not named or link in named
+    around = [re.sub(r"_\d+$", "", part) for part in parts[:-1]]
+    named = [part for part in around if part.startswith("scale_by_")]
+    return not link or link in (named or links)
 
 
 def momentum_mover(target: Target, row: Row, behind_there: bool | None) -> Callable[[Any], Any]:

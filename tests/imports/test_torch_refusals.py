@@ -209,9 +209,24 @@ def test_hyperparameters_that_differ() -> None:
     state = after(optim.SGD, momentum=0.9, nesterov=True)[0].state_dict()
     _, report = from_torch_state(gx.sgd(RATE, 0.8), state, params())
     assert report.hyperparameters == {
-        "scale_by_momentum.decay": (0.9, 0.8),
+        "decay": (0.9, 0.8),
         "scale_by_momentum.nesterov": (True, False),
     }
+
+
+def test_hyperparameters_of_links() -> None:
+    """Where two have one of the same name, and where we have none."""
+    state = after(optim.RMSprop, momentum=0.9)[0].state_dict()
+    tx = gx.rmsprop(RATE, 0.9, eps_in_sqrt=False, momentum=0.8)
+    _, report = from_torch_state(tx, state, params())
+    assert report.hyperparameters == {
+        "scale_by_momentum.decay": (0.9, 0.8),
+        "scale_by_rms.decay": (0.99, 0.9),
+    }
+    tx = gx.rmsprop(RATE, 0.99, eps_in_sqrt=False)
+    _, report = from_torch_state(tx, state, params(), unused="report")
+    assert report.hyperparameters == {"scale_by_momentum.decay": (0.9, None)}
+    assert report.unused == ("weight.momentum_buffer", "bias.momentum_buffer")
 
 
 def test_where_weight_decay_is_added() -> None:
