@@ -7,9 +7,10 @@ from gradtx.transform import (
     apply_updates as apply_updates,
     identity as identity,
 )
-from gradtx.interop import (
+from gradtx.foreign import (
     AnyTransformation as AnyTransformation,
     SupportsInitUpdate as SupportsInitUpdate,
+    version as _version,
 )
 from gradtx.follow import (
     incremental_update as incremental_update,
@@ -390,5 +391,5 @@ _know(globals())
 
 def __getattr__(name: str) -> object:
     if name == "__version__":
-        return interop.version()
+        return _version()
     raise AttributeError(counterparts.answer(name, globals()))

@@ -10,7 +10,7 @@ import jax
 from gradtx.clocked import Clocked, refuse_other_parts
 from gradtx.engine.run import Running, run
 from gradtx.engine.step import At
-from gradtx.interop import AnyTransformation, all_as_transformations, as_transformation, foreign
+from gradtx.foreign import AnyTransformation, all_as_transformations, as_transformation, foreign
 from gradtx.paths import Route
 from gradtx.rule import JointRule, Rule
 from gradtx.schedules.base import Schedule

@@ -26,7 +26,7 @@ from laws.cases import (
 
 import gradtx
 from gradtx.catalogue import wrappers
-from gradtx.interop import as_transformation
+from gradtx.foreign import as_transformation
 
 INNER = gradtx.chain(gradtx.clip_by_global_norm(1.0), gradtx.adamw(0.1))
 VARIANTS = {"accumulate_and_look", "skip_loss_outliers", "store_companded", "store_float8", "asam"}

@@ -5,7 +5,7 @@ import importlib.util
 import sys
 from collections.abc import Sequence
 
-from gradtx.interop import version
+from gradtx.foreign import version
 
 from .interrupt import CtrlC
 

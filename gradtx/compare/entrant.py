@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 
-from gradtx.interop import as_transformation
+from gradtx.foreign import as_transformation
 from gradtx.schedules.decay import cosine_decay_schedule, linear_schedule
 from gradtx.schedules.run import warmup_cosine_decay_schedule, wsd_schedule
 

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 from gradtx.config import grammar
 from gradtx.config.grammar import name, value_of
 from gradtx.config.names import callables as callables
-from gradtx.interop import as_transformation
+from gradtx.foreign import as_transformation
 
 from .refusal import BadInput, choose, nearest
 

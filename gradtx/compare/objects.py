@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from gradtx.interop import as_transformation
+from gradtx.foreign import as_transformation
 
 from . import parse
 from .entrant import OWN, Entrant, Late

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from gradtx.foreign import AnyTransformation
 from gradtx.hyper import Hyper
-from gradtx.interop import AnyTransformation
 from gradtx.optimizers.decoupled import descending
 from gradtx.transforms.momentum import scale_by_momentum
 from gradtx.wrappers.outer import outer

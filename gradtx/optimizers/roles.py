@@ -12,7 +12,7 @@ from gradtx.chain import chain
 from gradtx.clocked import Clocked, refuse_other_parts
 from gradtx.engine.hyperparameters import per_array
 from gradtx.engine.step import At
-from gradtx.interop import as_transformation
+from gradtx.foreign import as_transformation
 from gradtx.optimizers.adam import scale_by_adam
 from gradtx.paths import Labels, Route, by_path, refuse_no_mapping
 from gradtx.rule import Hyper, HyperField

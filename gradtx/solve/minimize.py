@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from gradtx.interop import AnyTransformation, as_transformation
+from gradtx.foreign import AnyTransformation, as_transformation
 from gradtx.solve import implicit as of_optimum, loop
 from gradtx.solve.box import within_box
 from gradtx.solve.lbfgs import lbfgs

@@ -8,7 +8,7 @@ import jax
 from jax.core import Tracer
 
 from gradtx.engine.placement import sharding_of
-from gradtx.interop import AnyTransformation, as_transformation
+from gradtx.foreign import AnyTransformation, as_transformation
 from gradtx.transform import State
 from gradtx.tree import Tree
 

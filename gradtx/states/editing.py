@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gradtx.engine.slots import is_stored, together
-from gradtx.interop import AnyTransformation
+from gradtx.foreign import AnyTransformation
 from gradtx.paths import matches
 from gradtx.states.kinds import placed, unlike
 from gradtx.states.survey import At, Field, fields, leafwise, written

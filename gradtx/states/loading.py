@@ -12,7 +12,7 @@ from jax.core import Tracer
 
 from gradtx.engine.codes import RandomlyRounded, Stored
 from gradtx.engine.slots import is_stored, together
-from gradtx.interop import AnyTransformation
+from gradtx.foreign import AnyTransformation
 from gradtx.states.abstract import abstract_state, like_shapes
 from gradtx.states.kinds import placed, unlike
 from gradtx.states.report import Report
@@ -42,6 +42,20 @@ def load_state(
     "scale_by_muon/mu"}` takes what lacks an array of its own from another name. Counts follow the
     links that they were for. Raises `ValueError` with names, and where nothing would be loaded.
     """
+    return loaded("load_state", tx, flat, params, missing, unused, counts, rename)
+
+
+def loaded(
+    called: str,
+    tx: AnyTransformation,
+    flat: Mapping[str, Any],
+    params: Tree,
+    missing: str = "error",
+    unused: str = "error",
+    counts: str = "continue",
+    rename: Mapping[str, str] | None = None,
+) -> tuple[State, Report]:
+    """`load_state` for `called`."""
     for name, value, known in (
         ("missing", missing, ("error", "fresh")),
         ("unused", unused, ("error", "report")),
@@ -49,8 +63,8 @@ def load_state(
     ):
         if value not in known:
             seen = f"{name} is {value!r}"
-            raise value_error("load_state", seen, f"Pass {known[0]!r} or {known[1]!r}")
-    return _Loading(tx, flat, params, rename or {}, counts).state(missing, unused)
+            raise value_error(called, seen, f"Pass {known[0]!r} or {known[1]!r}")
+    return _Loading(called, tx, flat, params, rename or {}, counts).state(missing, unused)
 
 
 def migrate(
@@ -68,8 +82,7 @@ def migrate(
     both. `counts` and `rename` are those of `load_state`.
     """
     flat = state_dict(old_tx, old_state, params)
-    given: dict[str, Any] = {"missing": "fresh", "unused": "report"}
-    return load_state(new_tx, flat, params, counts=counts, rename=rename, **given)
+    return loaded("migrate", new_tx, flat, params, "fresh", "report", counts, rename)
 
 
 class _Loading:
@@ -77,16 +90,17 @@ class _Loading:
 
     def __init__(
         self,
+        called: str,
         tx: AnyTransformation,
         flat: Mapping[str, Any],
         params: Tree,
         rename: Mapping[str, str],
         counts: str,
     ) -> None:
-        self.params, self.restart = params, counts == "restart"
-        self.source = Source("load_state", flat, rename)
+        self.called, self.params, self.restart = called, params, counts == "restart"
+        self.source = Source(called, flat, rename)
         self.like = abstract_state(tx, params)
-        self.tx, self.wanted = Saved.of("load_state", tx, self.like, params)
+        self.tx, self.wanted = Saved.of(self.called, tx, self.like, params)
         self.made: list[State] = []
         names = [number.name for number in self.wanted.numbers]
         names += [name for row in self.wanted.rows for name in row.unique.values()]
@@ -128,7 +142,7 @@ class _Loading:
 
     def _anew(self, number: str) -> Any:
         """A number of a fresh state."""
-        fresh = Saved.of("load_state", self.tx, self.new, self.params)[1].numbers
+        fresh = Saved.of(self.called, self.tx, self.new, self.params)[1].numbers
         return next(one.value for one in fresh if one.name == number)
 
     # What is wanted ------------------------------------------------------------------------------
@@ -200,7 +214,7 @@ class _Loading:
         if all(x is None for x in found.values()):
             return row.leaf
         if any(x is None for x in found.values()):
-            fresh = Saved.of("load_state", self.tx, self.new, self.params)[1].rows
+            fresh = Saved.of(self.called, self.tx, self.new, self.params)[1].rows
             mine = next(one for one in fresh if one.unique == row.unique)
             found = {key: mine.saved()[key] if x is None else x for key, x in found.items()}
         leaf = row.part.loaded_leaf(found, row.p)
@@ -259,12 +273,12 @@ class _Loading:
             seen.append(f"the optimizer has no {listed(spare)}")
             do.append('unused="report" to leave those out')
         if seen:
-            raise value_error("load_state", "; ".join(seen), f"Pass {', '.join(do)}")
+            raise value_error(self.called, "; ".join(seen), f"Pass {', '.join(do)}")
         rest = [name for name in self.source.arrays if name not in self.source.clocks]
         nothing = slots and not slots & set(self.loaded)
         if nothing and (rest or not self.source.arrays):
             raise value_error(
-                "load_state",
+                self.called,
                 f"nothing would be loaded: there is {listed(self.source.arrays) or 'no array'}, "
                 f"the optimizer has {listed(sorted(slots))}",
                 "Name what is to be taken, rename={'link/slot there': 'link/slot here'}, or begin "

@@ -13,7 +13,7 @@ from jax.core import Tracer
 
 from gradtx.engine.codes import Blocks, Companded, Dynamic, Floats, RandomlyRounded, Stored
 from gradtx.engine.hyperparameters import per_array
-from gradtx.interop import AnyTransformation
+from gradtx.foreign import AnyTransformation
 from gradtx.rule import Rule
 from gradtx.states.survey import (
     At,

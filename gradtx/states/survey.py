@@ -17,7 +17,7 @@ import jax
 from gradtx.clocked import Clocked
 from gradtx.engine.refusals import kind_of_state
 from gradtx.engine.slots import Declared, is_state, is_stored, separate
-from gradtx.interop import AnyTransformation, as_transformation
+from gradtx.foreign import AnyTransformation, as_transformation
 from gradtx.rule import Rule
 from gradtx.struct import type_error
 from gradtx.transform import GradientTransformation, Inside, State

@@ -16,7 +16,7 @@ from gradtx.engine.refusals import refuse_missing, refuse_other_state, refuse_un
 from gradtx.engine.run import Running, run
 from gradtx.engine.slots import Declared
 from gradtx.engine.step import At, next_count
-from gradtx.interop import as_transformation
+from gradtx.foreign import as_transformation
 from gradtx.paths import Route
 from gradtx.rule import JointRule, NoNumbers, Rule, state_types
 from gradtx.struct import converted

@@ -11,7 +11,7 @@ from jax.typing import ArrayLike
 
 from gradtx.engine.hyperparameters import for_all_arrays
 from gradtx.engine.step import At, next_count
-from gradtx.interop import AnyTransformation
+from gradtx.foreign import AnyTransformation
 from gradtx.rule import Hyper, HyperField
 from gradtx.struct import static, whole
 from gradtx.transform import State

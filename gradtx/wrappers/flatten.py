@@ -16,7 +16,7 @@ from gradtx.engine.placement import on_any_mesh
 from gradtx.engine.refusals import explained, refuse_mixed
 from gradtx.engine.run import no_update
 from gradtx.engine.step import At
-from gradtx.interop import as_transformation
+from gradtx.foreign import as_transformation
 from gradtx.paths import Route
 from gradtx.struct import converted
 from gradtx.transform import GradientTransformation, Inside, State

@@ -19,7 +19,7 @@ from gradtx.engine.hyperparameters import for_all_arrays
 from gradtx.engine.placement import zero_count
 from gradtx.engine.run import Running
 from gradtx.engine.step import At, next_count
-from gradtx.interop import as_transformation
+from gradtx.foreign import as_transformation
 from gradtx.rule import Copy, HyperField, Rule, Step
 from gradtx.struct import converted, within
 from gradtx.transform import GradientTransformation, Inside, State, apply_updates

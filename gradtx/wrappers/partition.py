@@ -17,7 +17,7 @@ from gradtx.clocked import FRONT, Clocked, refuse_other_parts
 from gradtx.engine.beside import aligned, as_they_came, grown, only, split, with_leaves
 from gradtx.engine.placement import zero_count
 from gradtx.engine.step import At, next_count
-from gradtx.interop import all_as_transformations
+from gradtx.foreign import all_as_transformations
 from gradtx.paths import (
     UNMOVED,
     Labels,

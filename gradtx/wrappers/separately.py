@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from gradtx.clocked import Clocked, refuse_other_parts
 from gradtx.engine.beside import alike, as_they_came
 from gradtx.engine.step import At
-from gradtx.interop import as_transformation
+from gradtx.foreign import as_transformation
 from gradtx.paths import Route, bare_paths
 from gradtx.struct import converted, value_error
 from gradtx.transform import GradientTransformation, Inside, State

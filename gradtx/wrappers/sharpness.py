@@ -19,7 +19,7 @@ from gradtx.engine.beside import aligned, as_they_came, grown, only, with_leaves
 from gradtx.engine.hyperparameters import for_all_arrays
 from gradtx.engine.run import Running, run
 from gradtx.engine.step import At
-from gradtx.interop import AnyTransformation, as_transformation
+from gradtx.foreign import AnyTransformation, as_transformation
 from gradtx.rule import Copy, Hyper, HyperField, OptionalHyperField, Rule, Step
 from gradtx.struct import converted, static, value_error, within
 from gradtx.transform import GradientTransformation, Inside, State, apply_updates

@@ -13,7 +13,7 @@ from gradtx.clocked import FRONT
 from gradtx.engine.init import whole
 from gradtx.engine.refusals import refuse_no_arrays
 from gradtx.engine.step import At
-from gradtx.interop import as_transformation
+from gradtx.foreign import as_transformation
 from gradtx.paths import Route
 from gradtx.struct import converted
 from gradtx.transform import (

@@ -16,7 +16,7 @@ from optax import contrib
 from states.models import assert_bits
 
 import gradtx as gx
-from gradtx.imports import from_optax_state
+from gradtx.interop import from_optax_state
 
 from .test_optax_shapes import RATE, after, flat as flattened, params
 
@@ -227,7 +227,7 @@ def test_rows_and_columns_of_tall_matrices() -> None:
 def test_optax_is_not_imported() -> None:
     program = (
         "import sys, numpy as np, gradtx as gx\n"
-        "from gradtx.imports import from_optax_state, from_torch_state\n"
+        "from gradtx.interop import from_optax_state, from_torch_state\n"
         "p = {'w': np.ones(3, np.float32)}\n"
         "flat = {'0/count': 3, '0/mu/w': p['w'], '0/nu/w': p['w']}\n"
         "from_optax_state(gx.adam(0.1), flat, p)\n"

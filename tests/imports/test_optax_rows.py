@@ -5,8 +5,8 @@ from __future__ import annotations
 import jax
 import pytest
 
-from gradtx.imports import from_optax_state
-from gradtx.imports.optax_table import TABLE
+from gradtx.interop import from_optax_state
+from gradtx.interop.optax_table import TABLE
 
 from .optax_cases import CASES, arrays, assert_told, error, ours_after, theirs_after
 

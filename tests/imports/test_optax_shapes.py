@@ -15,7 +15,7 @@ from flax.training.train_state import TrainState
 from states.models import assert_bits
 
 import gradtx as gx
-from gradtx.imports import from_optax_state
+from gradtx.interop import from_optax_state
 
 PARAMS = {
     "dense": {"kernel": np.ones((3, 4)), "bias": np.zeros(4)},

@@ -15,7 +15,7 @@ from torch import nn, optim
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_optimizer_state_dict
 
 import gradtx as gx
-from gradtx.imports import from_torch_state
+from gradtx.interop import from_torch_state
 
 RATE = 0.1
 

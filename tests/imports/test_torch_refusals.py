@@ -13,7 +13,7 @@ from states.models import assert_bits
 from torch import nn, optim
 
 import gradtx as gx
-from gradtx.imports import from_torch_state
+from gradtx.interop import from_torch_state
 
 RATE = 0.1
 TREE = {"weight": np.ones((2, 3)), "bias": np.ones(2)}

@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from gradtx.imports import from_torch_state
-from gradtx.imports.torch_table import TABLE
+from gradtx.interop import from_torch_state
+from gradtx.interop.torch_table import TABLE
 
 from .optax_cases import SHAPES, assert_told, error, ours_after
 from .torch_cases import CASES, MATRIX, more, plain, trained

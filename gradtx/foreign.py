@@ -1,4 +1,4 @@
-"""To and from other libraries, none of which is imported before it is needed."""
+"""Transformations of other libraries as ours, and ours as theirs; none of them is imported here."""
 
 from __future__ import annotations
 

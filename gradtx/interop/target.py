@@ -15,11 +15,11 @@ import jax
 import numpy as np
 
 from gradtx.engine.hyperparameters import per_array
-from gradtx.imports.conversion import Conversion, unmet
-from gradtx.interop import AnyTransformation
+from gradtx.foreign import AnyTransformation
+from gradtx.interop.conversion import Conversion, unmet
 from gradtx.schedules.base import Schedule
 from gradtx.states.abstract import abstract_state
-from gradtx.states.loading import load_state
+from gradtx.states.loading import loaded
 from gradtx.states.report import Report
 from gradtx.states.saving import Number, Row, Saved
 from gradtx.states.survey import At, Owner
@@ -149,13 +149,12 @@ class Target:
         """The state, `spare` being what nothing of ours took by the names it has there."""
         self._put_clocks(set(countless))
         self._put_injected()
-        state, report = load_state(
-            self.tx, {**spare, **self.flat}, self.params, missing=missing, unused=unused
-        )
-        loaded = set(report.loaded)
+        flat = {**spare, **self.flat}
+        state, report = loaded(self.called, self.tx, flat, self.params, missing, unused)
+        came = set(report.loaded)
         return state, dataclasses.replace(
             report,
-            renamed={new: old for new, old in self.renamed.items() if new in loaded},
+            renamed={new: old for new, old in self.renamed.items() if new in came},
             hyperparameters=self._differing(state) | self.choices,
             notes=(*self.notes, *(n for n in report.notes if not n.startswith("no schema"))),
         )

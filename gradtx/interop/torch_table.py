@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from gradtx.imports.conversion import Entry, Here, by_sides, row
+from gradtx.interop.conversion import Entry, Here, by_sides, row
 
 SIGNED = {"mu", "trace", "signs"}
 """Slots that turn where what is maximized is taken for what is minimized."""

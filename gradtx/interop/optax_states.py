@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gradtx.imports.conversion import Conversion, Entry, Here
-from gradtx.imports.foreign import Branch, as_array, branch, is_array, leaves, unwrapped
-from gradtx.imports.optax_table import BELOW, COUNTS, OPTIONAL, SCALARS, TABLE
-from gradtx.imports.target import Target, kind, momentum_mover
-from gradtx.interop import AnyTransformation
+from gradtx.foreign import AnyTransformation
+from gradtx.interop.conversion import Conversion, Entry, Here
+from gradtx.interop.nested import Branch, as_array, branch, is_array, leaves, unwrapped
+from gradtx.interop.optax_table import BELOW, COUNTS, OPTIONAL, SCALARS, TABLE
+from gradtx.interop.target import Target, kind, momentum_mover
 from gradtx.states.report import Report
 from gradtx.states.saving import Row
 from gradtx.states.survey import Owner

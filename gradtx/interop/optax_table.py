@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from gradtx.imports.conversion import Entry, Here, by_sides, row
+from gradtx.interop.conversion import Entry, Here, by_sides, row
 
 SCALARS = {
     *("count", "count_m2", "step_count", "mini_step", "gradient_step", "t"),

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gradtx.imports.torch_table import REFUSED, ZERO
+from gradtx.interop.torch_table import REFUSED, ZERO
 from gradtx.paths import matches
 from gradtx.struct import nearest, type_error, value_error
 from gradtx.tree import listed

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from gradtx.imports.conversion import Conversion, Here
-from gradtx.imports.foreign import as_array, is_array
-from gradtx.imports.target import Target, kind, momentum_mover
-from gradtx.imports.torch_layouts import (
+from gradtx.foreign import AnyTransformation
+from gradtx.interop.conversion import Conversion, Here
+from gradtx.interop.nested import as_array, is_array
+from gradtx.interop.target import Target, kind, momentum_mover
+from gradtx.interop.torch_layouts import (
     CALLED,
     Layout,
     Names,
@@ -20,8 +21,7 @@ from gradtx.imports.torch_layouts import (
     renamed,
     turned,
 )
-from gradtx.imports.torch_table import BESIDE, OTHERWISE, SIGNED, TABLE, hyperparameters
-from gradtx.interop import AnyTransformation
+from gradtx.interop.torch_table import BESIDE, OTHERWISE, SIGNED, TABLE, hyperparameters
 from gradtx.states.report import Report
 from gradtx.states.saving import Row
 from gradtx.struct import value_error
