@@ -22,6 +22,7 @@ from gradtx.transform import GradientTransformation
 from gradtx.tree import Tree
 
 from .batches import Batches
+from .devices import Spread, usable
 from .entrant import Entrant, Schedule
 from .grid import Grid, grid, rows_for
 from .problems import Problem
@@ -47,12 +48,13 @@ class Race:
     schedule: Schedule
     finer: bool = False  # whether there is a second round
     looks: int = LOOKS  # each judges all runs on all examples
+    devices: Sequence[Any] | None = None  # None: all, of a CPU one
 
     def __post_init__(self) -> None:
         problem = self.problem
         self._batches = Batches(problem)
         self._held_out = jax.tree.map(jnp.asarray, problem.held_out)
-        self._judge = jax.jit(self._judge_all)
+        self._judge = jax.jit(self._judge_all, static_argnums=3)
         drawn = jax.eval_shape(problem.draw, jax.random.key(0))
         params = drawn[0] if problem.aux else drawn
         self._parameters = sum(leaf.size for leaf in jax.tree.leaves(params))
@@ -106,13 +108,15 @@ class Race:
             of.runs(np.broadcast_to(of.rates[:, None], of.seeds.shape))[:, 0],
         )
         txs = jax.vmap(lambda rate: entrant.make(self.schedule(rate, problem.steps)))(of.rates)
-        seeds = jnp.asarray(of.seeds)
+        spread = Spread(len(of.rates), usable() if self.devices is None else self.devices)
+        txs, seeds, starts = spread.put((txs, jnp.asarray(of.seeds), self._starts(of.seeds)))
         began = time.perf_counter()
-        carry = programs.start(txs, self._starts(of.seeds))
+        carry = spread.put(programs.start(txs, starts))
+        data = spread.share(self._batches.data)
         lengths = _chunks(problem.steps, self.looks)
         for length in dict.fromkeys(lengths):
-            programs.prepare(length, txs, seeds, carry)
-        looks = [self._look(programs.view(txs, seeds, carry))]
+            programs.prepare(length, txs, seeds, carry, data, spread)
+        looks = [self._look(programs.view(txs, seeds, carry), spread)]
         paths = [jax.vmap(jax.vmap(self._watch))(carry[0])[:, :, None]]
         compile_seconds = time.perf_counter() - began
 
@@ -120,10 +124,10 @@ class Race:
         for length in lengths:
             began = time.perf_counter()
             carry, points = jax.block_until_ready(
-                programs.advance(length, txs, seeds, carry, done[-1])
+                programs.advance(length, txs, seeds, carry, done[-1], data)
             )
             spent.append((time.perf_counter() - began) / length / seeds.size)
-            looks.append(self._look(programs.view(txs, seeds, carry)))
+            looks.append(self._look(programs.view(txs, seeds, carry), spread))
             paths.append(points)
             done.append(done[-1] + length)
             progress(length / problem.steps)
@@ -163,12 +167,13 @@ class Race:
         trace = np.asarray(jax.vmap(problem.show)(final)) if problem.show else None
         return dataclasses.replace(found, path=path, trace=trace)
 
-    def _look(self, shown: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _look(self, shown: Any, spread: Spread) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Training loss, held-out loss and score of all runs, [R, S] each.
 
         Waits for them: what is still being computed would be counted as time of the next steps.
         """
-        return jax.device_get(self._judge(shown, self._batches.probe, self._held_out))
+        probe, held_out = spread.share((self._batches.probe, self._held_out))
+        return jax.device_get(self._judge(shown, probe, held_out, spread.devices > 1))
 
     @cached_property
     def _drawn(self) -> Any:
@@ -221,7 +226,9 @@ class Race:
 
         return jax.lax.scan(step, carry, done + jnp.arange(length))
 
-    def _judge_all(self, shown: Any, probe: Any, held_out: Any) -> tuple[Array, Array, Array]:
+    def _judge_all(
+        self, shown: Any, probe: Any, held_out: Any, spread: bool
+    ) -> tuple[Array, Array, Array]:
         problem = self.problem
 
         def loss(of: tuple[Any, ...], data: Any) -> Array:
@@ -237,8 +244,9 @@ class Race:
             score = problem.score.of(*of, held_out) if problem.score else jnp.zeros(())
             return train, held, score
 
+        rows = jax.vmap(judge)
         # One learning rate after the other: all at once would not fit into a processor's cache.
-        return jax.lax.map(jax.vmap(judge), shown)
+        return jax.vmap(rows)(shown) if spread else jax.lax.map(rows, shown)
 
     def _watch(self, params: Tree) -> Array:
         return self.problem.watch(params) if self.problem.watch else jnp.zeros((0,))
@@ -252,19 +260,19 @@ class _Programs:
         self.start = jax.jit(_stack(race._start))
         self.view = jax.jit(_stack(_shown, 0))
 
-    def prepare(self, length: int, txs: Any, seeds: Array, carry: Any) -> None:
+    def prepare(
+        self, length: int, txs: Any, seeds: Array, carry: Any, data: Any, spread: Spread
+    ) -> None:
         """Compiles the program of so many steps."""
         if (length, seeds.shape) in self._advance:
             return
         stacked = _stack(partial(self._race._advance, length), 0, None, None)
-        lowered = jax.jit(stacked, donate_argnums=2).lower(
-            txs, seeds, carry, jnp.int32(0), self._race._batches.data
-        )
+        program = jax.jit(stacked, donate_argnums=2, **spread.out)
+        lowered = program.lower(txs, seeds, carry, np.int32(0), data)
         self._advance[length, seeds.shape] = lowered.compile()
 
-    def advance(self, length: int, txs: Any, seeds: Array, carry: Any, done: int) -> Any:
-        program = self._advance[length, seeds.shape]
-        return program(txs, seeds, carry, jnp.int32(done), self._race._batches.data)
+    def advance(self, length: int, txs: Any, seeds: Array, carry: Any, done: int, data: Any) -> Any:
+        return self._advance[length, seeds.shape](txs, seeds, carry, np.int32(done), data)
 
 
 def _shown(tx: GradientTransformation, _: Array, carry: Any) -> tuple[Tree, Any]:

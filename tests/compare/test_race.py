@@ -127,3 +127,17 @@ def test_state_is_counted_by_the_parameter():
         return run.state_bytes_per_parameter
 
     assert bytes_of(gx.adam) - bytes_of(gx.sgd) == pytest.approx(8, abs=0.2)
+
+
+def test_runs_are_spread_over_devices():
+    """Each device trains some of the learning rates: the same losses, without communication."""
+    one = replace(problem("logistic"), steps=6, batch_size=8)
+    rates = np.geomspace(1e-3, 1.0, 4)
+    trials = [
+        Race(one, [0, 1], SCHEDULES["constant"], devices=jax.devices()[:number]).run(
+            ADAM, rates, lambda part: None
+        )
+        for number in (1, 4)
+    ]
+    np.testing.assert_allclose(trials[0].train_loss, trials[1].train_loss, rtol=1e-5)
+    np.testing.assert_allclose(trials[0].held_loss, trials[1].held_loss, rtol=1e-5)
