@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -101,7 +102,6 @@ class _Loading:
         self.source = Source(called, flat, rename)
         self.like = abstract_state(tx, params)
         self.tx, self.wanted = Saved.of(self.called, tx, self.like, params)
-        self.made: list[State] = []
         names = [number.name for number in self.wanted.numbers]
         names += [name for row in self.wanted.rows for name in row.unique.values()]
         self.where = self.source.found(names)
@@ -116,11 +116,8 @@ class _Loading:
         spare = self.source.unused()
         self._refuse(missing == "error", spare if unused == "error" else [])
         state = written(self.like, changes)
-        anything = any(isinstance(x, jax.ShapeDtypeStruct) for x in jax.tree.leaves(state))
-        if anything:  # fields of which nothing was loaded
-            state = jax.tree.map(
-                lambda x, y: y if isinstance(x, jax.ShapeDtypeStruct) else x, state, self.new
-            )
+        if any(map(_is_shape, jax.tree.leaves(state))):  # of which nothing was loaded
+            state = jax.tree.map(lambda x, y: y if _is_shape(x) else x, state, self.new)
         report = Report(
             loaded=tuple(self.loaded),
             fresh=tuple(self.fresh),
@@ -133,17 +130,24 @@ class _Loading:
         )
         return state, report
 
-    @property
-    def new(self) -> State:
-        """A fresh state, made where something of it is needed."""
-        if not self.made:
-            self.made.append(self.tx.init(self.params))
-        return self.made[0]
+    # Made where something of it is needed.
 
-    def _anew(self, number: str) -> Any:
-        """A number of a fresh state."""
-        fresh = Saved.of(self.called, self.tx, self.new, self.params)[1].numbers
-        return next(one.value for one in fresh if one.name == number)
+    @functools.cached_property
+    def new(self) -> State:
+        """A fresh state."""
+        return self.tx.init(self.params)
+
+    @functools.cached_property
+    def fresh_numbers(self) -> dict[str, Any]:
+        """The numbers of a fresh state by name."""
+        fresh = Saved.of(self.called, self.tx, self.new, self.params)[1]
+        return {number.name: number.value for number in fresh.numbers}
+
+    @functools.cached_property
+    def fresh_arrays(self) -> dict[str, Any]:
+        """What would be saved of a fresh state by name."""
+        fresh = Saved.of(self.called, self.tx, self.new, self.params)[1]
+        return {row.unique[key]: x for row in fresh.rows for key, x in row.saved().items()}
 
     # What is wanted ------------------------------------------------------------------------------
 
@@ -165,9 +169,10 @@ class _Loading:
             if found != name:
                 self.renamed[name] = found
         # What counts the same as a count that was taken is not left over.
-        there = {n: x for n in links if not isinstance(x := self.source.arrays[n], Tracer)}
-        values = {int(np.asarray(x)) for n, x in there.items() if n in self.source.taken}
-        self.source.taken.update(n for n, x in there.items() if int(np.asarray(x)) in values)
+        there = {n: self.source.arrays[n] for n in links}
+        there = {n: np.asarray(x).tolist() for n, x in there.items() if not isinstance(x, Tracer)}
+        counted = [there[n] for n in there if n in self.source.taken]
+        self.source.taken.update(n for n, x in there.items() if x in counted)
         return changes
 
     def _numbers(self) -> dict[At, Any]:
@@ -214,9 +219,8 @@ class _Loading:
         if all(x is None for x in found.values()):
             return row.leaf
         if any(x is None for x in found.values()):
-            fresh = Saved.of(self.called, self.tx, self.new, self.params)[1].rows
-            mine = next(one for one in fresh if one.unique == row.unique)
-            found = {key: mine.saved()[key] if x is None else x for key, x in found.items()}
+            fresh = self.fresh_arrays
+            found = {k: fresh[row.unique[k]] if x is None else x for k, x in found.items()}
         leaf = row.part.loaded_leaf(found, row.p)
         kept = {slot: _kept(leaf[slot], x) for slot, x in row.leaf.items()}
         for slot, x in kept.items():
@@ -253,7 +257,7 @@ class _Loading:
             self.converted[name] = f"{was} -> {now}"
         self.loaded.append(name)
         if is_key:
-            impl = jax.random.key_impl(self._anew(name))
+            impl = jax.random.key_impl(self.fresh_numbers[name])
             return jax.random.wrap_key_data(placed(found, target), impl=impl)
         return _kept(found, like)
 
@@ -330,6 +334,10 @@ def _clock(
     if name in source.arrays:
         return name
     return next((n for n in ("count", *there) if n in source.arrays), None)
+
+
+def _is_shape(x: Any) -> bool:
+    return isinstance(x, jax.ShapeDtypeStruct)
 
 
 def _equal(x: Any, y: Any) -> bool:
