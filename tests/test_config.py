@@ -25,7 +25,7 @@ FUNCTIONS = {
 
 
 def through_json(config: Any) -> Any:
-    return json.loads(json.dumps(config, allow_nan=True))
+    return json.loads(json.dumps(config, allow_nan=False))
 
 
 def through_yaml(config: Any) -> Any:
@@ -182,6 +182,11 @@ def test_rules_of_ones_own_need_a_name() -> None:
     config = through_json(gx.to_config(tx, {"halve": halve}))
     assert gx.from_config(config, {"halve": halve}) == tx
     assert gx.from_config({"halve": 0.25}, {"halve": halve}) == halve(0.25)
+
+
+def test_a_forgotten_call_is_named() -> None:
+    for wrong in (gx.adam, 3, "adam", {"adam": 1e-3}):
+        refused(lambda wrong=wrong: gx.to_config(wrong), "to_config")
 
 
 def test_what_has_no_data_is_refused() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
@@ -11,7 +12,8 @@ import numpy as np
 from jax.core import Tracer
 
 from gradtx.config.names import FORMS, NOTHING, OPERATORS, Wants, known, parameters
-from gradtx.schedules.base import combined
+from gradtx.foreign import as_transformation
+from gradtx.schedules.base import Schedule, combined
 from gradtx.struct import Fixed, FrozenTree, Static, Struct, Table, value_error
 
 
@@ -23,6 +25,8 @@ def to_config(value: Any, names: Mapping[str, Any] | None = None) -> Any:
     0.001}}]}`. What cannot be written, such as a function, is refused with its path, unless
     `names` has a name for it.
     """
+    if not isinstance(value, Schedule):
+        value = as_transformation(value, "to_config")
     return _Writer(known(names)).write(value, "", NOTHING)
 
 
@@ -32,6 +36,8 @@ class _Writer:
         self.called = {id(x): name for name, x in names.items()}
 
     def write(self, value: Any, where: str, wants: Wants) -> Any:
+        if type(value) is float and not math.isfinite(value) and wants.number:
+            return str(value)  # which JSON has no number for
         if value is None or type(value) in (bool, int, float, str):
             return value
         if isinstance(value, Struct):
