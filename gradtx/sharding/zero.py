@@ -58,7 +58,8 @@ def zero_step(
 
     def shared(g: Array, place: NamedSharding) -> Array:
         # JAX 0.10 cannot scatter what lies along explicit axes, so the others are left to it.
-    others = tuple(n for n, kind in kinds.items() if kind == AxisType.Explicit and n not in zero)
+        named = [n for n, kind in kinds.items() if kind == AxisType.Explicit]
+        others = tuple(n for n in named if n not in zero)
         if not others:
             return scattered(g, place)
         own = jax.typeof(g).sharding.spec
