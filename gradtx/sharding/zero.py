@@ -17,7 +17,7 @@ from gradtx.sharding.layout import axes_of
 from gradtx.sharding.state import StateShardings
 from gradtx.struct import value_error
 from gradtx.transform import State
-from gradtx.tree import Tree, is_none
+from gradtx.tree import Tree
 
 CALLED = "zero_step"
 
@@ -41,7 +41,6 @@ def zero_step(
         seen = "the shardings are laid over no axis of data"
         raise value_error(CALLED, seen, 'Make them with state_shardings(..., zero="data")')
     number = math.prod(mesh.shape[name] for name in zero)
-    kinds = dict(zip(mesh.axis_names, mesh.axis_types, strict=True))
     explicit = AxisType.Explicit in mesh.axis_types
 
     def put(tree: Tree, places: Tree) -> Tree:
@@ -50,46 +49,50 @@ def zero_step(
 
     def local(params: Tree, batch: Any) -> Any:
         value, grads = value_and_grad(params, *batch)
-        return jax.tree.map(mean, value), jax.tree.map(shared, grads, shardings.updates)
+        return jax.tree.map(mean, value), jax.tree.map(lambda g: g[None], grads)
 
     def mean(x: Any) -> Array:
         inexact = jnp.issubdtype(jnp.result_type(x), jnp.inexact)
         return (lax.pmean if inexact else lax.psum)(x, zero)
 
-    def shared(g: Array, place: NamedSharding) -> Array:
-        # JAX 0.10 cannot scatter what lies along explicit axes, so the others are left to it.
-        named = [n for n, kind in kinds.items() if kind == AxisType.Explicit]
-        others = tuple(n for n in named if n not in zero)
-        if not others:
-            return scattered(g, place)
-        own = jax.typeof(g).sharding.spec
-        run = functools.partial(scattered, place=place)
-        return jax.sharding.auto_axes(run, axes=others, out_sharding=own)(g)  # pyright: ignore
+    def shared(grads: Tree) -> Tree:
+        return jax.tree.map(share, grads, shardings.updates)
 
-    def scattered(g: Array, place: NamedSharding) -> Array:
-        rest = zero
+    def share(g: Array, place: NamedSharding) -> Array:
+        g, rest = g[0], zero
         for k, names in _split(place, zero):
             g = lax.psum_scatter(g, names, scatter_dimension=k, tiled=True)
             rest = tuple(name for name in rest if name not in names)
         return (lax.psum(g, rest) if rest else g) / number
 
-    def step(params: Tree, state: State, *batch: Any, **extra: Any) -> tuple[Tree, State, Any]:
+    def gradients(params: Tree, batch: Any) -> tuple[Any, Tree]:
+        """The value, and of the mean gradient of each device its share."""
         first = PartitionSpec(zero)
         specs = jax.tree.map(lambda x: first if jnp.ndim(x) else PartitionSpec(), batch)
-        whole = jax.tree.map(lambda place: _without(place, zero), shardings.params)
-        shares = jax.tree.map(lambda place: _only(place, zero), shardings.updates)
         if explicit:
             batch = put(batch, jax.tree.map(lambda spec: NamedSharding(mesh, spec), specs))
-        value, grads = jax.shard_map(
+        whole = jax.tree.map(lambda place: _without(place, zero), shardings.params)
+        run = functools.partial(jax.shard_map, mesh=found(), check_vma=False)
+        value, grads = run(  # were it checked, a gradient of what is whole would be made whole
             local,
-            mesh=None if jax.sharding.get_abstract_mesh().shape == mesh.shape else mesh,
             in_specs=(PartitionSpec(), specs),
-            out_specs=(PartitionSpec(), shares),
+            out_specs=(PartitionSpec(), first),
             axis_names=set(zero),
-            check_vma=False,  # where it is, a gradient of what is whole is made whole: all-reduced
         )(put(params, whole), batch)
-        own = put(params, shardings.updates)
-        grads, state = put(grads, shardings.updates), put(state, shardings.tree)
+        # By hand along all axes: with some of them left to it, JAX 0.10 would gather along these.
+        stacks = jax.tree.map(lambda place: PartitionSpec(zero, *place.spec), whole)
+        shares = jax.tree.map(lambda place: _zero_last(place, zero), shardings.updates)
+        grads = put(grads, jax.tree.map(lambda spec: NamedSharding(mesh, spec), stacks))
+        grads = run(shared, in_specs=(stacks,), out_specs=shares)(grads)
+        return value, put(grads, shardings.updates)
+
+    def found() -> Any:
+        """The mesh, or None where it is that of `jax.set_mesh`."""
+        return None if jax.sharding.get_abstract_mesh().shape == mesh.shape else mesh
+
+    def step(params: Tree, state: State, *batch: Any, **extra: Any) -> tuple[Tree, State, Any]:
+        value, grads = gradients(params, batch)
+        state, own = put(state, shardings.tree), put(params, shardings.updates)
         new, state = tx.step(grads, state, own, **{"value": jax.tree.leaves(value)[0], **extra})
         new = put(put(new, shardings.updates), shardings.params)
         return new, put(state, shardings.tree), value
@@ -103,10 +106,11 @@ def _split(place: NamedSharding, zero: tuple[str, ...]) -> list[tuple[int, tuple
     return [(k, names) for k, names in enumerate(found) if names]
 
 
-def _only(place: NamedSharding, zero: tuple[str, ...]) -> PartitionSpec:
-    """How an array lies as far as axes of `zero` go."""
-    split = dict(_split(place, zero))
-    return PartitionSpec(*(split.get(k) for k in range(len(place.spec))))
+def _zero_last(place: NamedSharding, zero: tuple[str, ...]) -> PartitionSpec:
+    """How an array lies that was laid over axes of `zero` after all others."""
+    named = [axes_of(entry) for entry in place.spec]
+    last = [sorted(names, key=lambda name: name in zero) for names in named]
+    return PartitionSpec(*(tuple(names) or None for names in last))
 
 
 def _without(place: NamedSharding, zero: tuple[str, ...]) -> NamedSharding:
