@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 from jax.core import Tracer
+from jax.sharding import NamedSharding, Sharding
 
 from gradtx.sharding.state import StateShardings
 from gradtx.struct import type_error, value_error
@@ -34,10 +35,7 @@ def verify(state: State, shardings: StateShardings) -> None:
         place = x.sharding if isinstance(x, jax.Array) else None
         if place is None:
             other.append(f"{name} ({type(x).__name__}, on no device)")
-        elif not (
-            place.device_set == asked.device_set
-            and place.with_memory_kind(asked.memory_kind).is_equivalent_to(asked, x.ndim)
-        ):
+        elif not _as_asked(place, asked, x.ndim):
             shown = getattr(place, "spec", place)
             said = f"{name} ({shown}, asked {asked.spec})"
             (whole if place.is_fully_replicated else other).append(said)
@@ -54,3 +52,11 @@ def _pairs(state: State, shardings: StateShardings) -> Iterator[tuple[str, Any, 
     named = {id(row.sharding): row.slot for row in shardings.rows}
     for x, place in zip(jax.tree.leaves(state), asked, strict=True):
         yield named[id(place)], x, place
+
+
+def _as_asked(place: Sharding, asked: NamedSharding, ndim: int) -> bool:
+    """Whether two places are the same; the kind of memory counts where one is asked for."""
+    if place.device_set != asked.device_set:
+        return False
+    plain = place if asked.memory_kind else place.with_memory_kind(None)  # pyright: ignore
+    return plain.is_equivalent_to(asked, ndim)

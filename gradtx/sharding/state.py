@@ -102,9 +102,11 @@ def state_shardings(
     if missing:
         seen = f"the mesh has the axes {list(mesh.axis_names)}, not {missing}"
         raise value_error(CALLED, seen, 'Name one that it has, zero="..."')
-    plan = _Plan(mesh, names_of_zero, Rules(rules or {}, mesh))
     shapes = jax.tree.map(_shape, params)
-    state = jax.eval_shape(tx.init, shapes)
+    program, state = jax.make_jaxpr(tx.init, return_shape=True)(shapes)
+    both = zip(jax.tree.leaves(state), program.out_avals, strict=True)
+    host = {id(x) for x, aval in both if aval.memory_space == jax.memory.Space.Host}
+    plan = _Plan(mesh, names_of_zero, Rules(rules or {}, mesh), host)
     tx, found = fields(CALLED, tx, state, shapes)
     own = {path: plan.own(p) for path, p in named_leaves(params) if hasattr(p, "shape")}
     called = names(found)
@@ -128,8 +130,9 @@ def state_shardings(
 class _Plan:
     """One call of `state_shardings`."""
 
-    def __init__(self, mesh: AnyMesh, zero: tuple[str, ...], rules: Rules) -> None:
+    def __init__(self, mesh: AnyMesh, zero: tuple[str, ...], rules: Rules, host: set[int]) -> None:
         self.mesh, self.zero, self.rules = mesh, zero, rules
+        self.host = host  # what waits in host memory, by its identity
         self.rows: list[Placed] = []
 
     def own(self, p: Any) -> PartitionSpec:
@@ -161,7 +164,8 @@ class _Plan:
             if field.kind == "number":  # such as a state of Optax
                 whose = _end(inside, params, x.shape)
             spec, why = self._slot(name, whose, x, params.get(whose), own, stacked)
-            place = NamedSharding(self.mesh, spec)
+            kind = "pinned_host" if id(x) in self.host else None
+            place = NamedSharding(self.mesh, spec, memory_kind=kind)
             self.rows.append(Placed(name, tuple(x.shape), x.dtype, place, why))
             return place
 

@@ -44,8 +44,12 @@ def zero_step(
     explicit = AxisType.Explicit in mesh.axis_types
 
     def put(tree: Tree, places: Tree) -> Tree:
-        move = jax.sharding.reshard if explicit else lax.with_sharding_constraint
         return jax.tree.map(move, tree, places)
+
+    def move(x: Array, place: NamedSharding) -> Array:
+        if place.memory_kind == "pinned_host":
+            return jax.device_put(x, place)
+        return (jax.sharding.reshard if explicit else lax.with_sharding_constraint)(x, place)
 
     def local(params: Tree, batch: Any) -> Any:
         value, grads = value_and_grad(params, *batch)
