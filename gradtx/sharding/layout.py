@@ -88,11 +88,11 @@ class Rules:
             raise value_error(CALLED, seen, "Name axes whose sizes divide those of the array")
         return Chosen(_trimmed(list(spec)), f"rule {pattern!r}")
 
-    def refuse_unused(self, names: list[str]) -> None:
+    def refuse_unused(self, paths: list[str]) -> None:
         """Raises `ValueError` for a rule that fits nothing, or comes too late."""
         unused = [pattern for pattern in self.table if pattern not in self.used]
         if unused:
-            seen = f"no array goes to the rule {listed(unused)} (names: {listed(names)})"
+            seen = f"no array goes to the rule {listed(unused)} (parameters: {listed(paths)})"
             raise value_error(CALLED, seen, "Mend the pattern, list it first, or leave it out")
 
 

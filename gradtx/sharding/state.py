@@ -116,7 +116,7 @@ def state_shardings(
         if field.kind != "nothing"
     }
     updates = jax.tree_util.tree_map_with_path(plan.update, params, is_leaf=is_none)
-    plan.rules.refuse_unused([*own, *(row.slot for row in plan.rows)])
+    plan.rules.refuse_unused([*own])
     return StateShardings(
         tree=written(state, changes),
         params=jax.tree.map(lambda p: NamedSharding(mesh, plan.own(p)), params),
@@ -153,14 +153,14 @@ class _Plan:
         """The shardings of a field of the state."""
         params = {path: p for path, p in named_leaves(field.owner.params) if hasattr(p, "shape")}
         stacked = isinstance(field.owner.part, Rule) and field.name in field.owner.part.stacked
+        compressed = _compressed(field.value) if is_stored(field.value) else set()
         head = called.slots if field.kind == "slot" else called.numbers
 
         def one(path: Any, x: Any) -> NamedSharding:
-            below = path[1:] if is_stored(field.value) else path
-            inside, suffix = path_string(below), f"#{path_string(path[:1])}"
+            part, below = (path[:1], path[1:]) if is_stored(field.value) else ((), path)
+            whose = inside = path_string(below)
             name = "/".join(filter(None, (head, field.name, inside)))
-            name += suffix if is_stored(field.value) else ""
-            whose = inside
+            name += f"#{path_string(part)}" if inside in compressed else ""
             if field.kind == "number":  # such as a state of Optax
                 whose = _end(inside, params, x.shape)
             spec, why = self._slot(name, whose, x, params.get(whose), own, stacked)
@@ -225,6 +225,12 @@ def _end(path: str, params: Mapping[str, Any], shape: tuple[int, ...]) -> str:
     """The parameter of this shape at whose path a path ends."""
     fits = (p for p, x in params.items() if tuple(x.shape) == tuple(shape))
     return next((p for p in fits if f"/{path}".endswith(f"/{p}")), "")
+
+
+def _compressed(slot: Any) -> set[str]:
+    """The parameters of which a slot in the format of `store` keeps more arrays than one."""
+    _, *rest = slot
+    return {path for tree in rest for path, x in named_leaves(tree) if x is not None}
 
 
 def _shown(spec: PartitionSpec) -> str:
