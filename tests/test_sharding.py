@@ -167,6 +167,24 @@ def test_verify_names_what_is_whole() -> None:
     refused(lambda: jax.jit(lambda s: gx.sharding.verify(s, shardings))(state), "traced", "jit")
 
 
+def test_a_state_is_loaded_where_it_is_asked_to_lie() -> None:
+    tx, mesh = gx.adam(0.1), mesh_of()
+    params = jax.device_put(numbers(0), NamedSharding(mesh, P()))
+    _, state = tx.step(params, tx.init(params), params)
+    shardings = gx.state_shardings(tx, params)
+    flat = gx.state_dict(tx, state, params)
+    for source in (flat, jax.device_get(flat)):
+        loaded, _ = gx.load_state(tx, source, params, shardings=shardings.tree)
+        gx.sharding.verify(loaded, shardings)
+        jax.tree.map(np.testing.assert_array_equal, loaded, state)
+    partly = {name: x for name, x in flat.items() if "/nu/" not in name}
+    loaded, report = gx.load_state(tx, partly, params, missing="fresh", shardings=shardings.tree)
+    gx.sharding.verify(loaded, shardings)
+    assert len(report.fresh) == 5
+    other = gx.state_shardings(gx.sgd(0.1), params).tree
+    refused(lambda: gx.load_state(tx, flat, params, shardings=other), "structure")
+
+
 # The step -----------------------------------------------------------------------------------------
 
 

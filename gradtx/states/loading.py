@@ -12,7 +12,7 @@ from jax.core import Tracer
 
 from gradtx.engine.codes import RandomlyRounded, Stored
 from gradtx.engine.slots import is_stored, together
-from gradtx.interop import AnyTransformation
+from gradtx.interop import AnyTransformation, as_transformation
 from gradtx.states.abstract import abstract_state, like_shapes
 from gradtx.states.kinds import placed, unlike
 from gradtx.states.report import Report
@@ -33,14 +33,16 @@ def load_state(
     unused: str = "error",
     counts: str = "continue",
     rename: Mapping[str, str] | None = None,
+    shardings: Tree | None = None,
 ) -> tuple[State, Report]:
     """The state of `tx` from what `state_dict` made of that of any optimizer, and a report.
 
-    It is as `tx.init(params)` would lie: structure, dtypes, shardings; `params` may be shapes, and
-    no memory is shared. `missing="fresh"` lets what is not there begin anew, `unused="report"`
-    leaves the rest; `counts="restart"` begins all counts anew. `rename={"scale_by_adam/mu":
-    "scale_by_muon/mu"}` takes what lacks an array of its own from another name. Counts follow the
-    links that they were for. Raises `ValueError` with names, and where nothing would be loaded.
+    It lies as `tx.init(params)` would, or as a tree of `shardings`, `state_shardings(...).tree`,
+    says; structure and dtypes are those of a fresh one, `params` may be shapes, and no memory is
+    shared. `missing="fresh"` lets what is not there begin anew, `unused="report"` leaves the rest;
+    `counts="restart"` begins all counts anew. `rename={"scale_by_adam/mu": "scale_by_muon/mu"}`
+    takes what lacks an array of its own from another name. Counts follow the links that they were
+    for. Raises `ValueError` with names, and where nothing would be loaded.
     """
     for name, value, known in (
         ("missing", missing, ("error", "fresh")),
@@ -50,7 +52,7 @@ def load_state(
         if value not in known:
             seen = f"{name} is {value!r}"
             raise value_error("load_state", seen, f"Pass {known[0]!r} or {known[1]!r}")
-    return _Loading(tx, flat, params, rename or {}, counts).state(missing, unused)
+    return _Loading(tx, flat, params, rename or {}, counts, shardings).state(missing, unused)
 
 
 def migrate(
@@ -82,10 +84,14 @@ class _Loading:
         params: Tree,
         rename: Mapping[str, str],
         counts: str,
+        shardings: Tree | None,
     ) -> None:
         self.params, self.restart = params, counts == "restart"
         self.source = Source("load_state", flat, rename)
-        self.like = abstract_state(tx, params)
+        self.placing = shardings is not None
+        self.like = (
+            abstract_state(tx, params) if shardings is None else _to_lie(tx, params, shardings)
+        )
         self.tx, self.wanted = Saved.of("load_state", tx, self.like, params)
         self.made: list[State] = []
         names = [number.name for number in self.wanted.numbers]
@@ -123,7 +129,8 @@ class _Loading:
     def new(self) -> State:
         """A fresh state, made where something of it is needed."""
         if not self.made:
-            self.made.append(self.tx.init(self.params))
+            new = self.tx.init(self.params)
+            self.made.append(jax.tree.map(placed, new, self.like) if self.placing else new)
         return self.made[0]
 
     def _anew(self, number: str) -> Any:
@@ -322,6 +329,18 @@ def _equal(x: Any, y: Any) -> bool:
     """Whether two arrays have the same numbers; of traced ones nobody knows."""
     traced = isinstance(x, Tracer) or isinstance(y, Tracer)
     return not traced and np.array_equal(np.asarray(x), np.asarray(y))
+
+
+def _to_lie(tx: AnyTransformation, params: Tree, shardings: Tree) -> State:
+    """The shapes of a state that lies as a tree of shardings says. Raises where that is another."""
+    shapes = jax.eval_shape(as_transformation(tx, "load_state").init, like_shapes(params))
+    if jax.tree.structure(shapes) != jax.tree.structure(shardings):
+        seen = "the tree of shardings has another structure than the state"
+        do = "Pass state_shardings(tx, params).tree of this optimizer"
+        raise value_error("load_state", seen, do)
+    return jax.tree.map(
+        lambda x, place: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), shapes, shardings
+    )
 
 
 # Where it goes -----------------------------------------------------------------------------------
