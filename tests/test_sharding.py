@@ -91,6 +91,23 @@ def test_own_sharding_of_a_parameter_stays() -> None:
     assert specs(none)[f"{slot}a"] == P(None, "model")
 
 
+def test_axes_of_a_mesh_one_by_one() -> None:
+    """Where no axis is a multiple of all of them together."""
+    mesh = AbstractMesh((4, 8), ("node", "data"), axis_types=(AxisType.Auto,) * 2)
+    params = {
+        "both": jax.ShapeDtypeStruct((12, 40), jnp.float32),
+        "one": jax.ShapeDtypeStruct((3, 20), jnp.float32),
+        "together": jax.ShapeDtypeStruct((64,), jnp.float32),
+    }
+    found = gx.state_shardings(gx.sgd(0.1, 0.9), params, zero=("node", "data"), mesh=mesh)
+    where = {slot.rsplit("/")[-1]: spec for slot, spec in specs(found).items()}
+    assert where["both"] == P("node", "data")
+    assert where["one"] == P(None, "node")
+    assert where["together"] == P(("node", "data"))
+    each = 12 * 40 // 32 + 3 * 20 // 4 + 64 // 32
+    assert found.bytes_per_device == 4 * each + 4
+
+
 def test_rules_of_parameters_and_of_slots() -> None:
     rules = {"*/mu/up/kernel": P("data"), "embed/*": P(None, "data"), "up/bias": P()}
     found = gx.state_shardings(gx.adam(0.1), shapes(), rules=rules, mesh=far(8))
@@ -124,7 +141,9 @@ def test_printed_table() -> None:
     row = next(line for line in lines if line.startswith("scale_by_adam/mu/up/kernel"))
     assert "float32[16, 32]  1: data" in row
     assert "256" in row
-    assert lines[-1] == f"{found.bytes_per_device:,} bytes on each of 8 devices, of {found.bytes:,}"
+    assert lines[-1].startswith(f"{found.bytes_per_device:,} bytes on each of 8 devices, of")
+    entries = sum(x.size for x in jax.tree.leaves(shapes()))
+    assert found.moved == pytest.approx(2 * 4 * entries * 7 / 8, abs=len(found.rows))
 
 
 def test_refusals() -> None:
@@ -318,6 +337,26 @@ def test_beside_another_axis(kind: str) -> None:
     # Of both kernels, and of the table, each device has a share of its gradient.
     up = 16 * 32 // (8 if kind == "auto" else 4)
     assert sorted(found["reduce-scatter"])[-3:] == sorted([up, 32 * 16 // 8, 24 * 16 // 4])
+
+
+def test_over_two_axes() -> None:
+    """Sixteen rows over all eight devices, what they cannot share over the first axis alone."""
+    mesh, tx = mesh_of("auto", "data", "model"), gx.adamw(0.01)
+    axes = ("data", "model")
+    shardings = gx.state_shardings(tx, shapes(), zero=axes, mesh=mesh)
+    params = jax.device_put(numbers(0), shardings.params)
+    params["down"]["odd"] = params["down"]["odd"][:2]
+    small = gx.state_shardings(tx, params, zero=axes)
+    assert small.updates["down"]["odd"].spec == P("model")
+    state = jax.device_put(tx.init(params), small.tree)
+    step = jax.jit(gx.sharding.zero_step(tx, jax.value_and_grad(loss), small))
+    new, state, _ = step(params, state, *batch(1))
+    gx.sharding.verify(state, small)
+    there = jax.device_put(jax.device_get(params))
+    grads = jax.grad(loss)(there, *batch(1))
+    expected, _ = tx.step(grads, tx.init(there), there)
+    for x, y in zip(*map(jax.tree.leaves, (new, expected)), strict=True):
+        np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-6)
 
 
 def test_muon_distributed() -> None:

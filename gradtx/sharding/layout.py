@@ -49,13 +49,39 @@ def spread(shape: tuple[int, ...], own: PartitionSpec, mesh: AnyMesh, zero: Any)
     if not free:
         named = " and ".join(map(repr, zero))
         return Chosen(own, f"it lies over {named} already" if zero else "as its parameter")
-    found = [k for k, n in enumerate(shape) if now[k] is None and n and n % size == 0]
-    if not found:
+    if 0 in shape:
+        return Chosen(own, "it is empty")
+    left = {k: n for k, n in enumerate(shape) if now[k] is None}
+    found = [k for k, n in left.items() if n % size == 0]
+    if found:
+        best = max(found, key=lambda k: shape[k])
+        now[best] = free[0] if len(free) == 1 else free
+        only = "its only" if len(found) == 1 else "its largest"
+        return Chosen(_trimmed(now), f"{only} free axis that is a multiple of {size}")
+    spec = _one_by_one(now, left, {name: mesh.shape[name] for name in free})
+    if spec is None:
         return Chosen(own, f"no free axis is a multiple of {size}")
-    best = max(found, key=lambda k: shape[k])
-    now[best] = free[0] if len(free) == 1 else free
-    only = "its only" if len(found) == 1 else "its largest"
-    return Chosen(_trimmed(now), f"{only} free axis that is a multiple of {size}")
+    return Chosen(spec, f"no free axis is a multiple of {size}, so one by one")
+
+
+def _one_by_one(
+    now: list[Any], left: dict[int, int], sizes: Mapping[str, int]
+) -> PartitionSpec | None:
+    """Axes of a mesh, the largest first, each along the longest axis of an array that it divides.
+
+    None where there are no such, or one axis of a mesh only.
+    """
+    if len(sizes) == 1:
+        return None
+    named = [axes_of(entry) for entry in now]
+    for name in sorted(sizes, key=lambda name: -sizes[name]):
+        found = [k for k, n in left.items() if n % sizes[name] == 0]
+        if found:
+            best = max(found, key=lambda k: left[k])
+            named[best], left[best] = (*named[best], name), left[best] // sizes[name]
+    if named == [axes_of(entry) for entry in now]:
+        return None
+    return _trimmed([names[0] if len(names) == 1 else names or None for names in named])
 
 
 class Rules:

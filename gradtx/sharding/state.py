@@ -45,7 +45,8 @@ class StateShardings:
 
     `tree` is like the state: the `out_shardings` of `jax.jit(tx.init, ...)`, or what
     `jax.device_put` puts a state to. `params` and `updates` are like the parameters: where these
-    lie, and where their gradients and updates lie while the state is updated.
+    lie, and where their gradients and updates lie while the state is updated. `rows` has a line for
+    each array.
     """
 
     tree: State
@@ -54,6 +55,7 @@ class StateShardings:
     mesh: AnyMesh
     zero: tuple[str, ...]
     rows: tuple[Placed, ...]
+    moved: int  # the bytes that each device sends in a `zero_step`
 
     @property
     def bytes(self) -> int:
@@ -76,6 +78,7 @@ class StateShardings:
         said = ["  ".join(map(str.ljust, line, widths)).rstrip() for line in lines]
         number = self.mesh.size
         total = f"{self.bytes_per_device:,} bytes on each of {number} devices, of {self.bytes:,}"
+        total += f"; a step sends {self.moved:,} from each"
         return "\n".join([said[0], "-" * max(map(len, said)), *said[1:], total])
 
 
@@ -124,6 +127,7 @@ def state_shardings(
         mesh=mesh,
         zero=names_of_zero,
         rows=tuple(plan.rows),
+        moved=sum(plan.moved(p) for p in jax.tree.leaves(params)),
     )
 
 
@@ -139,6 +143,16 @@ class _Plan:
         """How a parameter lies on the mesh."""
         place = sharding_of(p)
         return place.spec if isinstance(place, NamedSharding) else PartitionSpec()
+
+    def moved(self, p: Any) -> int:
+        """Bytes that a device sends: of its part of a gradient, scattered, and of the parameter,
+        gathered, each time all but its share; as many for an all-reduce."""
+        if not (hasattr(p, "shape") and is_inexact(p)):
+            return 0
+        number = math.prod(self.mesh.shape[name] for name in self.zero)
+        used = {name for entry in self.own(p) for name in axes_of(entry)} - {*self.zero}
+        part = p.size * p.dtype.itemsize // math.prod(self.mesh.shape[name] for name in used)
+        return round(2 * part * (1 - 1 / number))
 
     def update(self, path: Any, p: Any) -> NamedSharding | None:
         """Where the update of a parameter is made."""
