@@ -11,19 +11,24 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from jax.typing import DTypeLike
 
 from gradtx.interop import AnyTransformation, as_transformation
 from gradtx.sharding.layout import axes_of
 from gradtx.sharding.state import StateShardings
-from gradtx.struct import value_error
+from gradtx.struct import type_error, value_error
 from gradtx.transform import State
-from gradtx.tree import Tree
+from gradtx.tree import Tree, named_leaves
 
 CALLED = "zero_step"
 
 
 def zero_step(
-    tx: AnyTransformation, value_and_grad: Callable[..., Any], shardings: StateShardings
+    tx: AnyTransformation,
+    value_and_grad: Callable[..., Any],
+    shardings: StateShardings,
+    *,
+    reduce_dtype: DTypeLike | None = None,
 ) -> Callable[..., Any]:
     """`step(params, state, *batch, **extra) -> (params, state, value)`: ZeRO-1, to be jitted.
 
@@ -31,9 +36,10 @@ def zero_step(
     first axis; reduce-scatter gives it its share of the mean gradient, of which it updates its
     share of state and parameters; all-gather puts these together. No gradient is ever whole.
     `value_and_grad(params, *batch)` is that of a mean over the batch: of the values numbers are
-    averaged, integers added up. `tx` sees whole arrays, each device its share: joint norms, rows
-    and matrices cost what the compiler finds that they need (for matrices see `distribute`), and
-    numbers are those of one device. Rajbhandari et al. 2020 (arXiv:1910.02054).
+    averaged, integers added up; gradients are added up in `reduce_dtype`, else their own. `tx` sees
+    whole arrays, each device its share: joint norms, rows and matrices cost what the compiler finds
+    that they need (for matrices see `distribute`), and numbers are those of one device. Rajbhandari
+    et al. 2020 (arXiv:1910.02054).
     """
     tx = as_transformation(tx, CALLED)
     mesh, zero = shardings.mesh, shardings.zero
@@ -53,7 +59,10 @@ def zero_step(
 
     def local(params: Tree, batch: Any) -> Any:
         value, grads = value_and_grad(params, *batch)
-        return jax.tree.map(mean, value), jax.tree.map(lambda g: g[None], grads)
+        return jax.tree.map(mean, value), jax.tree.map(one_of_many, grads)
+
+    def one_of_many(g: Array) -> Array:
+        return (g if reduce_dtype is None else g.astype(reduce_dtype))[None]
 
     def mean(x: Any) -> Array:
         inexact = jnp.issubdtype(jnp.result_type(x), jnp.inexact)
@@ -73,6 +82,7 @@ def zero_step(
         """The value, and of the mean gradient of each device its share."""
         first = PartitionSpec(zero)
         specs = jax.tree.map(lambda x: first if jnp.ndim(x) else PartitionSpec(), batch)
+        _refuse_uneven(batch, number)
         if explicit:
             batch = put(batch, jax.tree.map(lambda spec: NamedSharding(mesh, spec), specs))
         whole = jax.tree.map(lambda place: _without(place, zero), shardings.params)
@@ -95,6 +105,9 @@ def zero_step(
         return None if jax.sharding.get_abstract_mesh().shape == mesh.shape else mesh
 
     def step(params: Tree, state: State, *batch: Any, **extra: Any) -> tuple[Tree, State, Any]:
+        if jax.tree.structure(state) != jax.tree.structure(shardings.tree):
+            seen = "the state has another structure than the shardings"
+            raise type_error(CALLED, seen, "Pass the state of the optimizer that it was made for")
         value, grads = gradients(params, batch)
         state, own = put(state, shardings.tree), put(params, shardings.updates)
         new, state = tx.step(grads, state, own, **{"value": jax.tree.leaves(value)[0], **extra})
@@ -102,6 +115,14 @@ def zero_step(
         return new, put(state, shardings.tree), value
 
     return step
+
+
+def _refuse_uneven(batch: Any, number: int) -> None:
+    """Raises `ValueError` for a batch of which devices cannot have equal parts."""
+    for path, x in named_leaves(batch):
+        if jnp.ndim(x) and jnp.shape(x)[0] % number:
+            seen = f"the batch at {path!r} is {list(jnp.shape(x))}, for {number} devices"
+            raise value_error(CALLED, seen, "Let its first axis be a multiple of that")
 
 
 def _split(place: NamedSharding, zero: tuple[str, ...]) -> list[tuple[int, tuple[str, ...]]]:
