@@ -153,15 +153,38 @@ def test_over_two_axes() -> None:
         np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-6)
 
 
-def test_muon_distributed() -> None:
-    """Matrices go to their owners; no device ever iterates on one that is another's."""
-    mesh = mesh_of()
-    plain = gx.muon(0.01, matrices={"*/kernel": "io", "embed/table": "io"})
-    tx = gx.distribute(plain, mesh=mesh)
-    params, _, text, programs = sharded(tx, mesh)
-    assert_alike(params, alone(plain)[0])
-    assert programs == 1
-    assert len(collectives(text)["reduce-scatter"]) == 4
+@pytest.mark.parametrize("kind", KINDS)
+def test_matrices_go_from_shares_to_their_owners_and_back(kind: str) -> None:
+    """Gradients are scattered, matrices go to owners and back, parameters are gathered: no more."""
+    mesh, random = mesh_of(kind), np.random.default_rng(0)
+    values = {f"layer{i}": random.normal(size=(16, 16)).astype(np.float32) for i in range(8)}
+    plain = gx.muon(0.01, matrices={"*": "io"})
+    tx = gx.distribute(plain, "data", mesh=mesh)
+
+    def deep(params: Any, x: Any) -> Any:
+        for w in params.values():
+            x = x + 0.1 * jnp.tanh(x @ w)
+        return jnp.mean(x**2)
+
+    x = random.normal(size=(32, 16)).astype(np.float32)
+    with jax.set_mesh(mesh):
+        params = jax.device_put(values, NamedSharding(mesh, P()))
+        shardings = gx.state_shardings(tx, params)
+        state = jax.jit(tx.init, out_shardings=shardings.tree)(params)
+        step = jax.jit(gx.sharding.zero_step(tx, jax.value_and_grad(deep), shardings))
+        text = step.lower(params, state, x).compile().as_text()
+        for _ in range(2):
+            params, state, _ = step(params, state, x)
+        gx.sharding.verify(state, shardings)
+    alone, there = jax.device_put(values), plain.init(values)
+    for _ in range(2):
+        alone, there = plain.step(jax.grad(deep)(alone, x), there, alone)
+    for name, y in alone.items():
+        np.testing.assert_allclose(params[name], y, rtol=0, atol=2e-5)
+    found = collectives(text)
+    assert len(found["reduce-scatter"]) == len(found["all-gather"]) == 8
+    assert len(found["all-to-all"]) == 2
+    assert max(found["all-reduce"]) == 1
 
 
 def test_values_and_extra_arguments() -> None:
