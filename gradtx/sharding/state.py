@@ -46,10 +46,11 @@ class StateShardings:
     `tree` is like the state: the `out_shardings` of `jax.jit(tx.init, ...)`, or what
     `jax.device_put` puts a state to. `params` and `updates` are like the parameters: where these
     lie, and where their gradients and updates lie while the state is updated. `rows` has a line for
-    each array.
+    each array. `abstract` has the state as shapes that lie so, the target of what restores one.
     """
 
     tree: State
+    abstract: State
     params: Tree
     updates: Tree
     mesh: AnyMesh
@@ -120,8 +121,10 @@ def state_shardings(
     }
     updates = jax.tree_util.tree_map_with_path(plan.update, params, is_leaf=is_none)
     plan.rules.refuse_unused([*own])
+    tree = written(state, changes)
     return StateShardings(
-        tree=written(state, changes),
+        tree=tree,
+        abstract=jax.tree.map(_lying, state, tree),
         params=jax.tree.map(lambda p: NamedSharding(mesh, plan.own(p)), params),
         updates=updates,
         mesh=mesh,
@@ -233,6 +236,10 @@ def _mesh_of(params: Tree, given: AnyMesh | None) -> AnyMesh:
 def _shape(x: Any) -> Any:
     """An array as a shape that lies nowhere; other leaves as they are."""
     return jax.ShapeDtypeStruct(x.shape, x.dtype) if hasattr(x, "shape") else x
+
+
+def _lying(x: jax.ShapeDtypeStruct, place: NamedSharding) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place)
 
 
 def _end(path: str, params: Mapping[str, Any], shape: tuple[int, ...]) -> str:

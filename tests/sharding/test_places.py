@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import functools
+import pathlib
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import orbax.checkpoint
 import pytest
 from jax.sharding import AbstractMesh, AxisType, NamedSharding, PartitionSpec as P
 from laws.cases import refused
@@ -180,3 +182,18 @@ def test_a_state_is_loaded_where_it_is_asked_to_lie() -> None:
     assert len(report.fresh) == 5
     other = gx.state_shardings(gx.sgd(0.1), params).tree
     refused(lambda: gx.load_state(tx, flat, params, shardings=other), "structure")
+
+
+def test_orbax_restores_what_is_shared_out(tmp_path: pathlib.Path) -> None:
+    """Straight to where it is to lie, of another mesh than it was saved on."""
+    tx, saver = gx.adam(0.1), orbax.checkpoint.PyTreeCheckpointer()
+    params = jax.device_put(numbers(0), NamedSharding(mesh_of(), P()))
+    _, state = tx.step(params, tx.init(params), params)
+    state = jax.device_put(state, gx.state_shardings(tx, params).tree)
+    saver.save(tmp_path / "state", state)
+    other = mesh_of("auto", "data", "model")
+    target = gx.state_shardings(tx, shapes(), zero=("data", "model"), mesh=other)
+    how = orbax.checkpoint.checkpoint_utils.construct_restore_args(target.abstract)
+    restored = saver.restore(tmp_path / "state", item=target.abstract, restore_args=how)
+    gx.sharding.verify(restored, target)
+    jax.tree.map(np.testing.assert_array_equal, restored, state)
