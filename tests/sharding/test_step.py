@@ -47,8 +47,12 @@ def sharded(tx: Any, mesh: Any, layout: Any = None, steps: int = 4) -> Any:
     shardings = gx.state_shardings(tx, params)
     state = jax.jit(tx.init, out_shardings=shardings.tree)(params)
     gx.sharding.verify(state, shardings)
-    step = jax.jit(gx.sharding.zero_step(tx, jax.value_and_grad(loss), shardings))
-    text = step.lower(params, state, *batch(1)).compile().as_text()
+    both = gx.sharding.zero_step(tx, jax.value_and_grad(loss), shardings)
+    step = jax.jit(both, donate_argnums=(0, 1))
+    compiled = step.lower(params, state, *batch(1)).compile()
+    text, memory = compiled.as_text(), compiled.memory_analysis()
+    own = sum(x.addressable_shards[0].data.nbytes for x in jax.tree.leaves(params))
+    assert memory.alias_size_in_bytes == own + shardings.bytes_per_device
     with compilations() as programs:
         for k in range(1, 1 + steps):
             data = jax.device_put(batch(k), NamedSharding(mesh, P("data")))
