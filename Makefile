@@ -37,6 +37,7 @@ bench: $(VENV)/test
 	$(VENV)/bin/python -m benchmarks $(ARGS)
 	$(VENV)/bin/python -m benchmarks.searches
 	$(VENV)/bin/python -m benchmarks.minima
+	$(VENV)/bin/python -m benchmarks.mesh
 
 notebook: $(VENV)/test
 	$(VENV)/bin/jupyter nbconvert --to notebook --execute --inplace notebooks/*.ipynb

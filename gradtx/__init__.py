@@ -373,11 +373,13 @@ from gradtx.schedules.run import (
     warmup_cosine_decay_schedule as warmup_cosine_decay_schedule,
     wsd_schedule as wsd_schedule,
 )
+from gradtx.sharding.state import state_shardings as state_shardings
 from gradtx import (
     counterparts as counterparts,
     interop as interop,
     projections as projections,
     proximal as proximal,
+    sharding as sharding,
     tree as tree,
 )
 

@@ -18,6 +18,7 @@ from nbclient import NotebookClient
 ROOT = pathlib.Path(__file__).parent.parent
 PAGES = [f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md"))]
 BY_THEMSELVES = ["docs/neighbours.md"]
+WITH_OUTPUT = {"docs/cluster.md"}  # all that is printed stands in a comment
 DOCUMENTS = ["README.md", "CONTRIBUTING.md", *PAGES]
 IN_ORDER = [name for name in DOCUMENTS if name not in BY_THEMSELVES]
 
@@ -35,11 +36,15 @@ def code_of(name: str) -> str:
 
 
 @pytest.mark.parametrize("name", IN_ORDER)
-def test_code_blocks_run_in_order(name: str) -> None:
+def test_code_blocks_run_in_order(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     """The Python blocks of a document, pasted one after the other, run."""
     code = code_of(name)
     assert code
     run(code)
+    if name in WITH_OUTPUT:
+        printed = [f"# {line}".rstrip() for line in capsys.readouterr().out.splitlines()]
+        assert printed
+        assert [line for line in printed if line not in code] == []
 
 
 def test_loggers_of_the_page() -> None:

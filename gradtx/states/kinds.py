@@ -41,4 +41,11 @@ def placed(x: Any, like: Any) -> Any:
     place = sharding_of(like)
     if place is None:
         return jnp.array(np.asarray(x), dtype=like.dtype, copy=True)
-    return jax.device_put(x.astype(like.dtype), place, may_alias=False)
+    if place.is_fully_addressable:
+        return jax.device_put(x.astype(like.dtype), place, may_alias=False)
+    if isinstance(x, jax.Array) and not (x.is_fully_addressable or x.is_fully_replicated):
+        move = jax.jit(lambda x: jnp.array(x, like.dtype, copy=True), out_shardings=place)
+        return move(x)
+    # Of several processes each puts what its own devices have.
+    host = np.asarray(x).astype(like.dtype)
+    return jax.make_array_from_callback(host.shape, place, lambda part: host[part])

@@ -13,7 +13,7 @@ from jax.core import Tracer
 
 from gradtx.engine.codes import RandomlyRounded, Stored
 from gradtx.engine.slots import is_stored, together
-from gradtx.foreign import AnyTransformation
+from gradtx.foreign import AnyTransformation, as_transformation
 from gradtx.states.abstract import abstract_state, like_shapes
 from gradtx.states.kinds import placed, unlike
 from gradtx.states.report import Report
@@ -34,16 +34,18 @@ def load_state(
     unused: str = "error",
     counts: str = "continue",
     rename: Mapping[str, str] | None = None,
+    shardings: Tree | None = None,
 ) -> tuple[State, Report]:
     """The state of `tx` from what `state_dict` made of that of any optimizer, and a report.
 
-    It is as `tx.init(params)` would lie: structure, dtypes, shardings; `params` may be shapes, and
-    no memory is shared. `missing="fresh"` lets what is not there begin anew, `unused="report"`
-    leaves the rest; `counts="restart"` begins all counts anew. `rename={"scale_by_adam/mu":
-    "scale_by_muon/mu"}` takes what lacks an array of its own from another name. Counts follow the
-    links that they were for. Raises `ValueError` with names, and where nothing would be loaded.
+    It lies as `tx.init(params)` would, or as a tree of `shardings`, `state_shardings(...).tree`,
+    says; structure and dtypes are those of a fresh one, `params` may be shapes, and no memory is
+    shared. `missing="fresh"` lets what is not there begin anew, `unused="report"` leaves the rest;
+    `counts="restart"` begins all counts anew. `rename={"scale_by_adam/mu": "scale_by_muon/mu"}`
+    takes what lacks an array of its own from another name. Counts follow the links that they were
+    for. Raises `ValueError` with names, and where nothing would be loaded.
     """
-    return loaded("load_state", tx, flat, params, missing, unused, counts, rename)
+    return loaded("load_state", tx, flat, params, missing, unused, counts, rename, shardings)
 
 
 def loaded(
@@ -55,6 +57,7 @@ def loaded(
     unused: str = "error",
     counts: str = "continue",
     rename: Mapping[str, str] | None = None,
+    shardings: Tree | None = None,
 ) -> tuple[State, Report]:
     """`load_state` for `called`."""
     for name, value, known in (
@@ -65,7 +68,9 @@ def loaded(
         if value not in known:
             seen = f"{name} is {value!r}"
             raise value_error(called, seen, f"Pass {known[0]!r} or {known[1]!r}")
-    return _Loading(called, tx, flat, params, rename or {}, counts).state(missing, unused)
+    return _Loading(called, tx, flat, params, rename or {}, counts, shardings).state(
+        missing, unused
+    )
 
 
 def migrate(
@@ -97,11 +102,15 @@ class _Loading:
         params: Tree,
         rename: Mapping[str, str],
         counts: str,
+        shardings: Tree | None,
     ) -> None:
         self.called, self.params, self.restart = called, params, counts == "restart"
         self.source = Source(called, flat, rename)
-        self.like = abstract_state(tx, params)
-        self.tx, self.wanted = Saved.of(self.called, tx, self.like, params)
+        self.placing = shardings is not None
+        self.like = (
+            abstract_state(tx, params) if shardings is None else _to_lie(tx, params, shardings)
+        )
+        self.tx, self.wanted = Saved.of(called, tx, self.like, params)
         names = [number.name for number in self.wanted.numbers]
         names += [name for row in self.wanted.rows for name in row.unique.values()]
         self.where = self.source.found(names)
@@ -135,7 +144,8 @@ class _Loading:
     @functools.cached_property
     def new(self) -> State:
         """A fresh state."""
-        return self.tx.init(self.params)
+        new = self.tx.init(self.params)
+        return jax.tree.map(placed, new, self.like) if self.placing else new
 
     @functools.cached_property
     def fresh_numbers(self) -> dict[str, Any]:
@@ -344,6 +354,18 @@ def _equal(x: Any, y: Any) -> bool:
     """Whether two arrays have the same numbers; of traced ones nobody knows."""
     traced = isinstance(x, Tracer) or isinstance(y, Tracer)
     return not traced and np.array_equal(np.asarray(x), np.asarray(y))
+
+
+def _to_lie(tx: AnyTransformation, params: Tree, shardings: Tree) -> State:
+    """The shapes of a state that lies as a tree of shardings says. Raises where that is another."""
+    shapes = jax.eval_shape(as_transformation(tx, "load_state").init, like_shapes(params))
+    if jax.tree.structure(shapes) != jax.tree.structure(shardings):
+        seen = "the tree of shardings has another structure than the state"
+        do = "Pass state_shardings(tx, params).tree of this optimizer"
+        raise value_error("load_state", seen, do)
+    return jax.tree.map(
+        lambda x, place: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), shapes, shardings
+    )
 
 
 # Where it goes -----------------------------------------------------------------------------------
