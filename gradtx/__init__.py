@@ -27,6 +27,7 @@ from gradtx.hyper import (
     OptionalHyperField as OptionalHyperField,
     prefix_tree as prefix_tree,
 )
+from gradtx.microbatch import microbatch as microbatch
 from gradtx.rule import (
     BatchedRule as BatchedRule,
     Copy as Copy,

@@ -13,7 +13,6 @@ COUNTERPARTS = {
     "ApplyEvery": "accumulate",
     "apply_every": "accumulate, around the whole optimizer",
     "MultiSteps": "accumulate: accumulate(adam(1e-3), every=4)",
-    "microbatch": "accumulate",
     "multi_transform": 'partition: partition({"*/bias": sgd(0.1), "*": adam(1e-3)})',
     "selective_transform": "freeze or masked",
     "set_to_zero": "freeze",
