@@ -27,7 +27,7 @@ def microbatch(
     axis: int = 0,
     key_argnum: int | None = None,
 ) -> Callable[..., Any]:
-    """`function`, such as `jax.value_and_grad(loss)`, of a batch in so many `steps`, or of a `size`.
+    """`function`, such as `jax.value_and_grad(loss)`, of a batch in `steps` slices, or of a `size`.
 
     The arrays in the arguments `argnums` are cut along `axis`, a last smaller slice counts by its
     size. Results are put together by `reduce`, a way or a prefix tree of them for what `function`
