@@ -67,7 +67,9 @@ SETTINGS = {
 }
 
 
-@pytest.mark.parametrize("schedule", [rising, LINE], ids=["function", "schedule"])
+@pytest.mark.parametrize(
+    "schedule", [pytest.param(rising, marks=pytest.mark.slow), LINE], ids=["function", "schedule"]
+)
 @pytest.mark.parametrize("name", SETTINGS)
 def test_the_rate_is_that_of_the_next_step(name: str, schedule: Any) -> None:
     """Measured by the step of gradient descent that follows, wherever there is one."""

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import jax
 import pytest
+from laws.cases import some
 
 from gradtx.interop import from_optax_state
 from gradtx.interop.optax_table import TABLE
 
 from .optax_cases import CASES, arrays, assert_told, error, ours_after, theirs_after
 
+OFTEN = {"sgd", "adamw", "rmsprop_momentum", "factored", "multi_steps", "schedule_free_adamw"}
 
-@pytest.mark.parametrize("name", CASES)
+
+@pytest.mark.parametrize("name", some(CASES, OFTEN))
 def test_a_state_goes_on(name: str) -> None:
     """The stated error, with room for other roundings of another machine."""
     case = CASES[name]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 import pytest
+from laws.cases import some
 
 from gradtx.interop import from_torch_state
 from gradtx.interop.torch_table import TABLE
@@ -12,8 +13,10 @@ from gradtx.interop.torch_table import TABLE
 from .optax_cases import SHAPES, assert_told, error, ours_after
 from .torch_cases import CASES, MATRIX, more, plain, trained
 
+OFTEN = {"dampening", "AdamW", "amsgrad", "NAdam", "Rprop", "Muon"}
 
-@pytest.mark.parametrize("name", CASES)
+
+@pytest.mark.parametrize("name", some(CASES, OFTEN))
 def test_a_state_goes_on(name: str) -> None:
     """The stated error, with room for other roundings of another machine."""
     case = CASES[name]

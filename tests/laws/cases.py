@@ -142,6 +142,7 @@ LAWS_OF_ALIASES = {
 
 LAWS_OF_PLACES = {
     *("init_on_a_mesh", "steps_on_a_mesh", "state_lies_on_the_device_of_the_parameters"),
+    "state_is_loaded_by_name",
 }
 LAWS_OF_THE_ENGINE = LAWS_OF_PLACES | {
     *("calls_change_nothing", "jit_changes_no_bit", "other_numbers_compile_nothing"),

@@ -25,6 +25,7 @@ def test_all_of_it(capsys: pytest.CaptureFixture[str]) -> None:
     assert not report.idle
 
 
+@pytest.mark.slow
 @of_this_version
 def test_a_part_of_it() -> None:
     """The shim is in place: what has another state here fails where it is expected to."""

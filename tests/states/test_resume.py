@@ -61,7 +61,7 @@ FAMILIES = {
     "adagrad": lambda: gx.adagrad(schedule(0.1)),
     "ema": lambda: gx.ema(gx.radam(schedule(0.01))),
 }
-QUICK = {"adamw", "muon"}
+QUICK = {"adamw"}
 each = pytest.mark.parametrize(
     "name",
     [pytest.param(n, marks=[] if n in QUICK else pytest.mark.slow) for n in FAMILIES],
